@@ -1,0 +1,41 @@
+# Each target sets up what it needs: a virtual environment with pinned, hashed dependencies.
+PYTHON ?= python3.11
+ifeq (,$(shell command -v $(PYTHON) 2>/dev/null))
+PYTHON := python3
+endif
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check fix bench clean help
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Trimtab needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $(READY)
+
+demo: $(READY) ## replay a year of real flights through the whole loop, then serve it live
+	$(BIN)/python examples/flights/demo.py $(DEMO)
+
+test: $(READY) ## run every test
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(READY) ## lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fix: $(READY) ## mend what can be mended by a tool
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## run every benchmark; takes a while
+	for script in bench/*/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## remove what the other targets made
+	rm -rf .venv build *.egg-info examples/flights/.trimtab examples/flights/data

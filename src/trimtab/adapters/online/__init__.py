@@ -1,0 +1,1 @@
+"""Online rows in LMDB."""

@@ -1,0 +1,1 @@
+"""Project files: loading them, and the modules they name."""

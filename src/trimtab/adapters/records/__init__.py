@@ -1,0 +1,1 @@
+"""Records in append-only spools, compacted to Parquet."""

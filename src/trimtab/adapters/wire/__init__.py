@@ -1,0 +1,1 @@
+"""HTTP: the serving worker, and the console with its API."""

@@ -1,0 +1,189 @@
+"""The ledger: every decision and every low-volume fact, as immutable events in hash-chained streams.
+
+State is a fold of these events; nothing is updated in place. A stream is named after what it is about: the
+platform is ``platform``, a model is ``model:<name>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from trimtab.core.clock import Micros
+from trimtab.core.ids import Json, canonical, digest, rounded, sha256
+from trimtab.errors import LedgerCorrupt
+
+PLATFORM = "platform"
+GENESIS = "0" * 64
+"""The hash that stands before the first event."""
+
+
+def model_stream(name: str) -> str:
+    """The stream of a model."""
+    return f"model:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event that is not in the ledger yet.
+
+    Parameters
+    ----------
+    id
+        Unique over the ledger and a function of what it says (see :func:`trimtab.core.ids.derived_id`), so
+        that appending it twice is seen.
+    type
+        What happened, in the past tense: ``TrainingFinished``.
+    data
+        JSON. No entity keys, feature values or secrets.
+    happened, known
+        Microseconds: when it took place, and when the platform learned of it.
+    actor
+        Who caused it: ``loop``, ``operator:<name>``, ``job:<id>``.
+    cause
+        The id of the event that led to this one; empty when none did.
+    version
+        The version of the shape of ``data``; old shapes are upcast on read.
+    measured
+        The names of the fields of ``data`` that were measured on a wall clock or differ between machines
+        (durations, process ids); they are left out of the decision digest.
+    """
+
+    id: str
+    type: str
+    data: Mapping[str, Json]
+    happened: Micros
+    known: Micros
+    actor: str = "loop"
+    cause: str = ""
+    version: int = 1
+    measured: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event in the ledger: a draft with its place and its hash."""
+
+    seq: int
+    """Position in the whole ledger, from 1, without gaps, in commit order."""
+    stream: str
+    number: int
+    """Position in its stream, from 1, without gaps."""
+    epoch: int
+    draft: Draft
+    previous: str
+    hash: str
+
+    @property
+    def id(self) -> str:
+        return self.draft.id
+
+    @property
+    def type(self) -> str:
+        return self.draft.type
+
+    @property
+    def data(self) -> Mapping[str, Json]:
+        return self.draft.data
+
+    @property
+    def known(self) -> Micros:
+        return self.draft.known
+
+
+class Ledger(Protocol):
+    """Append-only store of events.
+
+    Contract:
+
+    - *Atomic*: an ``append`` is written whole or not at all, and is on disk when the call returns.
+    - *Compare and append*: it succeeds only if ``stream`` holds exactly ``expected`` events, else raises
+      ``ConflictError`` and writes nothing.
+    - *Idempotent*: when the stream already holds exactly these events (same ids) right after ``expected``,
+      the stored ones are returned and nothing is written.
+    - *Fenced*: an ``epoch`` lower than the highest one ever appended raises ``StaleEpoch``.
+    - *Ordered*: ``read`` yields events in commit order with no gaps; an event once seen is never missing later.
+    - *Threads and processes*: any number may append and read at once.
+    """
+
+    def append(self, stream: str, drafts: Sequence[Draft], *, expected: int, epoch: int) -> list[Event]:
+        """Append drafts to a stream and return the stored events."""
+        ...
+
+    def read(self, *, after: int = 0, stream: str | None = None) -> Iterator[Event]:
+        """Yield the events with ``seq > after``, of one stream or of all."""
+        ...
+
+    def head(self) -> tuple[int, str, int]:
+        """The last ``seq``, its hash, and the highest epoch: ``(0, GENESIS, 0)`` when empty."""
+        ...
+
+
+def event_hash(previous: str, stream: str, number: int, epoch: int, draft: Draft) -> str:
+    """The hash that chains an event to the one before it in the whole ledger."""
+    body = {
+        "previous": previous,
+        "stream": stream,
+        "number": number,
+        "epoch": epoch,
+        "id": draft.id,
+        "type": draft.type,
+        "data": dict(draft.data),
+        "happened": draft.happened,
+        "known": draft.known,
+        "actor": draft.actor,
+        "cause": draft.cause,
+        "version": draft.version,
+        "measured": list(draft.measured),
+    }
+    return sha256(canonical(body))
+
+
+def verify(events: Iterable[Event], *, previous: str = GENESIS) -> int:
+    """Check the hash chain and return how many events it holds.
+
+    Raises
+    ------
+    LedgerCorrupt
+        At the first event whose hash does not follow from its content and the event before it.
+    """
+    count = 0
+    for event in events:
+        expected = event_hash(previous, event.stream, event.number, event.epoch, event.draft)
+        if event.previous != previous or event.hash != expected:
+            raise LedgerCorrupt(
+                "the ledger was changed after it was written",
+                got=f"event {event.seq} ({event.type}) with hash {event.hash[:12]}, expected {expected[:12]}",
+                hint="restore the ledger from a backup; everything before this event is intact",
+            )
+        previous = event.hash
+        count += 1
+    return count
+
+
+Upcaster = Callable[[Mapping[str, Json]], Mapping[str, Json]]
+"""Turns the data of one version of an event type into the data of the next version."""
+
+
+def upcast(event: Event, upcasters: Mapping[tuple[str, int], Upcaster]) -> Event:
+    """Bring an event to the newest version of its type; the hash stays that of the stored form."""
+    draft = event.draft
+    while (step := upcasters.get((draft.type, draft.version))) is not None:
+        draft = replace(draft, data=step(draft.data), version=draft.version + 1)
+    return event if draft is event.draft else replace(event, draft=draft)
+
+
+def decision_digest(events: Iterable[Event]) -> str:
+    """The identity of a run of the loop: its ordered events without measured fields, floats to six digits."""
+    lines = [
+        {
+            "stream": event.stream,
+            "type": event.type,
+            "id": event.draft.id,
+            "happened": event.draft.happened,
+            "data": rounded({k: v for k, v in event.data.items() if k not in event.draft.measured}),
+        }
+        for event in events
+    ]
+    return digest(lines)

@@ -1,0 +1,27 @@
+"""Settings as data: a name, a default and one line of help. Only :mod:`trimtab.app` reads the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting; the environment variable is ``TRIMTAB_`` and the name in capitals."""
+
+    name: str
+    default: str
+    help: str
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("host", "127.0.0.1", "Address that the servers bind to; loopback unless you say otherwise."),
+    Setting("port", "8080", "Port of the data plane (predictions)."),
+    Setting("console_port", "8000", "Port of the console and the API (events, status, decisions)."),
+    Setting("workers", "1", "Serving workers that share the data-plane port."),
+    Setting("max_body", "1048576", "Largest request body in bytes; a larger one is answered with 413."),
+    Setting("max_batch_rows", "10000", "Most events or requests in one body."),
+    Setting("max_queue", "1024", "Most requests that wait in one worker; more are answered with 503."),
+    Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
+    Setting("job_time", "3600", "Seconds after which a training job is ended."),
+)

@@ -1,0 +1,1 @@
+"""Datasets: validation, splits, frozen datasets with a digest, and the reference profile."""

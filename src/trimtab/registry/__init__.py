@@ -1,0 +1,1 @@
+"""Registry: bundles, versions, and what was live when."""

@@ -1,0 +1,27 @@
+"""What the pipeline returns for a batch: columnar, so that a batch of one and a batch of a thousand cost alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.features.batch import FeatureBatch, RequestBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one version says about n requests."""
+
+    requests: RequestBatch
+    features: FeatureBatch
+    version: str
+    arm: str
+    """``champion`` or ``canary`` (given to the caller) or ``shadow`` (only recorded)."""
+    rollout: str
+    outputs: NDArray[np.float64]
+    """Shape (n,): the probability of the positive class, or the predicted number."""
+    timings: Sequence[int]
+    """Microseconds per stage for the whole batch, in the order of :data:`trimtab.serving.record.STAGES`."""

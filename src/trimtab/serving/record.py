@@ -1,0 +1,61 @@
+"""The prediction record: one row per answer, and one per answer that an arm gave in the shadow."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.core.clock import Micros
+
+PREDICTIONS = "predictions"
+"""The table of records (see :class:`trimtab.core.ports.Records`) that holds them."""
+
+
+class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that is known about one answer.
+
+    Fields are stored by position: add new ones at the end, with a default, and never reorder them.
+    """
+
+    request_id: str
+    prediction_id: str
+    """Derived from request id, version and arm: the same answer recorded twice is one prediction."""
+    asked_at: Micros
+    model: str
+    version: str
+    """Digest of the bundle."""
+    arm: str
+    """``champion`` or ``canary`` for an answer that was given; ``shadow`` for one that was only recorded."""
+    rollout: str
+    """Id of the rollout under way; empty when none is."""
+    keys: dict[str, str | int]
+    features: bytes
+    """float32, little endian, in plan order; empty when recording is sampled and this row was not drawn."""
+    ages: bytes
+    """float32 seconds per source, sources sorted by name."""
+    watermarks: dict[str, tuple[int, Micros]]
+    outputs: tuple[float, ...]
+    timings: tuple[int, ...]
+    """Microseconds per stage, in the order of :data:`STAGES`; measured, so never part of a decision."""
+    status: str
+    """``ok``, or why the answer is worth less: ``stale:<source>``, ``error:<kind>``."""
+
+    def feature_values(self) -> NDArray[np.float32]:
+        return np.frombuffer(self.features, dtype="<f4")
+
+
+STAGES = ("decode", "features", "preprocess", "infer", "postprocess", "encode")
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(PredictionRecord)
+
+
+def encode_record(record: PredictionRecord) -> bytes:
+    """The record as msgpack."""
+    return _encoder.encode(record)
+
+
+def decode_record(row: bytes) -> PredictionRecord:
+    """The record back from msgpack."""
+    return _decoder.decode(row)

@@ -1,0 +1,94 @@
+"""Routing: a pure function of the route table and a sticky key."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from trimtab.errors import UnknownName
+
+
+class Arm(msgspec.Struct, frozen=True):
+    """A version that takes part in answering."""
+
+    name: str
+    """``champion``, ``canary`` or ``shadow``."""
+    version: str
+    """Digest of the bundle."""
+    share: float
+    """Share of requests that it answers; 0 for a shadow."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """How requests for one model are answered.
+
+    The shares of the arms add up to 1. Every arm that does not answer a request scores it in the shadow.
+    """
+
+    model: str
+    arms: tuple[Arm, ...]
+    rollout: str = ""
+    salt: str = ""
+    """Makes the split of one rollout independent of the next."""
+
+
+class RouteTable(msgspec.Struct, frozen=True):
+    """What every worker needs to know; replaced as a whole, never changed."""
+
+    generation: int
+    """Grows with every change; a worker never goes back."""
+    routes: dict[str, Route]
+
+    def route(self, model: str) -> Route:
+        """The route of a model.
+
+        Raises
+        ------
+        UnknownName
+            When no version of that model is deployed.
+        """
+        found = self.routes.get(model)
+        if found is None:
+            raise UnknownName(
+                "no such model is deployed",
+                got=repr(model),
+                hint=f"deployed: {', '.join(sorted(self.routes)) or 'none'}",
+            )
+        return found
+
+
+def position(salt: str, unit: str) -> float:
+    """Where a unit stands in [0, 1): fixed for its life, uniform over units, independent between salts.
+
+    Examples
+    --------
+    >>> position("r1", "user-7") == position("r1", "user-7")
+    True
+    """
+    raw = hashlib.blake2b(f"{salt}\x1f{unit}".encode(), digest_size=8).digest()
+    return int.from_bytes(raw) / 2**64
+
+
+def choose(route: Route, unit: str) -> Arm:
+    """The arm that answers a unit (a request, or a user who should stay with one version).
+
+    A unit that a canary answers at 10 % is still answered by it at 50 %: the canary's share is taken from the
+    top of the line.
+
+    Examples
+    --------
+    >>> one = Route("m", (Arm("champion", "a", 1.0), Arm("shadow", "b", 0.0)))
+    >>> choose(one, "r1").name
+    'champion'
+    """
+    answering = [arm for arm in route.arms if arm.share > 0]
+    if len(answering) == 1:
+        return answering[0]
+    where = position(route.salt, unit)
+    edge = 1.0
+    for arm in reversed(answering):
+        edge -= arm.share
+        if where >= edge - 1e-12:
+            return arm
+    return answering[0]

@@ -1,0 +1,1 @@
+"""Statistics in pure numpy: metrics with intervals, bins, drift distances, e-processes, block bootstrap."""

@@ -1,0 +1,1 @@
+"""Conformance suites, one per port, so that any adapter can prove itself."""

@@ -1,0 +1,1 @@
+"""Pages: the status page and the report."""
