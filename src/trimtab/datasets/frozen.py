@@ -62,18 +62,18 @@ class Dataset:
         return content.hexdigest()
 
 
-def _plain(array: NDArray[np.generic], kind: str) -> memoryview:
+def _plain(array: NDArray[np.generic], kind: str) -> bytes | memoryview:
     plain = np.ascontiguousarray(array, dtype=kind)
     if plain.dtype.kind == "f":
         # A missing value has many bit patterns; which one depends on how it was computed.
         missing = np.isnan(plain)
         if missing.any():
             plain = np.where(missing, np.array(np.nan, kind), plain)
-    return memoryview(plain).cast("B") if plain.size else memoryview(b"")
+    return plain.data.cast("B") if plain.size else b""
 
 
 def freeze(
-    X: NDArray[np.floating],
+    values: NDArray[np.floating],
     y: NDArray[np.floating],
     at: NDArray[np.integer],
     *,
@@ -87,16 +87,16 @@ def freeze(
     SchemaError
         When shapes do not fit together, or times do not ascend.
     """
-    if X.ndim != 2 or X.shape != (len(y), len(names)) or not (len(y) == len(at) == len(ids)):
+    if values.ndim != 2 or values.shape != (len(y), len(names)) or not (len(y) == len(at) == len(ids)):
         raise SchemaError(
             "the parts of a dataset do not fit together",
-            got=f"X {X.shape}, y {len(y)}, at {len(at)}, names {len(names)}, ids {len(ids)}",
-            hint="X needs one row per label and one column per name",
+            got=f"values {values.shape}, y {len(y)}, at {len(at)}, names {len(names)}, ids {len(ids)}",
+            hint="values need one row per label and one column per name",
         )
     if np.any(np.diff(at) < 0):
         raise SchemaError("the rows of a dataset are not ordered by time of asking", hint="sort them by it, stably")
     # Views, so that freezing neither copies the matrix nor locks the caller's own arrays.
-    frozen = (np.asarray(X, np.float32).view(), np.asarray(y, np.float64).view(), np.asarray(at, np.int64).view())
+    frozen = (np.asarray(values, np.float32).view(), np.asarray(y, np.float64).view(), np.asarray(at, np.int64).view())
     for array in frozen:
         array.flags.writeable = False
     return Dataset(*frozen, tuple(names), digest([str(one) for one in ids]))
@@ -131,14 +131,14 @@ def freeze_split(requests: RequestBatch, split: Split, *, names: Sequence[str], 
     """
     rows = np.concatenate([split.train, split.holdout])
     chosen = select(requests, rows)
-    X = compute(chosen)
-    if X.shape != (len(rows), len(names)):
+    values = compute(chosen)
+    if values.shape != (len(rows), len(names)):
         raise SchemaError(
-            "the features have the wrong shape", got=repr(X.shape), hint=f"expected {(len(rows), len(names))}"
+            "the features have the wrong shape", got=repr(values.shape), hint=f"expected {(len(rows), len(names))}"
         )
     edge = len(split.train)
     parts = [
-        freeze(X[part], y, chosen.at[part], names=names, ids=chosen.ids[part])
+        freeze(values[part], y, chosen.at[part], names=names, ids=chosen.ids[part])
         for part, y in ((slice(0, edge), split.train_y), (slice(edge, None), split.holdout_y))
     ]
     return FrozenSplit(parts[0], parts[1], split.trained_until, split.cutoff)

@@ -2,7 +2,7 @@
 
 ::
 
-    start                trained_until − matures    trained_until               cutoff − matures      cutoff
+    start                trained_until - matures    trained_until               cutoff - matures      cutoff
       |------ train rows -------|                         |---- holdout rows ----------|                 |
               asked here, label known by trained_until         asked here, label known by cutoff
 
@@ -128,9 +128,9 @@ def split_by_time(
         requests, (at >= start) & (at > trained_until) & (at <= cutoff - matures), labels, known_by=cutoff
     )
     split = Split(start, trained_until, cutoff, matures, train, train_y, held, held_y)
-    _check_part("training", train_y, least_train, classes, split, holdout)
+    _check_part("training", train_y, split, least=least_train, classes=classes, holdout=holdout)
     if holdout:
-        _check_part("held-out", held_y, least_holdout, classes, split, holdout)
+        _check_part("held-out", held_y, split, least=least_holdout, classes=classes, holdout=holdout)
     return split
 
 
@@ -154,13 +154,14 @@ def _labelled(
     return rows[order].astype(np.int64), y[order]
 
 
-def _check_part(part: str, y: NDArray[np.float64], least: int, classes: int, split: Split, holdout: Micros) -> None:
+def _check_part(part: str, y: NDArray[np.float64], split: Split, *, least: int, classes: int, holdout: Micros) -> None:
     seen = len(np.unique(y)) if classes else 0
     if len(y) >= max(least, 1) and seen >= classes:
         return
     raise NotEnoughData(
         f"the history is too short for a {part} part",
-        got=f"{len(y)} matured, labelled rows" + (f" of {seen} classes" if classes else "")
+        got=f"{len(y)} matured, labelled rows"
+        + (f" of {seen} classes" if classes else "")
         + f" between {iso(split.start)} and {iso(split.cutoff)} (training ends at {iso(split.trained_until)})",
         hint=f"at least {least} rows{f' and {classes} classes' if classes else ''} are needed; wait for more "
         f"labels (they mature after {duration_text(split.matures)}), learn from a longer span, or keep less than "

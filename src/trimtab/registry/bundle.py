@@ -202,7 +202,8 @@ def _open(blobs: Blobs, name: str, *, path: str, version: str) -> bytes:
         raise _corrupt(version, path, "nothing", name) from None
     except IntegrityError as error:
         raise BundleCorrupt(
-            f"{path} is not the file that was packed", got=f"version {version[:12]}: {error.got or error.what}",
+            f"{path} is not the file that was packed",
+            got=f"version {version[:12]}: {error.got or error.what}",
             hint=_RESTORE,
         ) from None
 
@@ -221,7 +222,9 @@ def _corrupt(version: str, path: str, got: str, expected: str) -> BundleCorrupt:
 def _check_plan(version: str, manifest: Manifest, files: Mapping[str, bytes]) -> None:
     """The plan must be the one the manifest names, and each module it uses must be there as it was compiled."""
     if PLAN not in files:
-        raise InputError("a bundle without a feature plan", got=version[:12], hint=f"add {PLAN!r}, with no parts if need be")
+        raise InputError(
+            "a bundle without a feature plan", got=version[:12], hint=f"add {PLAN!r}, with no parts if need be"
+        )
     plan = Plan.from_json(files[PLAN])
     if plan.digest != manifest.plan_digest:
         raise InputError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from trimtab.core.ids import digest
-from trimtab.training.export import ExportParity as ExportParity
+from trimtab.training.export import ExportParity
+
+__all__ = ["ExportParity", "Manifest", "Tensor"]
 
 
 class Tensor(msgspec.Struct, frozen=True):

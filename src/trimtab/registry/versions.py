@@ -160,7 +160,11 @@ def _registered(state: Registry, event: Event) -> Registry:
 
 def _approved(state: Registry, event: Event) -> Registry:
     data = event.data
-    approval = {"approved_by": str(data["by"]), "approved_reason": str(data.get("reason", "")), "approved_at": event.known}
+    approval = {
+        "approved_by": str(data["by"]),
+        "approved_reason": str(data.get("reason", "")),
+        "approved_at": event.known,
+    }
     return replace(state, versions=state._with(str(data["version"]), **approval))
 
 

@@ -81,11 +81,9 @@ def _limits(data: FrozenSplit, parity: ExportParity) -> list[str]:
     return [
         "## Limits",
         "",
-        f"- It has seen {iso(int(data.train.at[0]))} to {iso(int(data.train.at[-1]))} and nothing else: seasons, places "
-        "and conditions outside are extrapolation.",
+        f"- It has seen {iso(int(data.train.at[0]))} to {iso(int(data.train.at[-1]))} and nothing else.",
         "- Its quality was measured on one stretch of time; live quality is what the monitors say once labels mature.",
-        f"- The served form differs from the trained one by at most {parity.largest_difference:.2g} "
-        f"on {parity.rows} rows, {parity.flipped} decisions flipped.",
+        f"- Served and trained form differ by at most {parity.largest_difference:.2g} on {parity.rows} rows.",
         "- It was not examined for fairness between groups.",
     ]
 

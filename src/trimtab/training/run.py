@@ -258,11 +258,11 @@ def daily_means(at: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[flo
     return tuple((sums / np.bincount(day)).tolist())
 
 
-def one_row_p99(predict: Predict, X: NDArray[np.float32], *, timer: Timer, times: int = _TIMED) -> float:
-    """Milliseconds that one-row inference takes at the 99th percentile, warm, over rows of ``X`` in turn."""
+def one_row_p99(predict: Predict, rows: NDArray[np.float32], *, timer: Timer, times: int = _TIMED) -> float:
+    """Milliseconds that one-row inference takes at the 99th percentile, warm, over these rows in turn."""
     taken = []
     for turn in range(_WARM + times):
-        row = X[turn % len(X)][None, :]
+        row = rows[turn % len(rows)][None, :]
         began = timer()
         predict(row)
         taken.append(timer() - began)

@@ -51,20 +51,20 @@ def export(estimator: Any, feature_count: int, task: Task) -> bytes:
     )
 
 
-def predict_original(estimator: Any, X: NDArray[np.float32], task: Task) -> NDArray[np.float64]:
+def predict_original(estimator: Any, rows: NDArray[np.float32], task: Task) -> NDArray[np.float64]:
     """What the estimator itself says: shape (n,), the probability of class 1 or the number."""
     booster = _booster(estimator)
     if booster is not None:
-        found = booster.predict(X, num_threads=1)
+        found = booster.predict(rows, num_threads=1)
     elif task.kind == "binary":
-        found = estimator.predict_proba(X)[:, 1]
+        found = estimator.predict_proba(rows)[:, 1]
     else:
-        found = estimator.predict(X)
-    return np.asarray(found, np.float64).reshape(len(X))
+        found = estimator.predict(rows)
+    return np.asarray(found, np.float64).reshape(len(rows))
 
 
 def check_parity(
-    estimator: Any, runtime: OnnxModel, X: NDArray[np.float32], task: Task, tolerance: float = TOLERANCE
+    estimator: Any, runtime: OnnxModel, rows: NDArray[np.float32], task: Task, tolerance: float = TOLERANCE
 ) -> ExportParity:
     """Compare an exported model with the estimator on rows.
 
@@ -73,8 +73,8 @@ def check_parity(
     ParityError
         When they disagree; see :func:`trimtab.training.export.compare_exported`.
     """
-    original = predict_original(estimator, X, task)
-    exported = runtime.run(X)[:, 0].astype(np.float64)
+    original = predict_original(estimator, rows, task)
+    exported = runtime.run(rows)[:, 0].astype(np.float64)
     return compare_exported(original, exported, binary=task.kind == "binary", tolerance=tolerance)
 
 
@@ -90,8 +90,8 @@ class OnnxExporter:
         runtime = OnnxModel(data, threads=self._threads)
         parity = check_parity(estimator, runtime, rows, task, self._tolerance)
 
-        def predict(X: NDArray[np.float32]) -> NDArray[np.float64]:
-            return runtime.run(X)[:, 0].astype(np.float64)
+        def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
+            return runtime.run(values)[:, 0].astype(np.float64)
 
         return Exported(data, "model.onnx", "onnx", predict, parity, libraries())
 

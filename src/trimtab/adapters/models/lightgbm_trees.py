@@ -56,7 +56,9 @@ def convert_booster(booster: Any, *, features: int) -> bytes:
     """
     dump = booster.dump_model()
     if dump["num_tree_per_iteration"] != 1:
-        raise _refuse("more than one output", got=f"{dump['num_tree_per_iteration']} classes", hint="train one model each")
+        raise _refuse(
+            "more than one output", got=f"{dump['num_tree_per_iteration']} classes", hint="train one model each"
+        )
     if dump["max_feature_idx"] + 1 > features:
         raise _refuse("more features than the data have", got=f"{dump['max_feature_idx'] + 1}, expected {features}")
     name, scale, square = _objective(dump)
@@ -111,7 +113,7 @@ class _Ensemble:
             self.rows.append((number, place, int(node["split_feature"]), mode, value, left, right, missing))
             pending += [(node["right_child"], right), (node["left_child"], left)]
 
-    def attributes(self) -> dict[str, list[Any]]:
+    def attributes(self) -> dict[str, Any]:
         """Attributes of the ONNX operator; nodes of a tree stand in the order of their ids."""
         rows = sorted(self.rows, key=lambda row: row[:2])
         names = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
@@ -131,7 +133,9 @@ def _question(node: Tree) -> tuple[str, float, int]:
     """The comparison of a node, its float32 threshold, and whether a missing value goes left."""
     if node["decision_type"] != "<=":
         raise _refuse(
-            "categorical splits", got=f"feature {node['split_feature']}", hint="give it numbers: an order, or one column each"
+            "categorical splits",
+            got=f"feature {node['split_feature']}",
+            hint="give it numbers: an order, or one column each",
         )
     threshold = float(node["threshold"])
     default_left = bool(node["default_left"])

@@ -116,7 +116,8 @@ def _from_file(data: bytes, names: tuple[str, ...]) -> tuple[bytes, ExportParity
     runtime.close()
     if probe.shape != (2, 1):
         raise InputError(
-            "the ONNX model does not give one number per row", got=f"shape {probe.shape} for two rows",
+            "the ONNX model does not give one number per row",
+            got=f"shape {probe.shape} for two rows",
             hint="a binary model gives (n, 2) class probabilities or (n, 1); a regression (n, 1) or (n,)",
         )
     return data, ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0)
