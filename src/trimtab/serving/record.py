@@ -26,7 +26,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     version: str
     """Digest of the bundle."""
     arm: str
-    """``champion`` or ``canary`` for an answer that was given; ``shadow`` for one that was only recorded."""
+    """``champion`` or ``canary`` for an answer that was given, ``shadow`` for one that was only recorded, ``pinned``
+    for one given to a caller who named the version."""
     rollout: str
     """Id of the rollout under way; empty when none is."""
     keys: dict[str, str | int]
