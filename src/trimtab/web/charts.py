@@ -30,6 +30,8 @@ Measure = Literal["loss", "auc", "ece"]
 _HIGHER_IS_BETTER = {"auc"}
 _LANE = 34.0
 """Height of the strip above a plot that carries the signs of decisions."""
+_APART = 12.0
+"""Least distance between two signs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,14 @@ def _signs(frame: Frame, x: Scale, marked: Sequence[tuple[int, Decision]]) -> li
     """Signs in two strips, outcomes above and retraining below; each leads to its decision in the list."""
     outcome, retraining = frame.top - _LANE + 4, frame.top - 12
     parts = []
+    last = {outcome: 0.0, retraining: 0.0}
     for index, item in marked:
         height = retraining if KINDS[item.kind].tone == "quiet" else outcome
+        # Decisions of one day stand beside each other rather than on top of each other.
+        at = last[height] = max(x(item.when), last[height] + _APART)
         tip = f"{day(item.when, year=True)} · {kind_of(item.kind).label}\n{item.sentence}"
-        hit = element("circle", cx=x(item.when), cy=height, r=9, class_="hit", data_tip=tip)
-        parts.append(
-            element("a", sign(item.kind, x=x(item.when), y=height), hit, href=f"#decision-{index}", aria_label=tip)
-        )
+        hit = element("circle", cx=at, cy=height, r=9, class_="hit", data_tip=tip)
+        parts.append(element("a", sign(item.kind, x=at, y=height), hit, href=f"#decision-{index}", aria_label=tip))
     return parts
 
 

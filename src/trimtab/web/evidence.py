@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from trimtab.web.charts import calibration_chart, champion_chart
 from trimtab.web.figures import MISSING, count, day, minute, percent, plain, score, seconds, signed
-from trimtab.web.heatmap import excess, heat_table, peak, ranked
+from trimtab.web.heatmap import PREDICTION, excess, heat_table, peak, ranked
 from trimtab.web.kinds import icon
 from trimtab.web.markup import Markup, element, joined
 from trimtab.web.page import folded, legend, section, swatch, table
@@ -22,7 +22,7 @@ def drift(report: ReplayReport) -> Markup | None:
         return None
     rows = ranked(report.drift.features)
     first, rest = rows[:_SHOWN], rows[_SHOWN:]
-    prediction = DriftRow("prediction", report.drift.prediction.cells)
+    prediction = DriftRow(PREDICTION, report.drift.prediction.cells)
     return section(
         "Drift",
         legend((_scale(), "PSI below and beyond the alarm line"), (_step(0), "not enough data"), (_dot(), "critical")),

@@ -10,6 +10,8 @@ from trimtab.web.figures import day, moment, score
 from trimtab.web.markup import Markup, element, joined
 from trimtab.web.report_data import DriftCell, DriftMap, DriftRow
 
+PREDICTION = "prediction"
+"""The row of what the champion said; it stands apart from the features."""
 _STEPS = ((0.35, 1), (0.7, 2), (1.0, 3), (1.5, 4), (2.5, 5))
 """PSI over its alarm line, and the step of the colour scale up to there; the steps from 4 on lie beyond the line."""
 
@@ -78,6 +80,7 @@ def _row(row: DriftRow, weeks: Sequence[Micros]) -> Markup:
         "tr",
         element("th", row.feature, scope="row", title=row.feature),
         cells,
+        class_="first" if row.feature == PREDICTION else None,
         data_alarm=score(lines[0], digits=2) if same and lines else None,
     )
 

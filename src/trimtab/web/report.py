@@ -33,8 +33,8 @@ def render_report(report: ReplayReport) -> str:
     -------
     The document as text, to be written as UTF-8.
     """
-    parts = (_quality(report), _months(report), _decisions(report), drift(report), calibration(report))
-    body = element("main", *parts, champions(report), run(report))
+    first = (_quality(report), _months(report), _decisions(report))
+    body = element("main", *first, champions(report), drift(report), calibration(report), run(report))
     foot = element("footer", f"Replayed by Trimtab. Decision digest {report.digest}", class_="mono digest")
     title = f"{report.project} · {report.model} · replay"
     return page(title, _head(report), body, foot, description=headline(report))
@@ -69,7 +69,7 @@ def _head(report: ReplayReport) -> Markup:
         brand(),
         element("span", report.project),
         element("span", report.model),
-        element("span", period(report.start, report.end, year=True)),
+        element("span", period(report.start, report.end - 1, year=True)),
         class_="over",
     )
     return element(
@@ -259,8 +259,7 @@ def _decision(index: int, item: Decision) -> Markup:
         element("span", icon(item.kind), kind.label, class_="kind"),
         element(
             "div",
-            element("div", item.sentence),
-            folded("Evidence", facts(item.evidence)) if item.evidence else None,
+            folded(item.sentence, facts(item.evidence)) if item.evidence else item.sentence,
             class_="what",
         ),
         id=f"decision-{index}",

@@ -73,7 +73,8 @@ td.words{white-space:normal;min-width:14em}
 thead th{font-weight:500;color:var(--soft);font-size:.84rem;vertical-align:bottom}
 tbody th{font-weight:500}
 tr.total>*{border-top:2px solid var(--line);border-bottom:0;font-weight:620}
-tr.lost>*{background:var(--flare-soft)}
+.scroll th[scope=row]{position:sticky;left:0;background:var(--paper)}
+.scroll tr.lost>*{background:linear-gradient(var(--flare-soft),var(--flare-soft)),var(--paper)}
 .up{color:var(--sea)}.down{color:var(--flare)}
 .tag{display:inline-block;font-size:.78rem;border:1px solid currentColor;border-radius:99px;padding:.05em .6em;
 color:var(--flare);white-space:nowrap}
@@ -85,18 +86,19 @@ summary:hover{color:var(--ink)}
 .heat{width:auto;font-size:.82rem}
 .heat th,.heat td{padding:0;border:0}
 .heat thead th{text-align:left;padding:0 0 4px 3px;font-weight:500}
-.heat tbody th{position:sticky;left:0;z-index:1;background:var(--paper);padding-right:10px;max-width:16.5em;
+.heat tbody th{position:sticky;left:0;z-index:1;background:var(--paper);padding-right:10px;max-width:22em;
 overflow:hidden;text-overflow:ellipsis;font-weight:450;line-height:17px;height:18px}
 .heat tbody td{width:17px;min-width:17px;max-width:17px;height:18px;font-size:0;color:transparent;
 border:1px solid var(--paper);border-width:0 1px 1px 0;position:relative}
-.heat .m{border-left:2px solid var(--paper)}
+.heat tbody td.m{border-left-width:2px}
 .heat tbody td:hover{outline:2px solid var(--ink);outline-offset:-2px;z-index:2}
 .h0{background:repeating-linear-gradient(135deg,var(--h0) 0 2px,transparent 2px 4px)}
 .h1{background:var(--h1)}.h2{background:var(--h2)}.h3{background:var(--h3)}
 .h4{background:var(--h4)}.h5{background:var(--h5)}.h6{background:var(--h6)}
 .heat .x::after{content:"";position:absolute;inset:0;margin:auto;width:5px;height:5px;border-radius:50%;
 background:var(--paper)}
-.heat tr.first>*{height:24px;border-bottom-width:6px}.heat tr.first th{font-weight:650;border-bottom:0}
+.heat tbody tr.first td{height:24px;border-bottom-width:6px}.heat tbody tr.first th{font-weight:650;height:24px;
+border-bottom:6px solid var(--paper)}
 .scale{display:inline-flex;vertical-align:middle}.scale i{width:22px;height:12px;display:block}
 .scale b{width:2px;background:var(--ink);margin:-3px 1px}
 .scale i.x{position:relative}.scale i.x::after{content:"";position:absolute;inset:0;margin:auto;width:5px;
@@ -108,8 +110,8 @@ border-bottom:1px solid var(--line)}
 ol.log>li:target{background:var(--sea-soft);box-shadow:0 0 0 6px var(--sea-soft);border-radius:2px}
 ol.log time{color:var(--soft);font-size:.88rem;line-height:1.7}
 ol.log .kind{display:inline-flex;gap:.55em;align-items:center;font-size:.92rem;height:1.6em}
-ol.log details{margin:.25em 0 .2em}
-ol.log dl{margin:.5em 0 .3em}
+ol.log details{margin:0}ol.log summary{color:inherit;font-size:inherit}ol.log summary::marker{color:var(--soft)}
+ol.log dl{margin:.4em 0 .5em 1.1em}
 dl.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15em 1.1em;font-size:.9rem;margin:0}
 dl.facts dt{color:var(--soft)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 dl.facts dl.facts{padding-left:.2em}
