@@ -4,6 +4,7 @@ import itertools
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 
 from trimtab.adapters.ledger.sqlite import SqliteLedger
@@ -12,6 +13,8 @@ from trimtab.adapters.records.parquet import compact
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.ledger import Draft
 from trimtab.errors import ConflictError, Unavailable
+from trimtab.serving.record import PREDICTIONS
+from trimtab.testing.memory import MemoryRecords
 
 
 def say(word: object) -> None:
@@ -42,7 +45,9 @@ def shared_ledger(place: Path, writer: int) -> None:
 def spool(place: Path, first: int) -> None:
     store = SpoolRecords(place, "w")
     for number in itertools.count(first):
-        store.write("t", [f"{number}-{part}-".encode() + b"x" * (number % 7) * 1500 for part in range(3)])
+        store.write(
+            "t", [f"{number}-{part}-".encode() + b"x" * (20_000 if number % 50 == 0 else 9) for part in range(3)]
+        )
         say(number)
 
 
@@ -55,9 +60,12 @@ def online(place: Path, first: int) -> None:
 
 
 def parquet(place: Path, _: int) -> None:
+    records, warm = SpoolRecords(place, "reader"), MemoryRecords()
+    warm.write(PREDICTIONS, [next(row for _, row in records.scan(PREDICTIONS))])
+    compact(warm, place / f"warm-{os.getpid()}")
     say("ready")
-    while True:
-        compact(SpoolRecords(place, "reader"), place / "parquet", at_most=40)
+    compact(records, place / "parquet", at_most=40)
+    time.sleep(60)
 
 
 def full(place: Path, limit: int) -> None:
