@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from trimtab.core.clock import Micros, iso
 from trimtab.core.ids import Json
@@ -57,9 +58,8 @@ class Live:
             lines.append(f"  evidence: {shown}")
         if self.canary is not None:
             arm = self.canary
-            lines.append(
-                f"  canary: version {arm.number or '?'} ({arm.version[:8]}) answered {arm.share:.0%} since {iso(arm.since)}"
-            )
+            name = f"version {arm.number or '?'} ({arm.version[:8]})"
+            lines.append(f"  canary: {name} answered {arm.share:.0%} since {iso(arm.since)}")
         return "\n".join(lines)
 
 
@@ -111,28 +111,26 @@ def timeline(
 
 
 def _follow(trail: _Trail, event: Event) -> _Trail:
-    data = event.data
+    data, changes = event.data, dict[str, Any]()
     match event.type:
         case "ModelDeclared":
-            return replace(trail, policy=data["policy"])
+            changes = {"policy": data["policy"]}
         case "VersionRegistered":
-            return replace(trail, numbers={**trail.numbers, data["version"]: data["number"]})
+            changes = {"numbers": {**trail.numbers, data["version"]: data["number"]}}
         case "FloorsJudged":
             judged = (event.id, {"checks": data["checks"], "measured_values": data["measured_values"]})
-            return replace(trail, floors={**trail.floors, data["version"]: judged})
+            changes = {"floors": {**trail.floors, data["version"]: judged}}
         case "Approved" | "Forced":
-            return replace(trail, permits={**trail.permits, data["version"]: (data["by"], event.id)})
+            changes = {"permits": {**trail.permits, data["version"]: (data["by"], event.id)}}
         case "TrafficShifted":
-            arm = Arm(data["version"], trail.numbers.get(data["version"], 0), data["share"], event.known)
-            return replace(trail, canary=arm)
+            number = trail.numbers.get(data["version"], 0)
+            changes = {"canary": Arm(data["version"], number, data["share"], event.known)}
         case "Promoted":
-            return replace(trail, live=_promoted(trail, event), canary=None)
-        case "RolledBack" if data["of"] == "champion":
-            return replace(trail, live=_restored(trail, event), canary=None)
+            changes = {"live": _promoted(trail, event), "canary": None}
         case "RolledBack":
-            return replace(trail, canary=None)
-        case _:
-            return trail
+            live = _restored(trail, event) if data["of"] == "champion" else trail.live
+            changes = {"live": live, "canary": None}
+    return replace(trail, **changes)
 
 
 def _promoted(trail: _Trail, event: Event) -> Live:
@@ -148,7 +146,7 @@ def _promoted(trail: _Trail, event: Event) -> Live:
         reason=data["reason"],
         evidence={**data["evidence"], "floors": checks},
         policy=trail.policy,
-        events=tuple(id for id in (floors, permit, event.id) if id),
+        events=tuple(found for found in (floors, permit, event.id) if found),
     )
 
 
