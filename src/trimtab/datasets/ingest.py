@@ -77,7 +77,7 @@ class Ingest:
 
     def recover(self) -> Columns | None:
         """Catch up with the event log after a start; returns its rows, None when it is empty."""
-        logged = [msgspec.msgpack.decode(row) for _, row in self._records.scan(self._table)]
+        logged = _logged(self._source, self._records)
         if not logged:
             return None
         columns = _unpacked(self._source, [row for _, row in logged])
@@ -121,6 +121,16 @@ class Ingest:
         self._seen.update(identities)
         self._seq += len(known)
         self._known = int(known[-1])
+
+
+def logged_columns(source: Source, records: Records) -> Columns | None:
+    """Every row of a source in the event log, in known order; None when there is none."""
+    logged = _logged(source, records)
+    return _unpacked(source, [row for _, row in logged]) if logged else None
+
+
+def _logged(source: Source, records: Records) -> list[tuple[str, dict[str, Json]]]:
+    return [msgspec.msgpack.decode(row) for _, row in records.scan(EVENTS + source.name)]
 
 
 def _identities(source: Source, columns: Columns) -> Iterator[str]:
