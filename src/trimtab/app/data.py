@@ -43,15 +43,12 @@ class UnitFault:
             target, since = rest.split("@", 1)
             place, factor = target.split("*", 1)
             source, column = place.split(".", 1)
-            if kind != "unit":
-                raise ValueError(kind)
-            return UnitFault(source, column, float(factor), instant(since))
+            fault = UnitFault(source, column, float(factor), instant(since))
         except ValueError:
-            raise InputError(
-                "not a fault that can be put on stage",
-                got=repr(text),
-                hint="write unit:SOURCE.COLUMN*FACTOR@TIME or bad-challenger@TIME",
-            ) from None
+            raise _unreadable(text) from None
+        if kind != "unit":
+            raise _unreadable(text)
+        return fault
 
     def apply(self, source_known: str, columns: Columns) -> Columns:
         """The columns with the fault in them."""
@@ -63,6 +60,14 @@ class UnitFault:
         touched = columns[source_known] >= np.int64(self.since)
         changed = np.where(touched, values.astype(np.float64) * self.factor, values.astype(np.float64))
         return {**columns, self.column: changed.astype(values.dtype)}
+
+
+def _unreadable(text: str) -> InputError:
+    return InputError(
+        "not a fault that can be put on stage",
+        got=repr(text),
+        hint="write unit:SOURCE.COLUMN*FACTOR@TIME or bad-challenger@TIME",
+    )
 
 
 @dataclass(frozen=True)

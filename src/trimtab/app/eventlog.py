@@ -23,10 +23,10 @@ def with_event_log(project: Project, spec: ModelSpec, known: Known, home: Path) 
     """What the files say, and what was posted and asked since."""
     records = Home(home).records("reader")
     histories = dict(known.histories)
-    for name in histories:
+    for name, history in known.histories.items():
         columns = logged_columns(project.sources[name], records)
         if columns is not None:
-            histories[name] = histories[name].extend(columns)
+            histories[name] = history.extend(columns)
     asked = asked_requests(spec, records)
     requests = _joined(known.requests, asked) if asked is not None else known.requests
     return Known(histories, requests, labels_of(spec, histories), known.quarantine)

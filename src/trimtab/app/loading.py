@@ -6,8 +6,8 @@ import time
 
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.core.ports import Blobs
-from trimtab.features.onrequest import LoadedModule, load_module
 from trimtab.features.online import OnlineReader
+from trimtab.features.onrequest import LoadedModule, load_module
 from trimtab.features.plan import ModulePart
 from trimtab.features.ports import OnlineRows
 from trimtab.registry.bundle import Bundle, load
