@@ -147,7 +147,7 @@ def rehearse(
         for step in deliveries(timeline, start, until):
             console.post("/v1/clock", {"now": iso(step.at)})
             for name, (first, stop) in step.rows.items():
-                rows = _rows(sources[name], timeline.histories[name].rows(first, stop), 0, stop - first)
+                rows = _rows(sources[name], timeline.histories[name].columns, first, stop)
                 console.post(f"/v1/events/{name}", {"rows": rows})
                 events += stop - first
             first, stop = step.requests

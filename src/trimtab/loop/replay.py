@@ -17,29 +17,22 @@ from numpy.typing import NDArray
 from trimtab.core.clock import HOUR, Micros, VirtualClock
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Records
+from trimtab.datasets.splits import LabelEvents
 from trimtab.errors import InputError, JobFailed
-from trimtab.features.batch import RequestBatch
+from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.features.history import History
 from trimtab.features.online import OnlineWriter
 from trimtab.loop.commands import ApplyRoute, Command, Train
+from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
-from trimtab.loop.observations import Asked, Counted, DayMatured, Drifted, JobDone, JobLost, Observation
+from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
 from trimtab.monitoring.observer import Observer
 from trimtab.serving.answers import Answers
 from trimtab.serving.engine import Engine
-from trimtab.serving.pipeline import Deployed, score
+from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import RouteTable
 from trimtab.training.ports import Compute, Job
-
-
-@dataclass(frozen=True, slots=True)
-class LabelStream:
-    """Labels in the order in which they became known."""
-
-    ids: Sequence[str]
-    values: NDArray[np.float64]
-    known: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +41,8 @@ class Timeline:
 
     histories: Mapping[str, History]
     requests: RequestBatch
-    labels: LabelStream
+    labels: LabelEvents
+    """In known order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +144,7 @@ class Replay:
         self._delivered = dict.fromkeys(parts.timeline.histories, 0)
         self._labelled = 0
         self._running: list[tuple[Micros, Job, Asked | None]] = []
+        self._counts = StepCounts()
         self._frozen: Deployed | None = None
         self._this_tick: list[tuple[list[int], Answers]] = []
         self._waiting_operators = sorted(options.operators, key=lambda pair: pair[0])
@@ -197,7 +192,8 @@ class Replay:
             first = self._delivered[source]
             stop = int(np.searchsorted(history.known, now, side="right"))
             if stop > first:
-                self._parts.writer.apply(source, history.rows(first, stop), first)
+                rows = {name: values[first:stop] for name, values in history.columns.items()}
+                self._parts.writer.apply(source, rows, first)
                 self._delivered[source] = stop
 
     def _answer(self, first: int, stop: int) -> None:
@@ -211,13 +207,14 @@ class Replay:
             {name: values[part] for name, values in requests.inputs.items()},
         )
         self._parts.clock.advance_to(int(requests.at[stop - 1]))
-        position = {request: first + place for place, request in enumerate(batch.ids)}
-        for answers in self._parts.engine.answer(self._parts.model, batch):
-            where = [position[request] for request in answers.requests.ids]
+        answered = self._parts.engine.answer_rows(self._parts.model, batch)
+        for answers, rows in answered:
+            where = [first + row for row in rows]
             self.served.champion[where] = answers.outputs
             self.served.version[where] = self._version_index(answers.version)
             self._parts.observer.answered(answers)
             self._this_tick.append((where, answers))
+        self._parts.engine.mirror(self._parts.model, [answers for answers, _ in answered])
 
     def _version_index(self, version: str) -> int:
         if version not in self.served.versions:
@@ -229,7 +226,7 @@ class Replay:
         self._step([], now)
         while self._running:
             self._step(self._finished_jobs(now + self._options.training_takes), now)
-        route = self._parts.engine.table.routes.get(self._parts.model)
+        route = self._parts.engine.live.table.routes.get(self._parts.model)
         if route is None:
             raise JobFailed(
                 "no first version passed its floors, so there is nothing to replay",
@@ -251,19 +248,20 @@ class Replay:
         report = parts.observer.drift(now)
         if report is not None:
             observations.append(Drifted(report))
-        arms = parts.observer.arms()
-        if arms:
-            observations.append(Counted(tuple(arms)))
+        counted = self._counts.observe(parts.observer, parts.loop.state)
+        if counted is not None:
+            observations.append(counted)
         self._step(observations, now)
 
     def _record(self) -> None:
         """Write the records of the tick: the answers given, then what the shadow arms say of the same rows."""
         parts = self._parts
-        shadow = parts.engine.run_shadow()
+        shadow: list[Answers] = []
+        while parts.engine.shadow_rows:
+            shadow.extend(parts.engine.run_shadow())
         for answers in shadow:
             parts.observer.answered(answers)
-        rows = [row for _, answers in self._this_tick for row in parts.engine.records(answers)]
-        rows.extend(row for answers in shadow for row in parts.engine.records(answers))
+        rows = parts.engine.records([*(answers for _, answers in self._this_tick), *shadow])
         if rows:
             parts.records.write(PREDICTIONS, rows)
 
@@ -272,7 +270,8 @@ class Replay:
         if self._this_tick and self._frozen is not None:
             where = [place for places, _ in self._this_tick for place in places]
             values = np.concatenate([answers.features.values for _, answers in self._this_tick])
-            self.served.frozen[where] = score(self._frozen, values)
+            features = FeatureBatch(values, values[:, :0], {}, ())
+            self.served.frozen[where] = self._parts.engine.pipeline.score(self._frozen, features)
         self._this_tick.clear()
 
     def _label(self, now: Micros) -> None:
@@ -280,7 +279,8 @@ class Replay:
         stop = int(np.searchsorted(labels.known, now, side="right"))
         if stop > self._labelled:
             part = slice(self._labelled, stop)
-            self._parts.observer.labelled(labels.ids[part], labels.values[part], labels.known[part])
+            values = labels.values[part].astype(np.float64)
+            self._parts.observer.labelled(labels.ids[part].tolist(), values, labels.known[part])
             self._labelled = stop
 
     def _finished_jobs(self, now: Micros) -> list[Observation]:
@@ -325,5 +325,7 @@ class Replay:
                 self._parts.compute.submit(job)
                 self._running.append((self._parts.clock.now() + self._options.training_takes, job, None))
             case ApplyRoute(route=route, generation=generation):
-                table = RouteTable(generation, {**self._parts.engine.table.routes, route.model: route})
-                self._parts.engine.swap(table, self._parts.load)
+                table = RouteTable(generation, {**self._parts.engine.live.table.routes, route.model: route})
+                refused = self._parts.engine.swap(table, self._parts.load)
+                if refused is not None:
+                    raise refused

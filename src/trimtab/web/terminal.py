@@ -160,8 +160,8 @@ class Progress:
     def _line(self, tick: Tick, now: Micros) -> str:
         passed = max(now - self._began, 1) / SECOND
         left = passed * (1 - tick.share) / tick.share if tick.share > 0 else 0.0
-        rate = count(tick.done / passed)
-        return f"{minute(tick.when)}  {100 * tick.share:3.0f} %  {count(tick.done)} answered, {rate}/s, {seconds(left)} left"
+        pace = f"{count(tick.done)} answered, {count(tick.done / passed)}/s"
+        return f"{minute(tick.when)}  {100 * tick.share:3.0f} %  {pace}, {seconds(left)} left"
 
     def _draw(self, line: str) -> None:
         if not self._live or not (line or self._width):
