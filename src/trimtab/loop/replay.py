@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.core.clock import HOUR, Micros, VirtualClock
+from trimtab.core.clock import HOUR, WEEK, Micros, VirtualClock
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Records
 from trimtab.datasets.splits import LabelEvents
@@ -26,6 +26,7 @@ from trimtab.loop.commands import ApplyRoute, Command, Train
 from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
+from trimtab.monitoring.blocks import DriftReport
 from trimtab.monitoring.observer import Observer
 from trimtab.serving.answers import Answers
 from trimtab.serving.engine import Engine
@@ -101,6 +102,10 @@ class Served:
     """What the first champion would have said."""
     version: NDArray[np.int32]
     """Index into ``versions`` of the version that answered; -1 where none did."""
+    features: NDArray[np.float32]
+    """Shape (requests, features): what the answers were made of."""
+    watermarks: dict[str, NDArray[np.int64]]
+    """By source: how many of its rows had been applied when each request was answered."""
     versions: list[str] = field(default_factory=list)
 
 
@@ -109,6 +114,8 @@ class ReplayParts:
     """The wired objects that a replay drives; the same kinds that serve live."""
 
     model: str
+    width: int
+    """Number of features."""
     timeline: Timeline
     clock: VirtualClock
     writer: OnlineWriter
@@ -137,7 +144,15 @@ class Replay:
             raise InputError("a replay must end after it starts", hint="give an --until later than --start")
         self._parts, self._options = parts, options
         requests = len(parts.timeline.requests)
-        self.served = Served(np.full(requests, np.nan), np.full(requests, np.nan), np.full(requests, -1, np.int32))
+        self.served = Served(
+            np.full(requests, np.nan),
+            np.full(requests, np.nan),
+            np.full(requests, -1, np.int32),
+            np.full((requests, parts.width), np.nan, np.float32),
+            {source: np.zeros(requests, np.int64) for source in parts.timeline.histories},
+        )
+        self.drift: list[DriftReport] = []
+        """One report a week, for the map of features by weeks."""
         self._first, self._last = np.searchsorted(
             parts.timeline.requests.at, [options.start, options.until], side="right"
         )
@@ -212,6 +227,9 @@ class Replay:
             where = [first + row for row in rows]
             self.served.champion[where] = answers.outputs
             self.served.version[where] = self._version_index(answers.version)
+            self.served.features[where] = answers.features.values
+            for source, watermark in answers.features.watermarks.items():
+                self.served.watermarks[source][where] = watermark.seq
             self._parts.observer.answered(answers)
             self._this_tick.append((where, answers))
         self._parts.engine.mirror(self._parts.model, [answers for answers, _ in answered])
@@ -248,6 +266,8 @@ class Replay:
         report = parts.observer.drift(now)
         if report is not None:
             observations.append(Drifted(report))
+            if not self.drift or report.end - self.drift[-1].end >= WEEK:
+                self.drift.append(report)
         counted = self._counts.observe(parts.observer, parts.loop.state)
         if counted is not None:
             observations.append(counted)

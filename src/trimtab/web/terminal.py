@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TextIO
 
 from trimtab.core.clock import SECOND, Micros
+from trimtab.loop.tick import Tick
 from trimtab.web.figures import MISSING, count, minute, percent, score, seconds
 from trimtab.web.report_data import MonthRow, Score
 
@@ -78,33 +78,6 @@ def decision_line(when: Micros, sentence: str) -> str:
     '2013-03-04 00:00  Trained on everything known.'
     """
     return f"{minute(when)}  {' '.join(sentence.split())}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """How far a replay is.
-
-    Attributes
-    ----------
-    when, start, end
-        Simulated time now, where it began and where it will end, in microseconds.
-    done
-        Requests answered so far.
-    decision
-        A sentence when something was decided at ``when``; empty for mere progress.
-    """
-
-    when: Micros
-    start: Micros
-    end: Micros
-    done: int
-    decision: str = ""
-
-    @property
-    def share(self) -> float:
-        """How much of the simulated time is over, between 0 and 1."""
-        whole = self.end - self.start
-        return min(max((self.when - self.start) / whole, 0.0), 1.0) if whole > 0 else 1.0
 
 
 class Progress:
