@@ -203,14 +203,20 @@ def _months(report: ReplayReport) -> Markup | None:
     if not report.months:
         return None
     rate = f"Share {report.outcome}" if report.task == "binary" else f"Mean {report.outcome}"
-    heads = ["Month", "Requests", "Labelled", rate, *_score_heads(report), ""]
-    top = element("tr", joined(element("th", head, scope="col") for head in heads))
+    name = LOSSES.get(report.loss, report.loss)
+    measures = ["AUC", name, "ECE"] if report.task == "binary" else [name]
+    top = element(
+        "tr",
+        joined(element("th", head, scope="col", rowspan=2) for head in ("Month", "Requests", "Labelled", rate)),
+        joined(element("th", measure, scope="colgroup", colspan=2, class_="group") for measure in measures),
+    )
+    below = element("tr", joined(element("th", who, scope="col") for _ in measures for who in ("frozen", "Trimtab")))
     rows = joined(_month_row(row, report) for row in (*report.months, report.total))
-    grid = element("table", element("thead", top), element("tbody", rows))
+    grid = element("table", element("thead", top, below), element("tbody", rows), class_="months")
     return section(
         "Month by month",
         element("div", grid, class_="scroll", tabindex="0", role="region", aria_label="Months"),
-        words="Both policies on the same requests. A month in which retraining lost is marked.",
+        words="Both policies on the same requests. A month that retraining lost is marked.",
         anchor="months",
     )
 
@@ -221,11 +227,11 @@ def _month_row(row: MonthRow, report: ReplayReport) -> Markup:
     base = percent(row.base_rate) if binary else score(row.base_rate)
     cells = [count(row.requests), coverage, base, *_scores(row.frozen, row.trimtab, binary=binary)]
     total = row.month == "total"
+    mark = element("span", "lost", class_="tag", title="Retraining lost") if row.lost else None
     return element(
         "tr",
-        element("th", "Total" if total else f"{_month_name(row.month)} {row.month[:4]}", scope="row"),
+        element("th", "Total" if total else f"{_month_name(row.month)} {row.month[:4]}", mark, scope="row"),
         joined(element("td", cell) for cell in cells),
-        element("td", element("span", "retraining lost", class_="tag") if row.lost else ""),
         class_="total" if total else "lost" if row.lost else None,
     )
 

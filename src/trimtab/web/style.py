@@ -75,6 +75,8 @@ tbody th{font-weight:500}
 tr.total>*{border-top:2px solid var(--line);border-bottom:0;font-weight:620}
 .scroll th[scope=row]{position:sticky;left:0;background:var(--paper)}
 .scroll tr.lost>*{background:linear-gradient(var(--flare-soft),var(--flare-soft)),var(--paper)}
+.months thead tr:first-child .group{border-bottom-color:transparent;padding-bottom:0}
+.months thead tr+tr th{text-align:right}.months .tag{margin-left:.7em}
 .up{color:var(--sea)}.down{color:var(--flare)}
 .tag{display:inline-block;font-size:.78rem;border:1px solid currentColor;border-radius:99px;padding:.05em .6em;
 color:var(--flare);white-space:nowrap}

@@ -77,7 +77,7 @@ def test_every_plot_has_a_title_a_description_and_a_table(page):
 
 
 def test_losing_months_are_marked_and_named(page):
-    assert page.count('class="tag">retraining lost<') == len(LOST)
+    assert page.count('title="Retraining lost">lost<') == len(LOST)
     assert page.count('<tr class="lost">') == len(LOST)
     assert "(March, October)" in page
 
