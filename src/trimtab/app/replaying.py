@@ -43,8 +43,6 @@ FIRST_SPAN = 60 * DAY
 QUIET = frozenset(
     {"DayMatured", "GateProgressed", "Notified", "TrainingRequested", "VersionRegistered", "ModelDeclared"}
 )
-    {"DayMatured", "GateProgressed", "Notified", "TrainingRequested", "VersionRegistered", "ModelDeclared"}
-)
 """Events that belong into the ledger but not into a timeline that people read along."""
 
 

@@ -89,7 +89,8 @@ class Profile(msgspec.Struct, frozen=True):
         return {name: column.bins for name, column in self.features.items()} | {PREDICTION: self.prediction.bins}
 
     def to_json(self) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1)
+        # Features stay in the column order of the matrix, which is the order they are counted in.
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
 
     @staticmethod
     def from_json(data: bytes) -> Profile:
