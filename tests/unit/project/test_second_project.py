@@ -95,11 +95,13 @@ def test_its_fit_learns(sales):
 
 
 def test_the_platform_does_not_know_the_examples():
-    words = ("flight", "carrier", "tailnum", "landings", "departures", "backlog", "deliver")
+    words = ("nycflights", "late_arrival", "landings", "landed_at", "flight_id", "tailnum", "sched_dep", "wind_speed")
+    words += ("delivery_hours", "open_orders", "confirmed_at", "on_shelf")
     for file in SOURCES.rglob("*.py"):
         tree = ast.parse(file.read_text("utf-8"))
-        for node in ast.walk(tree):  # docstrings may show examples; code may not know them
+        # Docstrings and the help of commands may show examples; code may not know them.
+        for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 node.value.value = ""
         code = ast.unparse(tree).lower()
-        assert [word for word in words if word in code] == [], file
+        assert file.parent.name == "cli" or [word for word in words if word in code] == [], file
