@@ -29,21 +29,17 @@ from trimtab.core.ids import Json
 from trimtab.errors import ProjectError, TrimtabError
 from trimtab.features.sources import Column, Entity, Source
 from trimtab.features.views import LatestView, OnRequest, View, WindowView
-from trimtab.gates.declare import Comparison
+from trimtab.gates.declare import Comparison, Floor
 from trimtab.loop.model import ModelSpec
 
 METRICS: Mapping[str, tuple[str, ...]] = {
-    "binary": ("roc_auc", "log_loss", "brier", "ece"),
-    "regression": ("squared_error", "absolute_error", "rmse", "mae", "r2"),
+    "binary": ("roc_auc", "log_loss", "brier", "ece", "accuracy", "f1"),
+    "regression": ("squared_error", "rmse", "mae", "r2"),
 }
-"""Metrics that a floor may name, by kind of task."""
-LOSSES: Mapping[str, tuple[str, ...]] = {
-    "binary": ("log_loss", "brier"),
-    "regression": ("squared_error", "absolute_error"),
-}
-"""Losses that the champion gate may compare: means over rows, so that days add up."""
+"""Metrics that a floor may name, by kind of task; what :func:`trimtab.stats.metrics.evaluate` returns."""
 MEASURES = ("latency_p99_ms", "size_bytes")
 """What else a floor may name."""
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "squared_error", "rmse", "mae", *MEASURES})
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _NUMBERS = ("int", "float", "bool")
@@ -76,6 +72,7 @@ class Problem:
 
 
 def check_names(declared: Iterable[Source | ModelSpec]) -> Iterator[Problem]:
+    """Sources and models have names of their own, that can stand in an address."""
     first: dict[tuple[str, str], Source | ModelSpec] = {}
     for item in declared:
         kind = "source" if isinstance(item, Source) else "model"
@@ -90,6 +87,7 @@ def check_names(declared: Iterable[Source | ModelSpec]) -> Iterator[Problem]:
 
 
 def check_entities(sources: Sequence[Source]) -> Iterator[Problem]:
+    """An entity has one type everywhere."""
     first: dict[str, Entity] = {}
     for entity in (key for source in sources for key in source.keys):
         earlier = first.setdefault(entity.name, entity)
@@ -103,6 +101,7 @@ def check_entities(sources: Sequence[Source]) -> Iterator[Problem]:
 
 
 def check_source(source: Source) -> Iterator[Problem]:
+    """What a source says about its columns agrees."""
     own = {source.time: "time", source.known: "time", **{key.name: key.type.__name__ for key in source.keys}}
     if source.id:
         own.setdefault(source.id, "str")
@@ -124,12 +123,16 @@ def check_source(source: Source) -> Iterator[Problem]:
                 "give lowest and highest value of an int or a float",
                 source.where,
             )
+    if source.kind == "requests" and "at" in source.columns and source.time != "at":
+        hint = f"rename it: on-request modules are given {source.time!r} under that name"
+        yield Problem(f"an input of {source.name!r} is named 'at'", "", hint, source.where)
     doubled = sorted({key for key in source.key_names if source.key_names.count(key) > 1})
     if doubled:
         yield Problem(f"{source.name!r} names a key twice", ", ".join(doubled), "name each entity once", source.where)
 
 
 def check_window(view: WindowView, spec: ModelSpec) -> Iterator[Problem]:
+    """Windows aggregate numbers that exist, by entities that both sides have."""
     yield from _view_source(view, view.source)
     columns = view.source.every_column()
     for aggregation, name in view.aggregates:
@@ -147,6 +150,7 @@ def check_window(view: WindowView, spec: ModelSpec) -> Iterator[Problem]:
 
 
 def check_latest(view: LatestView, spec: ModelSpec) -> Iterator[Problem]:
+    """Latest values are numbers that exist, and the request has the keys to look them up."""
     yield from _view_source(view, view.source)
     columns = view.source.every_column()
     for name in view.columns:
@@ -179,6 +183,7 @@ def _number(source: Source, columns: Mapping[str, Column], name: str, what: str,
 
 
 def check_leaks(view: View, spec: ModelSpec) -> Iterator[Problem]:
+    """A view does not look up the request's own row."""
     if isinstance(view, OnRequest) or view.source.kind == "requests":
         return
     keys = view.source.key_names if isinstance(view, LatestView) else tuple(entity.name for entity in view.by)
@@ -194,6 +199,7 @@ def check_leaks(view: View, spec: ModelSpec) -> Iterator[Problem]:
 
 
 def check_label(spec: ModelSpec) -> Iterator[Problem]:
+    """The label exists, fits the task, joins, and is not known before the question."""
     label, source, requests = spec.label, spec.label.source, spec.requests
     if source.kind != "events":
         said = "the requests themselves: the answer leaks" if source.kind == "requests" else f"a {source.kind}"
@@ -222,11 +228,11 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(f"on={label.on!r} is not text, as request ids are", columns[label.on].kind, "", label.where)
     if label.matures <= 0:
         yield Problem("matures must be longer than nothing", f"{label.matures} µs", "", label.where)
-    if label.column in requests.columns:
+    if label.column in requests.every_column():
         yield Problem(
-            f"the label of {spec.name!r} is an input of {requests.name!r}: the answer leaks",
+            f"the label of {spec.name!r} is sent with {requests.name!r}: the answer leaks",
             repr(label.column),
-            "take it out of inputs=; it is not known when the question is asked",
+            "take it out of the requests; it is not known when the question is asked",
             requests.where,
         )
     if source.known in requests.columns:
@@ -239,17 +245,15 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
 
 
 def check_policy(spec: ModelSpec) -> Iterator[Problem]:
-    metrics = (*METRICS[spec.task.kind], *MEASURES)
+    """Gates, rollout and spans."""
     for floor in spec.floors:
-        if floor.measure not in metrics:
-            hint = suggest(floor.measure, metrics) or f"use {', '.join(metrics)}"
-            yield Problem(f"a floor of {spec.name!r} names an unknown metric", repr(floor.measure), hint, spec.where)
+        yield from _floor(floor, spec)
     comparisons = [gate for gate in spec.gates if isinstance(gate, Comparison)]
     for gate in comparisons:
-        if gate.loss not in LOSSES[spec.task.kind]:
-            hint = f"use {' or '.join(LOSSES[spec.task.kind])}"
+        if gate.loss != spec.task.loss:
+            hint = f"use {spec.task.loss!r}: it is what a {spec.task.kind} task minimises"
             yield Problem(
-                f"the champion gate of {spec.name!r} compares an unknown loss", repr(gate.loss), hint, spec.where
+                f"the champion gate of {spec.name!r} compares another loss", repr(gate.loss), hint, spec.where
             )
     if len(comparisons) > 1:
         yield Problem(f"{spec.name!r} has more than one champion gate", str(len(comparisons)), "keep one", spec.where)
@@ -266,6 +270,17 @@ def check_policy(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(f"requests= of {spec.name!r} is not of requests", got, "declare Requests(...)", spec.where)
 
 
+def _floor(floor: Floor, spec: ModelSpec) -> Iterator[Problem]:
+    metrics = (*METRICS[spec.task.kind], *MEASURES)
+    if floor.measure not in metrics:
+        hint = suggest(floor.measure, metrics)
+        yield Problem(f"a floor of {spec.name!r} names an unknown metric", repr(floor.measure), hint, spec.where)
+    elif (floor.side == "at_most") != (floor.measure in LOWER_IS_BETTER):
+        better = "at_most" if floor.measure in LOWER_IS_BETTER else "at_least"
+        got = f"{floor.side}({floor.measure!r}, {floor.bound:g})"
+        yield Problem(f"a floor of {spec.name!r} asks for a bad model", got, f"use {better}", spec.where)
+
+
 def _rollout(spec: ModelSpec, *, compared: bool) -> Iterator[Problem]:
     shares = [step.share for step in spec.rollout]
     if any(later <= earlier for earlier, later in pairwise(shares)):
@@ -277,6 +292,7 @@ def _rollout(spec: ModelSpec, *, compared: bool) -> Iterator[Problem]:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
+    """A hint with the nearest name, or with all of them."""
     names = [item for item in known if item != "*"]
     close = difflib.get_close_matches(name, names, n=1)
     if close:

@@ -197,7 +197,10 @@ def _on_request(models: Iterable[ModelSpec], root: Path) -> tuple[dict[str, Modu
 
 
 def _no_module(view: OnRequest, root: Path) -> Problem:
-    there = [file.relative_to(root).with_suffix("").as_posix().replace("/", ".") for file in root.glob("**/*.py")]
+    there = [
+        file.relative_to(root).with_suffix("").as_posix().replace("/", ".")
+        for file in [*root.glob("*.py"), *root.glob("*/*.py")]
+    ]
     near = difflib.get_close_matches(view.module, there, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"write {view.module.replace('.', '/')}.py beside the project file"
     return Problem(f"no view and no module is named {view.module!r}", "", hint, view.where)
