@@ -17,8 +17,11 @@ LEAST_ROWS = 100
 """A day with fewer paired rows is merged with the next: the bet treats all blocks alike, and the mean of a handful of
 rows is mostly noise that the winsor bound, set from full days, would cut."""
 
-HARM_REACH = 10.0
-"""Harm may count for ten bounds, benefit for one: being quick with a bad model matters more than with a good one."""
+HARM_BOUND = 1.5
+HARM_REACH = 2.0
+"""In the harm test a day's benefit counts up to 1.5 winsor bounds and its harm up to twice that: being quick with a bad
+model matters more than with a good one. A longer reach, or a tighter bound, rolls equal canaries back too often, since
+cutting one side more than the other looks like harm (simulated in docs/decisions/0003-default-policy.md)."""
 
 Verdict = Literal["superior", "inferior", "open"]
 
@@ -62,9 +65,14 @@ def start_evidence(bound: float, *, margin: float) -> PairedEvidence:
     return PairedEvidence(0, 0, 0.0, 0, 0.0, start(bound), start(bound), start(bound + margin), None)
 
 
+def start_harm(bound: float) -> BettingState:
+    """The harm test before the first canary day, for a rollout with this winsor bound."""
+    return start(HARM_BOUND * bound, reach=HARM_REACH)
+
+
 def watch_harm(evidence: PairedEvidence) -> PairedEvidence:
     """Begin the harm test: a model that was good in the shadow has no wealth left to lose against it."""
-    return msgspec.structs.replace(evidence, harm=start(evidence.superior.bound, reach=HARM_REACH))
+    return msgspec.structs.replace(evidence, harm=start_harm(evidence.superior.bound))
 
 
 def add_day(evidence: PairedEvidence, rows: int, gain: float) -> PairedEvidence:

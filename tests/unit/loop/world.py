@@ -132,7 +132,9 @@ class World:
         self.finish(**changes)
         return self.state.rollout.version
 
-    def matured(self, *, gain: float = 0.0, loss: float = 0.46, rows: int = 900, back: int = 3, **changes) -> DayMatured:
+    def matured(
+        self, *, gain: float = 0.0, loss: float = 0.46, rows: int = 900, back: int = 3, **changes
+    ) -> DayMatured:
         """The day that matures now: asked ``back`` days ago."""
         day = (self.clock.now() // DAY - back) * DAY
         block = DayBlock(self.state.champion, day, rows + 20, rows, loss * rows, 0.0, 0.0)
@@ -161,7 +163,9 @@ class World:
         )
         return Counted(arms, rollout.step)
 
-    def asked(self, kind: str, version: str = "", *, id: str = "", reason: str = "because", actor: str = "anna") -> Asked:
+    def asked(
+        self, kind: str, version: str = "", *, id: str = "", reason: str = "because", actor: str = "anna"
+    ) -> Asked:
         return Asked(id or f"ask-{kind}-{len(self.ledger.events)}", kind, actor, reason, version)
 
     def drifted(self, severity: str, *, feature: str = "ok", version: str = "") -> Drifted:
