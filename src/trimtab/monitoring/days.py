@@ -48,8 +48,8 @@ class Labels:
         Of two values known at one instant the larger counts, so that the order of arrival does not matter.
         """
         found = np.full(len(ids), np.nan)
-        for place, (request, horizon) in enumerate(zip(ids, until.tolist(), strict=True)):
-            in_time = [report for report in self.reports.get(request, ()) if report[0] <= horizon]
+        for place, (reports, horizon) in enumerate(zip(map(self.reports.get, ids), until.tolist(), strict=True)):
+            in_time = [report for report in reports or () if report[0] <= horizon]
             if in_time:
                 found[place] = max(in_time)[1]
         return found

@@ -118,7 +118,7 @@ def fit_bins(values: NDArray[np.generic], *, bins: int = BINS) -> Bins:
     Parameters
     ----------
     values
-        Shape (n,), numbers or text; missing values are left out.
+        Shape (n,), numbers or text; missing and infinite values are left out.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def fit_bins(values: NDArray[np.generic], *, bins: int = BINS) -> Bins:
     if values.dtype.kind in "USO":
         return _fit_text(values, bins)
     numbers = _numbers(values)
-    distinct, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
+    distinct, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
     if not len(distinct):
         return Bins(edges=(), slots=(0,), groups=(0,))
     if len(distinct) <= bins:

@@ -196,6 +196,16 @@ class ShareTest:
         """Evidence that the canary is worse; roll back at ``1 / alpha``."""
         return _mixture(state.logs, np.full(len(_RATIOS), 1 / len(_RATIOS)))
 
+    def path(self, canary: ArrayLike, champion: ArrayLike, share: float) -> Floats:
+        """The e-value after each step, for bad events per step of shape (..., n): for simulations and plots."""
+        _check_share(share)
+        null = _share_at(share, self.tolerated)
+        other = np.array([_share_at(share, self.tolerated * ratio) for ratio in _RATIOS])
+        on, off = (np.cumsum(np.asarray(counts), axis=-1)[..., None] for counts in (canary, champion))
+        logs = on * np.log(other / null) + off * np.log((1 - other) / (1 - null))
+        wealth: Floats = np.exp(np.minimum(logs, 700.0)).mean(axis=-1)
+        return wealth
+
 
 def share_e_value(canary: int, champion: int, share: float, *, tolerated: float = 1.0) -> float:
     """The e-value of :class:`ShareTest` from cumulative counts under one share.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -97,6 +98,7 @@ def kolmogorov_tail(statistic: float, n: int) -> float:
     return min(1.0, max(0.0, tail))
 
 
+@lru_cache(maxsize=256)
 def t_quantile(probability: float, degrees: float) -> float:
     """The value that Student's t with ``degrees`` degrees of freedom stays below with this probability.
 
