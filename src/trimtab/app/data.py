@@ -136,4 +136,4 @@ def labels_of(spec: ModelSpec, histories: Mapping[str, History]) -> LabelEvents:
         empty = np.array([], np.int64)
         return LabelEvents(np.array([], np.str_), empty.astype(np.float64), empty)
     values = history.columns[spec.label.column].astype(np.float64)
-    return LabelEvents(history.columns[spec.label.on], values, history.known)
+    return LabelEvents(history.columns[spec.label.on].astype(np.str_), values, history.known)

@@ -16,7 +16,7 @@ from trimtab.features.batch import RequestBatch
 from trimtab.features.sources import Source
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Project
-from trimtab.serving.record import PREDICTIONS, decode_record
+from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
 
 
 def with_event_log(project: Project, spec: ModelSpec, known: Known, home: Path) -> Known:
@@ -35,7 +35,7 @@ def with_event_log(project: Project, spec: ModelSpec, known: Known, home: Path) 
 def asked_requests(spec: ModelSpec, records: Records) -> RequestBatch | None:
     """The requests of a model that were answered, each once, as they were sent; None when there are none."""
     source = spec.requests
-    rows = {}
+    rows: dict[str, PredictionRecord] = {}
     for _, row in records.scan(PREDICTIONS):
         record = decode_record(row)
         if record.model == spec.name and record.arm != "shadow":

@@ -75,6 +75,11 @@ def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: st
     return Inputs(project, spec, known, modules, values, place)
 
 
+def modules_of(project: Project) -> dict[str, LoadedModule]:
+    """The on-request modules of a project, loaded."""
+    return {name: load_module(name, module.text, module.sha256) for name, module in project.modules.items()}
+
+
 def train_job(
     *,
     project: str,

@@ -101,7 +101,7 @@ class Watch:
         if self.progress is None:
             return
         for event in events:
-            if event.type not in QUIET:
+            if event.type not in QUIET and event.data.get("feature", "prediction") == "prediction":
                 self.progress(Tick(event.known, self.start, self.until, self._done, decision=describe(event)))
 
     def checkpoint(self, now: Micros) -> None:

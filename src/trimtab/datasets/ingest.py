@@ -154,7 +154,7 @@ def _packed(columns: Columns, identities: Sequence[str]) -> list[bytes]:
 
 def _unpacked(source: Source, rows: Sequence[Mapping[str, Json]]) -> Columns:
     types = {"time": np.int64, "int": np.int64, "float": np.float64, "bool": np.bool_, "str": np.str_}
-    columns = {}
+    columns: dict[str, NDArray[np.generic]] = {}
     for name, column in source.every_column().items():
         kind = np.float64 if column.optional and column.kind in ("int", "bool") else types[column.kind]
         columns[name] = np.array([row[name] for row in rows], dtype=kind)

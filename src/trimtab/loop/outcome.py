@@ -22,6 +22,8 @@ class Scored:
     served: NDArray[np.float64]
     frozen: NDArray[np.float64]
     version: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    """Their positions in the timeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +48,6 @@ class Period:
         return self.loss > self.frozen_loss
 
 
-@dataclass(frozen=True, slots=True)
-class Reign:
-    """What one champion gained: mean loss of others minus its own, on the rows that it answered."""
-
-    version: str
-    start: Micros
-    end: Micros
-    rows: int
-    loss: float
-    gain_over_frozen: float
-    interval: tuple[float, float]
-    """95 % interval of the gain, days resampled as blocks."""
-
-
 def months(scored: Scored, asked_at: NDArray[np.int64], *, task: str, loss: str) -> list[Period]:
     """One row per calendar month (UTC) in which something was asked."""
     return _periods(scored, asked_at, _month_starts(asked_at), task=task, loss=loss)
@@ -77,30 +65,6 @@ def total(scored: Scored, asked_at: NDArray[np.int64], *, task: str, loss: str) 
     return _periods(scored, asked_at, asked_at[:1], task=task, loss=loss)[0]
 
 
-def reigns(scored: Scored, versions: list[str], *, loss: str, seed: int = 0) -> list[Reign]:
-    """What each version gained over the frozen one on the rows it answered, in order of first answer."""
-    found = []
-    for index, version in enumerate(versions):
-        rows = np.flatnonzero(scored.version == index)
-        if len(rows) == 0:
-            continue
-        own = losses(loss, scored.label[rows], scored.served[rows])
-        gain = losses(loss, scored.label[rows], scored.frozen[rows]) - own
-        at = scored.at[rows]
-        found.append(
-            Reign(
-                version,
-                int(at[0]),
-                int(at[-1]),
-                len(rows),
-                float(own.mean()),
-                float(gain.mean()),
-                _interval(at, gain, seed),
-            )
-        )
-    return found
-
-
 def calibration(
     label: NDArray[np.float64], prediction: NDArray[np.float64], bins: int = 15
 ) -> list[tuple[float, float, int]]:
@@ -113,7 +77,7 @@ def calibration(
     ]
 
 
-def _interval(at: NDArray[np.int64], gain: NDArray[np.float64], seed: int) -> tuple[float, float]:
+def interval(at: NDArray[np.int64], gain: NDArray[np.float64], *, seed: int) -> tuple[float, float]:
     """Percentile bootstrap of the mean with days as blocks (2000 draws)."""
     _, day = np.unique(at // (86_400 * SECOND), return_inverse=True)
     rows, sums = np.bincount(day).astype(float), np.bincount(day, gain)
