@@ -11,7 +11,7 @@ from trimtab.cli.answer import Result, answer, command, lines, when
 
 @command("trimtab status", "trimtab status --project examples/flights --json")
 def status(project: Path, *, as_json: bool) -> None:
-    """Show what is live, what is under way, what drifts, and how far each source has been applied."""
+    """Show what is live, what is under way, what drifts, and how far sources are applied."""
     from trimtab import app
 
     answer(lambda: app.status(project), lambda result: "\n".join(_text(result)), as_json=as_json)

@@ -26,7 +26,7 @@ def up(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Run the platform for a project: console and API, serving workers, monitors and the loop.
+    """Run the platform: console, API, serving workers, monitors and the loop.
 
     Stays in the foreground until it is told to stop. State lives in the project's .trimtab/; after a crash, the
     same command goes on where it ended.
