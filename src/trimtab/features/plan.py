@@ -242,5 +242,9 @@ def _shape(requests: Source) -> RequestShape:
         keys={key.name: key.type.__name__ for key in requests.keys},
         inputs={name: column.kind for name, column in requests.columns.items()},
         optional=tuple(name for name, column in requests.columns.items() if column.optional),
-        ranges={name: column.between for name, column in requests.columns.items() if column.between is not None},
+        ranges={
+            name: (float(column.between[0]), float(column.between[1]))
+            for name, column in requests.columns.items()
+            if column.between is not None
+        },
     )
