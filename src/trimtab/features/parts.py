@@ -13,8 +13,9 @@ from trimtab.core.clock import Micros
 from trimtab.core.ids import sha256
 from trimtab.core.ports import Columns
 from trimtab.errors import IntegrityError
+from trimtab.features.additions import additions_of
 from trimtab.features.plan import LatestPart, WindowPart
-from trimtab.features.rows import WindowRows, additions_of
+from trimtab.features.rows import WindowRows
 
 _LONGEST_KEY = 400
 """Bytes; stores limit the length of a key, so a longer entity key is stored under its digest."""
@@ -77,8 +78,7 @@ class WindowPartRows:
 
     def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> list[list[float]]:
         read, empty = self._rows.read, self._rows.empty
-        starts = {moment: self._rows.starts(moment) for moment in set(as_of)}
-        return [empty if row is None else read(row, starts[moment]) for row, moment in zip(rows, as_of, strict=True)]
+        return [empty if row is None else read(row, moment) for row, moment in zip(rows, as_of, strict=True)]
 
 
 class LatestPartRows:
@@ -138,10 +138,10 @@ class LatestPartRows:
 
 def _keys(part: bytes, keys: Sequence[object]) -> list[bytes]:
     prefix = part + b"="
-    return [
-        prefix + name if len(name) <= _LONGEST_KEY else part + b"#" + sha256(name).encode()
-        for name in (f"{key}".encode() for key in keys)
-    ]
+    names = [prefix + str(key).encode() for key in keys]
+    if max(map(len, names), default=0) <= _LONGEST_KEY:
+        return names
+    return [name if len(name) <= _LONGEST_KEY else part + b"#" + sha256(name).encode() for name in names]
 
 
 def part_rows(part: WindowPart | LatestPart) -> PartRows:

@@ -19,127 +19,24 @@ from __future__ import annotations
 import math
 import operator
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, repeat
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 
 from trimtab.core.clock import Micros
-from trimtab.core.ports import Columns
 from trimtab.errors import IntegrityError
+from trimtab.features.additions import Addition, accumulators
 from trimtab.features.plan import WindowPart
-from trimtab.features.views import hop_of
+from trimtab.features.shape import LAST, VERSION, Ring, Shape, rings_of, starts_of
 
-VERSION = 1
-_LAST = struct.Struct("<q")
 _NAN = float("nan")
+_STEP = 32
+"""Fraction bits are given in steps, so that a row seldom has to be written anew with finer ones."""
 
 
 _DOUBLE = struct.Struct("<d")
 _NOTHING = {"min": math.inf, "max": -math.inf}
-
-Row = bytes | bytearray
-Addition = tuple[Micros, tuple[int, ...], tuple[int, ...] | None, tuple[float, ...]]
-"""What one source row adds to its key: its time along the part's axis, for each total a number and its fraction bits
-(None: all whole), and for each extreme a value (NaN: missing)."""
-
-
-class Accumulators(NamedTuple):
-    """What a window part keeps: totals, extremes, and how its features come from them."""
-
-    totals: tuple[str, ...]
-    """Names of the totals: ``*`` counts rows, ``n:<column>`` present values, ``s:<column>`` sums values."""
-    extremes: tuple[tuple[str, str], ...]
-    """Aggregation (``min`` or ``max``) and column of each extreme."""
-    program: tuple[tuple[str, int, int], ...]
-    """For each aggregate: what to do, with which total or extreme, and which total counts its values."""
-
-
-def accumulators(part: WindowPart) -> Accumulators:
-    """The totals and extremes that the features of a part need."""
-    totals, extremes, program = ["*"], [], []
-
-    def total(name: str) -> int:
-        if name not in totals:
-            totals.append(name)
-        return totals.index(name)
-
-    for (aggregation, column), kind in zip(part.aggregates, part.kinds, strict=True):
-        if aggregation == "count":
-            program.append(("sum", 0, 0))
-        elif aggregation in ("sum", "mean"):
-            present = total(f"n:{column}") if kind == "float" else 0
-            program.append((aggregation, total(f"s:{column}"), present))
-        else:
-            if (aggregation, column) not in extremes:
-                extremes.append((aggregation, column))
-            program.append((aggregation, extremes.index((aggregation, column)), 0))
-    return Accumulators(tuple(totals), tuple(extremes), tuple(program))
-
-
-class Ring(NamedTuple):
-    """One ring of a row: tiles of one hop."""
-
-    hop: Micros
-    tiles: int
-    offset: int
-    """Of the totals."""
-    extremes: tuple[int, ...]
-    """Offsets of the extremes, one ring of float64 each."""
-
-
-class Shape:
-    """Where everything is in a row of given widths; computed once per shape, then only looked up."""
-
-    def __init__(self, widths: Sequence[int], fractions: Sequence[int], hops: dict[Micros, int], extremes: int) -> None:
-        self.widths, self.fractions = tuple(widths), tuple(fractions)
-        pairs = [number for pair in zip(widths, fractions, strict=True) for number in pair]
-        self.code = struct.pack(f"<B{len(pairs)}H", VERSION, *pairs)
-        self.whole = not any(fractions)
-        self.units = tuple(1 << fraction for fraction in fractions)
-        formats = {4: "i", 8: "q"}
-        self._slot = struct.Struct("<" + "".join(formats.get(width, f"{width}s") for width in widths))
-        self._wide = tuple(place for place, width in enumerate(widths) if width not in formats)
-        self.size = self._slot.size
-        self.zero = self.pack([0] * len(self.widths))
-        self.last_at = len(self.code)
-        self.totals_at = self.last_at + _LAST.size
-        self.length = self.totals_at + self.size
-        places = []
-        for tiles in hops.values():
-            places.append(self.length)
-            self.length += self.size * tiles
-        rings = []
-        for (hop, tiles), offset in zip(hops.items(), places, strict=True):
-            rings.append(Ring(hop, tiles, offset, tuple(self.length + 8 * tiles * place for place in range(extremes))))
-            self.length += 8 * tiles * extremes
-        self.rings = tuple(rings)
-
-    def unpack(self, row: Row, offset: int) -> Sequence[int]:
-        """The numbers of the slot at ``offset``."""
-        slot = self._slot.unpack_from(row, offset)
-        return self._narrowed(slot) if self._wide else slot
-
-    def slots(self, row: Row, offset: int, count: int) -> Iterator[Sequence[int]]:
-        """The numbers of ``count`` slots one after another."""
-        slots = self._slot.iter_unpack(memoryview(row)[offset : offset + count * self.size])
-        return map(self._narrowed, slots) if self._wide else slots
-
-    def pack(self, numbers: Sequence[int]) -> bytes:
-        """A slot; raises ``struct.error`` or ``OverflowError`` when a number does not fit."""
-        if not self._wide:
-            return self._slot.pack(*numbers)
-        fields: list[int | bytes] = list(numbers)
-        for place in self._wide:
-            fields[place] = numbers[place].to_bytes(self.widths[place], "little", signed=True)
-        return self._slot.pack(*fields)
-
-    def _narrowed(self, slot: tuple[Any, ...]) -> Sequence[int]:
-        numbers = list(slot)
-        for place in self._wide:
-            numbers[place] = int.from_bytes(numbers[place], "little", signed=True)
-        return numbers
 
 
 class WindowRows:
@@ -148,12 +45,12 @@ class WindowRows:
     def __init__(self, part: WindowPart) -> None:
         self.part = part
         self.keeps = accumulators(part)
-        self._hops: dict[Micros, int] = {}
-        for length in part.over:
-            hop = hop_of(length)
-            self._hops[hop] = max(self._hops.get(hop, 0), -(-length // hop) + 1)
-        self._ring_of = [list(self._hops).index(hop_of(length)) for length in part.over]
+        self._hops = rings_of(part.over)
+        self._running = part.along == "known"
+        self._plain = self._running and not self.keeps.extremes
+        self._program = [(what == "mean", which, present) for what, which, present in self.keeps.program]
         self._shapes: dict[bytes, Shape] = {}
+        self._narrow = self._shape([4] * len(self.keeps.totals), [0] * len(self.keeps.totals))
         self._code_length = 1 + 4 * len(self.keeps.totals)
         self._fill = [_DOUBLE.pack(_NOTHING[which]) for which, _ in self.keeps.extremes]
         self._nothing = [0.0 if what == "sum" else _NAN for what, _, _ in self.keeps.program]
@@ -162,31 +59,42 @@ class WindowRows:
 
     # ---- reading
 
-    def starts(self, as_of: Micros) -> list[tuple[Micros, int, int]]:
-        """For each window, answered as of a time: its first instant, its first tile, and its ring."""
-        hops = [(length, hop_of(length), ring) for length, ring in zip(self.part.over, self._ring_of, strict=True)]
-        return [((as_of - length) // hop * hop, (as_of - length) // hop, ring) for length, hop, ring in hops]
-
-    def read(
-        self,
-        row: bytes,
-        starts: Sequence[tuple[Micros, int, int]],
-        quotient: Callable[[int, int], float] = operator.truediv,
-    ) -> list[float]:
-        """The features of a key: windows outside, aggregates inside."""
-        shape = self._shape_of(row)
-        last = _LAST.unpack_from(row, shape.last_at)[0]
+    def read(self, row: bytes, as_of: Micros) -> list[float]:
+        """The features of a key, answered as of a time: windows outside, aggregates inside."""
+        shape = self._shapes.get(row[: self._code_length]) or self._shape_of(row)
+        if not (self._plain and shape.small):
+            return self._read_any(row, shape, as_of)
+        last = shape.last_of(row)
         totals = shape.unpack(row, shape.totals_at)
-        units, running = shape.units, self.part.along == "known"
+        out: list[float] = []
+        for start, _, ring, place in starts_of(self.part.over, as_of):
+            if start > last:
+                out += self._nothing
+                continue
+            before = shape.unpack(row, shape.rings[ring].offset + place * shape.size)
+            sums = [*map(operator.sub, totals, before)]
+            out += [
+                sums[which] if not mean else sums[which] / sums[present] if sums[present] else _NAN
+                for mean, which, present in self._program
+            ]
+        return out
+
+    def _read_any(
+        self, row: bytes, shape: Shape, as_of: Micros, quotient: Callable[[int, int], float] = operator.truediv
+    ) -> list[float]:
+        """As :meth:`read`, for a row of any shape."""
+        last = shape.last_of(row)
+        totals = shape.unpack(row, shape.totals_at)
+        units = shape.units
         out: list[float] = []
         try:
-            for start, tile, place in starts:
+            for start, tile, index, place in starts_of(self.part.over, as_of):
                 if start > last:
                     out += self._nothing
                     continue
-                ring = shape.rings[place]
-                if running:
-                    before = shape.unpack(row, ring.offset + tile % ring.tiles * shape.size)
+                ring = shape.rings[index]
+                if self._running:
+                    before = shape.unpack(row, ring.offset + place * shape.size)
                     sums = [*map(operator.sub, totals, before)]
                 else:
                     sums = _tile_sums(shape, row, ring, tile, last // ring.hop)
@@ -199,7 +107,7 @@ class WindowRows:
                     else:
                         out.append(_tile_extreme(row, ring, which, what, (tile, last // ring.hop)))
         except OverflowError:  # a sum beyond float64 is an infinity, as it is offline
-            return self.read(row, starts, _infinite)
+            return self._read_any(row, shape, as_of, _infinite)
         return out
 
     # ---- writing
@@ -207,13 +115,15 @@ class WindowRows:
     def update(self, row: bytes | None, additions: Sequence[Addition]) -> bytes:
         """The row after some source rows of its key, given in known order; ``row`` is None for a new key."""
         if row is None:
-            shape = self._shape([4] * len(self.keeps.totals), [0] * len(self.keeps.totals))
+            shape = self._fitting(self._narrow, additions, held=[0] * len(self.keeps.totals))
             row = self._blank(shape, additions[0][0])
         else:
-            shape = self._shape_of(row)
-        write = self._append if self.part.along == "known" else self._insert
-        finer = any(added[2] and any(map(operator.gt, added[2], shape.fractions)) for added in additions)
-        if not finer:
+            shape = self._shapes.get(row[: self._code_length]) or self._shape_of(row)
+        write = self._append if self._running else self._insert
+        for added in additions:
+            if added[2] is not None and any(map(operator.gt, added[2], shape.fractions)):
+                break  # finer than the row
+        else:
             try:
                 return write(bytearray(row), shape, additions)
             except (struct.error, OverflowError):
@@ -223,11 +133,11 @@ class WindowRows:
 
     def _append(self, row: bytearray, shape: Shape, additions: Sequence[Addition]) -> bytes:
         """Along known time: totals only change at the end, and each new tile starts from the totals before it."""
-        last = _LAST.unpack_from(row, shape.last_at)[0]
+        last = shape.last_of(row)
         totals = shape.unpack(row, shape.totals_at)
         for when, numbers, fractions, extremes in additions:
-            for ring in shape.rings:
-                tile, behind = when // ring.hop, last // ring.hop
+            for hop, ring in shape.hops:
+                tile, behind = when // hop, last // hop
                 if tile > behind:
                     _fill_tiles(row, ring.offset, shape.pack(totals), ring.tiles, first=behind + 1, last=tile)
                     for offset, nothing in zip(ring.extremes, self._fill, strict=True):
@@ -235,17 +145,17 @@ class WindowRows:
                 if extremes:
                     self._stretch(row, ring, tile, extremes)
             last = when
-            added = numbers if shape.whole else _scaled(shape, numbers, fractions)
+            added = numbers if shape.whole else _scaled(shape.fractions, numbers, fractions)
             totals = [*map(operator.add, totals, added)]
-        _LAST.pack_into(row, shape.last_at, last)
+        LAST.pack_into(row, shape.last_at, last)
         row[shape.totals_at : shape.totals_at + shape.size] = shape.pack(totals)
         return bytes(row)
 
     def _insert(self, row: bytearray, shape: Shape, additions: Sequence[Addition]) -> bytes:
         """Along event time: each row goes into its tile, unless no later window can reach that far back."""
-        last = _LAST.unpack_from(row, shape.last_at)[0]
+        last = shape.last_of(row)
         for when, numbers, fractions, extremes in additions:
-            added = numbers if shape.whole else _scaled(shape, numbers, fractions)
+            added = numbers if shape.whole else _scaled(shape.fractions, numbers, fractions)
             for ring in shape.rings:
                 tile, behind = when // ring.hop, last // ring.hop
                 if tile > behind:
@@ -258,7 +168,7 @@ class WindowRows:
                 row[at : at + shape.size] = shape.pack([*map(operator.add, shape.unpack(row, at), added)])
                 self._stretch(row, ring, tile, extremes)
             last = max(last, when)
-        _LAST.pack_into(row, shape.last_at, last)
+        LAST.pack_into(row, shape.last_at, last)
         return bytes(row)
 
     def _stretch(self, row: bytearray, ring: Ring, tile: int, values: Sequence[float]) -> None:
@@ -278,9 +188,6 @@ class WindowRows:
     def _shape_of(self, row: bytes) -> Shape:
         """The shape of a stored row, from its first bytes."""
         code = row[: self._code_length]
-        known = self._shapes.get(code)
-        if known is not None:
-            return known
         if len(code) < self._code_length or code[0] != VERSION:
             raise IntegrityError(
                 "an online row is not of this version",
@@ -297,35 +204,31 @@ class WindowRows:
         """A row without anything in it, whose tiles end at ``when``."""
         row = bytearray(shape.length)
         row[: len(shape.code)] = shape.code
-        _LAST.pack_into(row, shape.last_at, when)
+        LAST.pack_into(row, shape.last_at, when)
         for ring in shape.rings:
             for offset, nothing in zip(ring.extremes, self._fill, strict=True):
                 row[offset : offset + 8 * ring.tiles] = nothing * ring.tiles
         return bytes(row)
 
+    def _fitting(self, shape: Shape, additions: Sequence[Addition], held: Sequence[int]) -> Shape:
+        """A shape like this one that also holds the additions on top of ``held`` (in its own fractions)."""
+        finest = [shape.fractions, *(added[2] for added in additions if added[2])]
+        fractions = [-(-max(bits) // _STEP) * _STEP for bits in zip(*finest, strict=True)]
+        coming = [_scaled(fractions, added[1], added[2]) for added in additions]
+        more = [
+            sum(map(abs, column)) for column in zip(_scaled(fractions, held, shape.fractions), *coming, strict=True)
+        ]
+        return self._shape([*map(_width, more, shape.widths)], fractions)
+
     def _regrown(self, row: bytes, shape: Shape, additions: Sequence[Addition]) -> tuple[bytes, Shape]:
         """The same row with numbers as wide and fractions as fine as the additions need."""
-        finer = [shape.fractions, *(added[2] for added in additions if added[2])]
-        fractions = [max(column) for column in zip(*finer, strict=True)]
-        shifts = [new - old for new, old in zip(fractions, shape.fractions, strict=True)]
-        places = [shape.totals_at, *(ring.offset + i * shape.size for ring in shape.rings for i in range(ring.tiles))]
-        slots = {
-            place: [number << shift for number, shift in zip(shape.unpack(row, place), shifts, strict=True)]
-            for place in places
-        }
-        finest = self._shape(shape.widths, fractions)
-        coming = [[abs(n) for n in _scaled(finest, added[1], added[2])] for added in additions]
-        held = [max(map(abs, column)) for column in zip(*slots.values(), strict=True)]
-        more = [sum(column) for column in zip(*coming, strict=True)]
-        widths = map(_width, map(operator.add, held, more), shape.widths)
-        wide = self._shape(list(widths), fractions)
-        grown = bytearray(self._blank(wide, _LAST.unpack_from(row, shape.last_at)[0]))
-        for place, numbers in slots.items():
-            at = wide.totals_at + (place - shape.totals_at) // shape.size * wide.size
-            grown[at : at + wide.size] = wide.pack(numbers)
-        tail = shape.totals_at + len(places) * shape.size
-        grown[wide.totals_at + len(places) * wide.size :] = row[tail:]
-        return bytes(grown), wide
+        count = 1 + sum(ring.tiles for ring in shape.rings)
+        slots = list(shape.slots(row, shape.totals_at, count))  # the rings of totals follow the totals
+        held = [max(map(abs, column)) for column in zip(*slots, strict=True)]
+        wide = self._fitting(shape, additions, held)
+        packed = b"".join(wide.pack(_scaled(wide.fractions, slot, shape.fractions)) for slot in slots)
+        extremes = row[shape.totals_at + count * shape.size :]
+        return wide.code + row[shape.last_at : shape.totals_at] + packed + extremes, wide
 
 
 def _width(number: int, least: int) -> int:
@@ -336,10 +239,10 @@ def _width(number: int, least: int) -> int:
     return width
 
 
-def _scaled(shape: Shape, numbers: Sequence[int], fractions: Sequence[int] | None) -> list[int]:
-    """Numbers in the row's own fractions."""
+def _scaled(wanted: Sequence[int], numbers: Sequence[int], fractions: Sequence[int] | None) -> list[int]:
+    """Numbers in the wanted fractions."""
     have = fractions or (0,) * len(numbers)
-    return [n << (wanted - bits) for n, wanted, bits in zip(numbers, shape.fractions, have, strict=True)]
+    return [number << (more - bits) for number, more, bits in zip(numbers, wanted, have, strict=True)]
 
 
 def _fill_tiles(row: bytearray, offset: int, slot: bytes, tiles: int, *, first: int, last: int) -> None:
@@ -383,41 +286,3 @@ def _infinite(number: int, unit: int) -> float:
         return number / unit
     except OverflowError:
         return math.copysign(math.inf, number)
-
-
-def additions_of(keeps: Accumulators, columns: Columns, kinds: dict[str, str]) -> Iterator[tuple[Any, ...]]:
-    """What each source row adds: ``(numbers, fractions, extremes)``, see :data:`Addition`."""
-    count = len(next(iter(columns.values())))
-    totals: dict[str, list[int]] = {"*": [1] * count}
-    fractions: dict[str, list[int]] = {}
-    for name in {name[2:] for name in keeps.totals if name != "*"}:
-        values = columns[name].tolist()
-        if kinds[name] == "int":
-            totals[f"s:{name}"] = values
-        else:
-            totals[f"n:{name}"], totals[f"s:{name}"], fractions[f"s:{name}"] = _fixed_point(values)
-    numbers = zip(*(totals[name] for name in keeps.totals), strict=True)
-    whole = [0] * count
-    fine = any(any(bits) for bits in fractions.values())
-    bits = zip(*(fractions.get(name, whole) for name in keeps.totals), strict=True) if fine else repeat(None, count)
-    if keeps.extremes:
-        tables = [[x if x - x == 0 else _NAN for x in columns[name].tolist()] for _, name in keeps.extremes]
-        return zip(numbers, bits, zip(*tables, strict=True), strict=True)
-    return zip(numbers, bits, repeat((), count), strict=True)
-
-
-def _fixed_point(values: list[float]) -> tuple[list[int], list[int], list[int]]:
-    """Whether each value is present, and the value as ``number * 2**-fraction``."""
-    present, numbers, fractions = [], [], []
-    for value in values:
-        if value - value != 0.0:  # NaN and the infinities: missing
-            number, fraction = 0, 0
-        elif value % 1.0 == 0.0:
-            number, fraction = int(value), 0
-        else:
-            number, divisor = value.as_integer_ratio()
-            fraction = divisor.bit_length() - 1
-        present.append(int(value - value == 0.0))
-        numbers.append(number)
-        fractions.append(fraction)
-    return present, numbers, fractions
