@@ -201,9 +201,10 @@ def _promoted(state: Registry, event: Event) -> Registry:
 
 def _rolled_back(state: Registry, event: Event) -> Registry:
     digest, to = str(event.data["version"]), str(event.data["to"])
-    state = _archived(state, digest, event)
     champion = state.production
+    state = _archived(state, digest, event)
     if champion is not None and champion.digest == to:
+        # A canary went back; who was in production still is.
         return _champion_keeps_the_rest(state)
     versions = state._with(to, status="production", share=1.0, deployed_at=event.known, reason="")
     stable = (*(one for one in state.stable if one != to), to)

@@ -62,7 +62,8 @@ def compare_exported(
     0
     """
     both_missing = np.isnan(original) & np.isnan(exported)
-    difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
     difference = np.where(both_missing | (original == exported), 0.0, difference)
     difference = np.where(np.isnan(difference), np.inf, difference)
     beyond = difference > tolerance

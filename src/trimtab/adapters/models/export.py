@@ -1,4 +1,5 @@
-"""From a fitted estimator to ONNX: LightGBM exactly, scikit-learn through skl2onnx; refused when they disagree."""
+"""From a fitted estimator to ONNX: LightGBM and histogram boosting exactly, the rest of scikit-learn
+through skl2onnx; refused when they disagree."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.adapters.models.hist_trees import CLASSES as HIST_CLASSES
+from trimtab.adapters.models.hist_trees import convert_hist
 from trimtab.adapters.models.lightgbm_trees import convert_booster
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.errors import InputError, MissingExtra
@@ -42,6 +45,9 @@ def export(estimator: Any, feature_count: int, task: Task) -> bytes:
     if booster is not None:
         _require("onnx", extra="lightgbm")
         return convert_booster(booster, features=feature_count)
+    if type(estimator).__name__ in HIST_CLASSES:
+        _require("onnx", extra="sklearn")
+        return convert_hist(estimator, features=feature_count)
     if _family(estimator) == "sklearn":
         return _convert_sklearn(estimator, feature_count, task)
     raise InputError(
@@ -163,9 +169,9 @@ def _convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
             options={id(estimator): {"zipmap": False}} if task.kind == "binary" else None,
             target_opset=_OPSETS,
         )
-    except (MissingConverter, MissingShapeCalculator, NotImplementedError) as error:
+    except (MissingConverter, MissingShapeCalculator, NotImplementedError, ValueError, RuntimeError) as error:
         raise InputError(
-            "scikit-learn's exporter does not know a part of this estimator",
+            "skl2onnx cannot export this estimator",
             got=str(error).splitlines()[0][:300],
             hint="use another estimator, or register an ONNX file of your own",
         ) from None

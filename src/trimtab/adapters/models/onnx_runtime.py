@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,17 @@ class OnnxModel:
         """Columns that it takes; None when the file leaves that open."""
 
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs of shape (n, 1) for inputs of shape (n, features)."""
+        """Outputs of shape (n, 1) for inputs of shape (n, features).
+
+        Raises
+        ------
+        InputError
+            When the rows have another number of columns.
+        """
+        if values.ndim != 2 or self.features not in (None, values.shape[1]):
+            raise InputError(
+                "the rows do not fit the model", got=f"shape {values.shape}", hint=f"it takes (n, {self.features})"
+            )
         found: NDArray[np.float32] = self._session.run(self._outputs, {self._input: values})[0]
         if found.ndim == 1:
             return found[:, None]
@@ -62,9 +73,16 @@ class OnnxModel:
         self._session = None
 
 
+def _kinds(errors: ModuleType) -> tuple[type[Exception], ...]:
+    """What loading may raise: ONNX Runtime's own exceptions have no base class in common."""
+    own = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (RuntimeError, ValueError, *own)
+
+
 def _session(data: bytes, threads: int) -> Any:
     try:
         import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
     except ImportError as error:
         raise MissingExtra("onnxruntime is not installed", got=str(error), hint="pip install onnxruntime") from None
     options = onnxruntime.SessionOptions()
@@ -77,6 +95,6 @@ def _session(data: bytes, threads: int) -> Any:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, ValueError) as error:
-        text = str(error).splitlines()[0][:300]
+    except _kinds(errors) as error:
+        text = (str(error).splitlines() or [""])[0][:300]
         raise InputError("not a model that ONNX Runtime loads", got=text, hint="check it with onnx.checker") from None
