@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.adapters.project.file import load_project
@@ -14,7 +15,7 @@ from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
 from trimtab.app.jobs import JOB
 from trimtab.app.loading import deployed
-from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant, iso
+from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
 from trimtab.core.ids import derived_id
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Blobs
@@ -76,6 +77,7 @@ class Staging:
     known: Known
     replay: Replay
     options: ReplayOptions
+    rows: OnlineRows
     timings: dict[str, float] = field(default_factory=dict)
     train_seconds: dict[str, float] = field(default_factory=dict)
 
@@ -120,7 +122,8 @@ class ReplayRequest:
     faults: tuple[str, ...] = ()
     seed: int = 0
     out: Path | None = None
-    checkpoint: str | None = None
+    checkpoint: tuple[str, Path] | None = None
+    """A moment, and the directory that the home as of that moment is copied to."""
 
 
 def checked_project(path: Path) -> Project:
@@ -156,12 +159,14 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
         start=start,
         until=until,
         forced=tuple(wiring.forced(moment) for moment in staged.bad_challengers),
-        checkpoint=instant(request.checkpoint) if request.checkpoint else 0,
+        checkpoint=instant(request.checkpoint[0]) if request.checkpoint else 0,
     )
     parts = wiring.parts(watch(start, until))
     replay = Replay(parts, options)
     wiring.replays.append(replay)
-    return Staging(project, spec, home, known, replay, options, {"read history": time.perf_counter() - began})
+    return Staging(
+        project, spec, home, known, replay, options, wiring.rows, {"read history": time.perf_counter() - began}
+    )
 
 
 def _period(request: ReplayRequest, known: Known) -> tuple[Micros, Micros]:
@@ -277,6 +282,32 @@ def observer_config(spec: ModelSpec, *, slow: bool = False) -> ObserverConfig:
     )
 
 
-def finish(staging: Staging) -> None:
-    """Mark a home as finished: the next replay of the same name starts anew."""
-    (staging.home.root / FINISHED).write_text(iso(staging.options.until))
+@dataclass(frozen=True)
+class Replayed:
+    """A replay that has run, with what came of it."""
+
+    staging: Staging
+    watch: Watch
+    result: dict[str, Any]
+
+
+def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None = None) -> Replayed:
+    """Replay a project and tell what came of it."""
+    from trimtab.app.checkpoint import take_checkpoint
+    from trimtab.app.results import results
+
+    watches: list[Watch] = []
+
+    def watch(start: Micros, until: Micros) -> Watch:
+        watches.append(Watch(progress, start, until))
+        return watches[0]
+
+    staging = stage(request, watch)
+    if request.checkpoint is not None:
+        watches[0].on_checkpoint = take_checkpoint(staging, request.checkpoint[1])
+    began = time.perf_counter()
+    staging.replay.run()
+    staging.timings["replay"] = time.perf_counter() - began
+    result = results(staging, watches[0])
+    (staging.home.root / FINISHED).write_text(result["digest"])
+    return Replayed(staging, watches[0], result)

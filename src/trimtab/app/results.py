@@ -257,13 +257,14 @@ def parity_of(staging: Staging, *, share: float = PARITY_SHARE) -> dict[str, Jso
         plan,
         staging.known.histories,
         modules_of(staging.project),
+        ids=batch.ids,
         requests=batch,
         served=served.features[rows],
         watermarks={name: served.watermarks[name][rows] for name in plan.sources()},
     )
     return {
-        "sampled": report.checked,
-        "values": report.compared,
+        "sampled": report.rows,
+        "values": report.values,
         "mismatch": report.mismatched,
         "missing": report.missing,
         "extra": report.extra,

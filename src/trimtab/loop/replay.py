@@ -166,6 +166,11 @@ class Replay:
         self._waiting_forced = sorted(options.forced, key=lambda item: item[0])
 
     @property
+    def observer(self) -> Observer:
+        """Who turns answers and labels into evidence."""
+        return self._parts.observer
+
+    @property
     def answered(self) -> range:
         """Positions of the requests that this replay answers."""
         return range(int(self._first), int(self._last))
