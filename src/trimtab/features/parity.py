@@ -176,7 +176,7 @@ def sample(ids: Sequence[str], share: float, salt: str) -> NDArray[np.int64]:
     bound = share * 2.0**64
     chosen = [
         place
-        for place, id in enumerate(ids)
-        if int.from_bytes(hashlib.blake2b(f"{salt}\x1f{id}".encode(), digest_size=8).digest(), "little") < bound
+        for place, name in enumerate(ids)
+        if int.from_bytes(hashlib.blake2b(f"{salt}\x1f{name}".encode(), digest_size=8).digest(), "little") < bound
     ]
     return np.array(chosen, np.int64)

@@ -166,6 +166,11 @@ class Replay:
         self._waiting_forced = sorted(options.forced, key=lambda item: item[0])
 
     @property
+    def timeline(self) -> Timeline:
+        """What is delivered."""
+        return self._parts.timeline
+
+    @property
     def observer(self) -> Observer:
         """Who turns answers and labels into evidence."""
         return self._parts.observer
