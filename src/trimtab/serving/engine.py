@@ -37,7 +37,17 @@ class Live:
     """By model: how the requests of its champion are read."""
 
     def answering(self, model: str) -> Deployed:
-        """The version that answers most often: the first arm with a share."""
+        """The version of the first arm with a share: how the model describes itself.
+
+        Raises
+        ------
+        UnknownName
+            When no such model is deployed.
+        Unavailable
+            While no route table is loaded at all.
+        """
+        if self.table.generation == 0:
+            raise Unavailable("no route table is loaded yet", hint="try again in a second")
         return self.deployed[_first(self.table.route(model)).version]
 
     def pinned(self, model: str, version: str) -> Deployed:

@@ -70,23 +70,17 @@ def _headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, int]:
 async def _body(receive: Receive, length: int, max_body: int) -> bytes:
     if length > max_body:
         raise _TooLong
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > max_body:
-            raise _TooLong
-        return body
-    parts = bytearray(body)
-    while message.get("more_body", False):
+    parts = bytearray()
+    while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
-        parts += message.get("body", b"")
-        if len(parts) > max_body:
+        body: bytes = message.get("body", b"")
+        if len(parts) + len(body) > max_body:
             raise _TooLong
-    return bytes(parts)
+        if not message.get("more_body", False):
+            return bytes(parts) + body if parts else body
+        parts += body
 
 
 async def _write(send: Send, reply: Reply) -> None:

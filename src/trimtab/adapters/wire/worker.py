@@ -33,6 +33,7 @@ from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.routing import decode_table
 
 _log = logging.getLogger("trimtab.serving")
+_BACKLOG = 2048
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class _Process:
         """Load, listen, obey the route file; at the end flush the shadow queue."""
         with ThreadPoolExecutor(1, "trimtab-load") as loading:
             await self._obey(loading)
-            self._tell()
+            self._listener.listen(_BACKLOG)  # not sooner: the kernel would give connections to a worker that cannot answer
+            self._tell(self._problem)
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             tasks = [asyncio.create_task(self._watch(loading)), asyncio.create_task(self._plane.shadow())]
@@ -208,7 +210,7 @@ class _Process:
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
-                backlog=2048,
+                backlog=_BACKLOG,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=settings.drain_s,
             )
