@@ -78,7 +78,7 @@ def _row(row: DriftRow, weeks: Sequence[Micros]) -> Markup:
     cells = joined(_cell(cell, first=_opens_month(weeks, at), own_line=not same) for at, cell in enumerate(row.cells))
     return element(
         "tr",
-        element("th", row.feature, scope="row", title=row.feature),
+        element("th", element("bdi", row.feature), scope="row", title=row.feature),
         cells,
         class_="first" if row.feature == PREDICTION else None,
         data_alarm=score(lines[0], digits=2) if same and lines else None,

@@ -35,7 +35,9 @@ def render_report(report: ReplayReport) -> str:
     """
     first = (_quality(report), _months(report), _decisions(report))
     body = element("main", *first, champions(report), drift(report), calibration(report), run(report))
-    foot = element("footer", f"Replayed by Trimtab. Decision digest {report.digest}", class_="mono digest")
+    foot = element(
+        "footer", f"A replay by Trimtab, {period(report.start, report.end - 1, year=True)}. All times are UTC."
+    )
     title = f"{report.project} · {report.model} · replay"
     return page(title, _head(report), body, foot, description=headline(report))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.web.synthetic import LOST, example_report, regression_report
 
 from trimtab.web.heatmap import excess, ranked, step
+from trimtab.web.kinds import KIND_OF_EVENT, KINDS
 from trimtab.web.markup import element, escape
 from trimtab.web.report import headline, render_report
 from trimtab.web.report_data import Decision, DriftCell, Gain, ReplayReport
@@ -182,3 +183,14 @@ def test_attributes_cannot_be_broken_out_of(words):
     made = element("p", title=words)
     assert made.count('"') == 2
     assert "<" not in made[2:-5].replace("</p>", "")
+
+
+def test_every_kind_of_event_can_be_shown():
+    assert set(KIND_OF_EVENT.values()) <= set(KINDS)
+    page = render_report(replace(regression_report(), decisions=tuple(Decision(0, kind, "s") for kind in KINDS)))
+    assert all(kind.label in page for kind in KINDS.values())
+
+
+def test_a_decision_of_an_unknown_kind_is_shown_under_its_own_name():
+    page = render_report(replace(regression_report(), decisions=(Decision(0, "shed_load", "It was."),)))
+    assert "Shed load" in page
