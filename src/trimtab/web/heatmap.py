@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -32,7 +33,7 @@ def step(cell: DriftCell) -> int:
 
 def excess(cell: DriftCell) -> float | None:
     """PSI over its alarm line; ``None`` without data or without a line."""
-    if cell.psi is None or not cell.alarm:
+    if cell.psi is None or not cell.alarm or not math.isfinite(cell.psi / cell.alarm):
         return None
     return cell.psi / cell.alarm
 

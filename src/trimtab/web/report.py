@@ -54,7 +54,7 @@ def headline(report: ReplayReport) -> str:
     """
     name = LOSSES.get(report.loss, report.loss).lower()
     before, after = report.total.frozen.loss, report.total.trimtab.loss
-    if before is None or after is None or not before:
+    if before is None or after is None or not before or not known(after / before):
         return "No labels matured, so the two policies cannot be compared."
     share = (before - after) / before
     if report.gain is not None and report.gain.low <= 0 <= report.gain.high:
