@@ -71,7 +71,7 @@ def seconds(value: float) -> str:
     ('4.2 ms', '7.2 s', '1 min 35 s', '2 h 3 min')
     """
     if value < 1:
-        return f"{1000 * value:.1f} ms"
+        return f"{1000 * value:.3g} ms"
     if value < _MINUTE_S:
         return f"{value:.1f} s"
     if value < _HOUR_S:

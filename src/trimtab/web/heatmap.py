@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -32,7 +33,7 @@ def step(cell: DriftCell) -> int:
 
 def excess(cell: DriftCell) -> float | None:
     """PSI over its alarm line; ``None`` without data or without a line."""
-    if cell.psi is None or not cell.alarm:
+    if cell.psi is None or not cell.alarm or not math.isfinite(cell.psi / cell.alarm):
         return None
     return cell.psi / cell.alarm
 
@@ -78,7 +79,7 @@ def _row(row: DriftRow, weeks: Sequence[Micros]) -> Markup:
     cells = joined(_cell(cell, first=_opens_month(weeks, at), own_line=not same) for at, cell in enumerate(row.cells))
     return element(
         "tr",
-        element("th", row.feature, scope="row", title=row.feature),
+        element("th", element("bdi", row.feature), scope="row", title=row.feature),
         cells,
         class_="first" if row.feature == PREDICTION else None,
         data_alarm=score(lines[0], digits=2) if same and lines else None,

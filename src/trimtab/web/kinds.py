@@ -41,8 +41,33 @@ KINDS: dict[str, Kind] = {
     "deny": Kind("Denied", "warn", _CROSS, filled=False),
     "quality": Kind("Quality", "warn", _DOT),
     "drift": Kind("Drift", "warn", _DOT),
+    "fail": Kind("Failed", "bad", _CROSS, filled=False),
     "note": Kind("Note", "quiet", _DOT, filled=False),
 }
+
+
+KIND_OF_EVENT: dict[str, str] = {
+    "TriggerFired": "trigger",
+    "TriggerHeld": "note",
+    "TrainingFinished": "train",
+    "TrainingFailed": "fail",
+    "FloorsJudged": "gate",
+    "GateJudged": "gate",
+    "RolloutStarted": "shadow",
+    "StepPassed": "canary",
+    "ApprovalRequested": "note",
+    "Approved": "approve",
+    "Denied": "deny",
+    "Forced": "force",
+    "Promoted": "promote",
+    "Rejected": "reject",
+    "RolledBack": "rollback",
+    "QualityJudged": "quality",
+    "DriftChanged": "drift",
+    "DriftConfirmed": "drift",
+    "RequestRefused": "deny",
+}
+"""The kind under which an event of the ledger is shown; a type that is not here is a step on the way."""
 
 
 def kind_of(name: str) -> Kind:

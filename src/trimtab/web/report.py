@@ -35,7 +35,9 @@ def render_report(report: ReplayReport) -> str:
     """
     first = (_quality(report), _months(report), _decisions(report))
     body = element("main", *first, champions(report), drift(report), calibration(report), run(report))
-    foot = element("footer", f"Replayed by Trimtab. Decision digest {report.digest}", class_="mono digest")
+    foot = element(
+        "footer", f"A replay by Trimtab, {period(report.start, report.end - 1, year=True)}. All times are UTC."
+    )
     title = f"{report.project} · {report.model} · replay"
     return page(title, _head(report), body, foot, description=headline(report))
 
@@ -52,7 +54,7 @@ def headline(report: ReplayReport) -> str:
     """
     name = LOSSES.get(report.loss, report.loss).lower()
     before, after = report.total.frozen.loss, report.total.trimtab.loss
-    if before is None or after is None or not before:
+    if before is None or after is None or not before or not known(after / before):
         return "No labels matured, so the two policies cannot be compared."
     share = (before - after) / before
     if report.gain is not None and report.gain.low <= 0 <= report.gain.high:

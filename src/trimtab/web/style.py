@@ -41,7 +41,7 @@ figcaption{color:var(--soft);font-size:.88rem;margin-top:.5em}
 .legend{display:flex;flex-wrap:wrap;gap:.35em 1.4em;font-size:.88rem;color:var(--soft);margin:0 0 .7em;padding:0;
 list-style:none}
 .legend li{display:inline-flex;align-items:center;gap:.5em}
-.icon{width:16px;height:16px;flex:none;overflow:visible}
+.icon{width:16px;height:16px;flex:none;overflow:visible;vertical-align:-.18em}
 .plot{display:block;width:100%;height:auto;overflow:visible}
 .plot text{fill:var(--ink);font-size:13px}
 .plot .tick{fill:var(--soft);font-size:12px}.plot .axis{fill:var(--soft);font-size:12.5px}
@@ -132,7 +132,8 @@ header.top{padding-top:30px}section{padding-top:30px;margin-top:30px}
 .wide{display:none}.narrow{display:block}
 .tiles{grid-template-columns:1fr 1fr}.tiles div{padding:12px 14px}.tiles dd{font-size:1.25rem}
 ol.log>li{grid-template-columns:auto 1fr}ol.log .what{grid-column:1/-1}
-.heat tbody th{max-width:9.5em;font-size:.78rem}}
+/* Long names differ at their end, so that is the end to keep. */
+.heat tbody th{max-width:11em;font-size:.78rem;direction:rtl;text-align:left}}
 @media print{.scroll{overflow:visible}details>*{display:block}section{break-inside:avoid-page}}
 @media(prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 """

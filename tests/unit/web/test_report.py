@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.unit.web.synthetic import LOST, example_report, regression_report
 
 from trimtab.web.heatmap import excess, ranked, step
+from trimtab.web.kinds import KIND_OF_EVENT, KINDS
 from trimtab.web.markup import element, escape
 from trimtab.web.report import headline, render_report
-from trimtab.web.report_data import Decision, DriftCell, Gain, ReplayReport
+from trimtab.web.report_data import Decision, DriftCell, Gain, ReplayReport, Score
 from trimtab.web.svg import Scale, between_paths, line_path, month_starts, ticks
 
 VOID = {"meta", "link", "br", "hr", "col"}
@@ -182,3 +183,28 @@ def test_attributes_cannot_be_broken_out_of(words):
     made = element("p", title=words)
     assert made.count('"') == 2
     assert "<" not in made[2:-5].replace("</p>", "")
+
+
+def test_every_kind_of_event_can_be_shown():
+    assert set(KIND_OF_EVENT.values()) <= set(KINDS)
+    page = render_report(replace(regression_report(), decisions=tuple(Decision(0, kind, "s") for kind in KINDS)))
+    assert all(kind.label in page for kind in KINDS.values())
+
+
+def test_a_decision_of_an_unknown_kind_is_shown_under_its_own_name():
+    page = render_report(replace(regression_report(), decisions=(Decision(0, "shed_load", "It was."),)))
+    assert "Shed load" in page
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_a_measure_that_could_not_be_computed_is_neither_good_nor_bad(nothing):
+    report = example_report()
+    weeks = tuple(replace(week, trimtab=Score(nothing, nothing, nothing)) for week in report.weeks[:5])
+    total = replace(report.total, trimtab=Score(nothing))
+    page = render_report(replace(report, weeks=(*weeks, *report.weeks[5:]), total=total))
+    read(page)
+    assert "cannot be compared" in page
+    assert "nan" not in re.sub(r"<script>.*|<style>.*?</style>", "", page, flags=re.DOTALL).lower().replace(
+        "finance", ""
+    )
+    assert step(DriftCell(nothing, 0.2)) == 0
