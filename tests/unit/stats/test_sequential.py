@@ -5,7 +5,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError
@@ -42,9 +42,7 @@ def null_gains(kind, rng):
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.01])
-@pytest.mark.parametrize(
-    "kind", ["normal", "heavy", "alternating spread", "coin", "volatility that follows the past"]
-)
+@pytest.mark.parametrize("kind", ["normal", "heavy", "alternating spread", "coin", "volatility that follows the past"])
 def test_betting_keeps_its_false_alarm_rate_under_peeking(kind, alpha):
     path = BettingTest(bound=2.0).path(null_gains(kind, np.random.default_rng(1)))
     alarms = (path >= 1 / alpha).any(axis=1).mean()
@@ -62,6 +60,7 @@ def test_betting_finds_a_better_challenger_within_four_weeks(mean, least):
     assert (BettingTest(bound=2.0).path(gains) >= 10).any(axis=1).mean() > least
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(1e-3, 1e3), st.floats(-10, 10))
 def test_betting_step_by_step_equals_its_path_and_survives_json(gains, bound, null):
     test = BettingTest(bound, null)
@@ -72,6 +71,7 @@ def test_betting_step_by_step_equals_its_path_and_survives_json(gains, bound, nu
     assert state.observations == len(gains)
 
 
+@settings(deadline=None)
 @given(st.floats(-0.99, 0.99))
 def test_one_step_of_betting_is_a_fair_game(x):
     # E-value property with two outcomes of mean zero: x with probability |y| / (|x| + |y|), and y = -1 or 1.
