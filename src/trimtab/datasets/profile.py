@@ -24,8 +24,11 @@ PREDICTION = "prediction"
 """The name under which predictions are binned; no feature may be called so."""
 CONFIDENT = 0.9
 """A probability of at least this, or at most one minus this, counts as confident."""
-NULL_LEVEL = 0.99
-"""Level of the prediction limit for the PSI and mean change of an ordinary block."""
+FEATURE_LEVEL = 0.99
+"""Level of the limit for one feature's ordinary blocks: with fifty features an alarm every other week, that informs."""
+PREDICTION_LEVEL = 0.95
+"""The same for the predictions, one monitor that may start a retraining: of 13 weeks a quarter 0.65 false alarms. The
+gates judge what a needless retraining brings, so missing a real change costs more."""
 _FEWEST_BLOCKS = 3
 _BLOCK_ROWS = 200
 
@@ -174,7 +177,7 @@ def build_profile(
     days = _by_span(holdout.at, holdout.losses, DAY) if holdout is not None and len(holdout) else []
     return Profile(
         features=features,
-        prediction=profile_column(reference.predictions, blocks, bins=frozen.get(PREDICTION)),
+        prediction=profile_column(reference.predictions, blocks, bins=frozen.get(PREDICTION), level=PREDICTION_LEVEL),
         confident=float(confident(reference.predictions).mean()) if binary else 0.0,
         rows=len(reference),
         start=int(reference.at.min()),
@@ -189,7 +192,11 @@ def build_profile(
 
 
 def profile_column(
-    values: NDArray[np.generic], blocks: Sequence[NDArray[np.intp]], *, bins: Bins | None = None
+    values: NDArray[np.generic],
+    blocks: Sequence[NDArray[np.intp]],
+    *,
+    bins: Bins | None = None,
+    level: float = FEATURE_LEVEL,
 ) -> ColumnProfile:
     """The reference of one column of numbers, and what its blocks show against all other rows.
 
@@ -201,6 +208,8 @@ def profile_column(
         Row positions of each block; blocks may leave rows out.
     bins
         Frozen bins; None fits new ones to ``values``.
+    level
+        Of the limit of what is ordinary (see :func:`ordinary_limit`).
     """
     chosen = bins or fit_bins(values)
     placed = chosen.place(values)
@@ -221,12 +230,12 @@ def profile_column(
         mean=mean,
         sd=sd,
         missing=float(counts[-1]) / max(1, len(values)),
-        alarm_psi=ordinary_limit(drifts),
-        alarm_change=ordinary_limit(changes),
+        alarm_psi=ordinary_limit(drifts, level=level),
+        alarm_change=ordinary_limit(changes, level=level),
     )
 
 
-def ordinary_limit(values: Sequence[float], *, level: float = NULL_LEVEL) -> float:
+def ordinary_limit(values: Sequence[float], *, level: float = FEATURE_LEVEL) -> float:
     """What a further block should stay below, if it is like these: never less than the largest of them.
 
     The largest of m values is passed by the next one with chance ``1 / (m + 1)``, however they are distributed; with
@@ -269,11 +278,11 @@ def confident(predictions: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _blocks(at: NDArray[np.int64], length: Micros) -> list[NDArray[np.intp]]:
-    """Row positions of each whole block, counted back from the last row; blocks of under 200 rows are left out."""
-    last, first = int(at.max()), int(at.min())
-    number = (last - at) // length
-    whole = (last + 1 - first) // length or 1
-    parts = [np.flatnonzero(number == block) for block in range(int(whole) - 1, -1, -1)]
+    """Row positions of each whole block of UTC days, back from the last day; those of under 200 rows are left out."""
+    end, start = (int(at.max()) // DAY + 1) * DAY, int(at.min()) // DAY * DAY
+    number = (end - 1 - at) // length
+    whole = (end - start) // length or 1
+    parts = [np.flatnonzero(number == block) for block in range(whole - 1, -1, -1)]
     return [rows for rows in parts if len(rows) >= _BLOCK_ROWS]
 
 

@@ -82,7 +82,7 @@ def cells(
 
 def _together(record: PredictionRecord) -> tuple[object, ...]:
     marks = tuple(sorted(record.watermarks.items()))
-    return (record.version, record.arm, record.rollout, marks, record.timings, bool(record.features))
+    return (record.version, record.arm, record.rollout, marks, record.timings, record.status, bool(record.features))
 
 
 def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:

@@ -293,4 +293,4 @@ class BinSet:
 def _float32_below(edge: float) -> np.float32:
     with np.errstate(over="ignore"):
         near = np.float32(edge)
-    return near if float(near) <= edge else np.nextafter(near, np.float32(-np.inf))
+        return near if float(near) <= edge else np.nextafter(near, np.float32(-np.inf))

@@ -10,6 +10,7 @@ from trimtab.stats.bins import fit_bins
 COUNTS = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2, max_size=25)
 
 
+@settings(deadline=None)
 @given(COUNTS)
 def test_distances_have_their_bounds_and_symmetries(pairs):
     one, two = [a for a, _ in pairs], [b for _, b in pairs]

@@ -17,6 +17,7 @@ def auc_by_pairs(y, score):
     return sum(pairs) / len(pairs)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=60).filter(
         lambda rows: len({label for label, _ in rows}) == 2

@@ -5,7 +5,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError
@@ -60,6 +60,7 @@ def test_betting_finds_a_better_challenger_within_four_weeks(mean, least):
     assert (BettingTest(bound=2.0).path(gains) >= 10).any(axis=1).mean() > least
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(1e-3, 1e3), st.floats(-10, 10))
 def test_betting_step_by_step_equals_its_path_and_survives_json(gains, bound, null):
     test = BettingTest(bound, null)
@@ -70,6 +71,7 @@ def test_betting_step_by_step_equals_its_path_and_survives_json(gains, bound, nu
     assert state.observations == len(gains)
 
 
+@settings(deadline=None)
 @given(st.floats(-0.99, 0.99))
 def test_one_step_of_betting_is_a_fair_game(x):
     # E-value property with two outcomes of mean zero: x with probability |y| / (|x| + |y|), and y = -1 or 1.
