@@ -32,12 +32,12 @@ def shadow(mean: float, sd: float, kind: str, *, alpha: float = 0.1):
     for row in gains:
         evidence = start_evidence(winsor_bound(row[:HOLDOUT], level=LEVEL), margin=0.02 * LEVEL)
         answer = "open"
-        for day, gain in enumerate(row[HOLDOUT:], 1):
+        for gain in row[HOLDOUT:]:
             evidence = add_day(evidence, ROWS, ROWS * gain)
             if (answer := verdict(evidence, alpha=alpha)) != "open":
                 break
         answers[answer] += 1
-        days += day
+        days += evidence.days
     return [answers[name] / RUNS for name in answers] + [days / RUNS]
 
 

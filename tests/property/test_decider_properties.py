@@ -14,9 +14,10 @@ from trimtab.loop import events as e
 from trimtab.loop.commands import route_of
 from trimtab.loop.decide import decide
 from trimtab.loop.declare import canary, every, when_drifts, when_new_labels, when_quality_drops
+from trimtab.loop.fold import fold_all
 from trimtab.loop.observations import JobDone, JobLost
 from trimtab.loop.sentences import describe
-from trimtab.loop.state import State, fold_all
+from trimtab.loop.state import State
 
 POLICIES = [
     replace(POLICY, approval=approval, steps=steps, comparison=comparison, triggers=triggers)
@@ -53,7 +54,7 @@ def observations(world: World, action) -> list[list[object]]:
             name = versions[0] if rest[0] == "again" and versions else None
             return [[JobDone(jobs[0], world.result(name, **changes.get(rest[0], {})))]]
         case "ask":
-            version = (versions + ["unknown", ""])[rest[1] % (len(versions) + 2)]
+            version = [*versions, "unknown", ""][rest[1] % (len(versions) + 2)]
             return [[world.asked(rest[0], version)]]
         case "count" if rollout is not None and rollout.phase == "canary":
             return [[world.counted(errors=rest[0], slow=rest[1], share=rest[2])]]

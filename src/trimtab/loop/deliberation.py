@@ -9,8 +9,9 @@ from trimtab.core.clock import Micros
 from trimtab.core.ids import Json, derived_id
 from trimtab.core.ledger import Draft
 from trimtab.loop import events as e
+from trimtab.loop.fold import apply
 from trimtab.loop.policy import Policy
-from trimtab.loop.state import State, Version, apply
+from trimtab.loop.state import State, Version
 
 _NUMBERED = (
     ("version", "number"),

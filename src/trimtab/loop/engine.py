@@ -9,9 +9,10 @@ from trimtab.core.ledger import Event, Ledger, model_stream
 from trimtab.loop import events as e
 from trimtab.loop.commands import Command, Notify, new_commands, pending_commands
 from trimtab.loop.decide import decide
+from trimtab.loop.fold import fold, fold_all
 from trimtab.loop.observations import Observation
 from trimtab.loop.policy import Policy
-from trimtab.loop.state import State, fold, fold_all
+from trimtab.loop.state import State
 
 Execute = Callable[[Command], None]
 """Does a command, or hands it over durably to what will. Idempotent by the command's id; a failure that will pass (a

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -61,7 +62,7 @@ class Policy:
         """The policy back from :meth:`to_json`."""
         return msgspec.convert(data, Policy)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of the policy: SHA-256 of its canonical JSON."""
         return digest(self.to_json())

@@ -81,11 +81,10 @@ def test_an_equal_canary_is_rarely_rolled_back_for_harm(heavy):
 
 def test_a_bad_canary_is_rolled_back_within_days():
     evidence = watch_harm(start_evidence(0.03, margin=0.01))
-    for day in range(1, 30):
+    for _ in range(6):
+        assert e_value(evidence.harm) <= STOP or evidence.days >= 3, "one or two days are not enough"
         evidence = add_day(evidence, 900, -900 * 0.1)
-        if e_value(evidence.harm) > STOP:
-            break
-    assert day <= 6
+    assert e_value(evidence.harm) > STOP
 
 
 def test_good_days_in_the_shadow_do_not_shield_a_canary_that_turns_bad():

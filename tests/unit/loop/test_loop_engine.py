@@ -15,9 +15,10 @@ from trimtab.loop import events as e
 from trimtab.loop.commands import ApplyRoute, Notify, Train, pending_commands
 from trimtab.loop.engine import Loop
 from trimtab.loop.events import draft
+from trimtab.loop.fold import apply, fold_all
 from trimtab.loop.observations import JobDone
 from trimtab.loop.sentences import describe
-from trimtab.loop.state import State, apply, fold_all
+from trimtab.loop.state import State
 
 
 class Killed(BaseException):

@@ -11,9 +11,9 @@ from trimtab.core.clock import DAY
 from trimtab.core.ledger import decision_digest, verify
 from trimtab.loop import events as e
 from trimtab.loop.commands import ApplyRoute, Notify, route_of
+from trimtab.loop.fold import fold_all
 from trimtab.loop.observations import JobDone, JobLost
 from trimtab.loop.sentences import describe
-from trimtab.loop.state import fold_all
 
 
 def until(world: World, done, *, gain: float, most: int = 60) -> int:
