@@ -37,14 +37,11 @@ from trimtab.registry.bundle import load
 from trimtab.serving.engine import Engine
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.training.ports import Job
+from trimtab.web.kinds import KIND_OF_EVENT
 
 FINISHED = "finished"
 FIRST_SPAN = 60 * DAY
 """How much history trains the first model, unless told: whole weeks from there on are replayed."""
-QUIET = frozenset(
-    {"DayMatured", "GateProgressed", "Notified", "TrainingRequested", "VersionRegistered", "ModelDeclared"}
-)
-"""Events that belong into the ledger but not into a timeline that people read along."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Watch:
         if self.progress is None:
             return
         for event in events:
-            if event.type not in QUIET and event.data.get("feature", "prediction") == "prediction":
+            if event.type in KIND_OF_EVENT and event.data.get("feature", "prediction") == "prediction":
                 self.progress(Tick(event.known, self.start, self.until, self._done, decision=describe(event)))
 
     def checkpoint(self, now: Micros) -> None:
