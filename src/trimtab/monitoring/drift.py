@@ -5,7 +5,7 @@ mean prediction 5/10 %), and the worst of them counts. But an alarm needs three 
 
 1. *effect*: a distance past its threshold;
 2. *evidence*: a two-sample test that is significant after Bonferroni's correction for all columns looked at;
-3. *out of the ordinary*: more than whole blocks of the training window differ from the rest of it.
+3. *out of the ordinary*: PSI or the mean is further off than whole blocks of the training window are from the rest.
 
 Without the second, small windows alarm; without the third, autocorrelated features alarm every week for ever. Below
 the smallest window the answer is ``insufficient_data``, never ``ok``.
@@ -122,7 +122,10 @@ def _judge(
     }
     p_value = chi_squared(reference, seen.counts).p_value
     enough = seen.whole and rows >= policy.rows and int(reference.sum()) >= policy.reference_rows
-    evident = p_value * max(1, columns) < policy.alpha and distances["psi"] > column.alarm_psi
+    change = relative_change(column.mean, seen.mean, column.sd) if seen.finite else 0.0
+    # Where ordinary weeks hardly overlap, PSI is at its ceiling every week; a change of unit still shows in the mean.
+    extraordinary = distances["psi"] > column.alarm_psi or abs(change) > column.alarm_change
+    evident = extraordinary and p_value * max(1, columns) < policy.alpha
     level = _effect(distances, rows, policy) if evident else 0
     return FeatureDrift(
         feature=name,
@@ -134,7 +137,7 @@ def _judge(
         p_value=p_value,
         alarm_psi=column.alarm_psi,
         mean=seen.mean,
-        mean_change=relative_change(column.mean, seen.mean, column.sd) if seen.finite else 0.0,
+        mean_change=change,
     )
 
 
