@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import HOUR, WEEK, Micros, VirtualClock
+from trimtab.core.ids import derived_id
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Records
 from trimtab.datasets.splits import LabelEvents
@@ -212,8 +213,10 @@ class Replay:
         return np.append(np.flatnonzero(np.diff(known_by_then) != 0) + 1, len(at))
 
     def _deliver(self, now: Micros) -> None:
-        """Apply every event known by ``now``."""
+        """Apply every event known by ``now``; a source that only carries labels feeds no feature."""
         for source, history in self._parts.timeline.histories.items():
+            if source not in self._parts.writer.sources:
+                continue
             first = self._delivered[source]
             stop = int(np.searchsorted(history.known, now, side="right"))
             if stop > first:
@@ -254,6 +257,7 @@ class Replay:
         self._step([], now)
         while self._running:
             self._step(self._finished_jobs(now + self._options.training_takes), now)
+        self._step(self._approvals(), now)
         route = self._parts.engine.live.table.routes.get(self._parts.model)
         if route is None:
             raise JobFailed(
@@ -336,10 +340,18 @@ class Replay:
             _, job, ask = self._waiting_forced.pop(0)
             self._parts.compute.submit(job)
             self._running.append((now + self._options.training_takes, job, ask))
-        asked: list[Observation] = []
+        asked = self._approvals()
         while self._waiting_operators and self._waiting_operators[0][0] <= now:
             asked.append(self._waiting_operators.pop(0)[1])
         return asked
+
+    def _approvals(self) -> list[Observation]:
+        """Nobody sits beside a replay: what waits for a person's word is approved at the next tick."""
+        rollout = self._parts.loop.state.rollout
+        if rollout is None or rollout.phase != "approval":
+            return []
+        name = derived_id("approved in replay", rollout.id)
+        return [Asked(name, "approve", "operator:replay", "a replay approves whatever the gate lets through")]
 
     def _step(self, observations: Sequence[Observation], now: Micros) -> None:
         self._parts.clock.advance_to(now)
