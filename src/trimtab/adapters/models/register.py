@@ -63,6 +63,8 @@ def register(
         When the exported model differs from the estimator on the rows.
     """
     names = tuple(feature_names)
+    if not names or len(set(names)) < len(names):
+        raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
     plan = Plan(
         RequestShape(
