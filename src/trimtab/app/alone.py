@@ -289,7 +289,7 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     log = place.run / "worker.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our own module
     return _ready(ServedModel(place.root, model, version, "", process), log)
 
 

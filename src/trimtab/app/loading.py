@@ -27,9 +27,11 @@ def bundle_modules(bundle: Bundle) -> dict[str, LoadedModule]:
 
 def deployed(bundle: Bundle, rows: OnlineRows, *, threads: int = 1) -> Deployed:
     """Wire a verified bundle to the online rows and a runtime; one without features takes what the caller sends."""
-    reader: FeatureReader = SentReader(bundle.plan.requests)
+    reader: FeatureReader
     if bundle.plan.parts:
         reader = OnlineReader(bundle.plan, rows, bundle_modules(bundle))
+    else:
+        reader = SentReader(bundle.plan.requests)
     return deploy(
         bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=OnnxModel(bundle.model, threads=threads)
     )
