@@ -182,7 +182,9 @@ class _Process:
         """Load, listen, obey the route file; at the end flush the shadow queue."""
         with ThreadPoolExecutor(1, "trimtab-load") as loading:
             await self._obey(loading)
-            self._listener.listen(_BACKLOG)  # not sooner: the kernel would give connections to a worker that cannot answer
+            self._listener.listen(
+                _BACKLOG
+            )  # not sooner: the kernel would give connections to a worker that cannot answer
             self._tell(self._problem)
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
