@@ -101,6 +101,7 @@ def test_old_shapes_are_upcast_on_read_and_verified_as_stored(tmp_path):
         verify(ledger.read())
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_uses_a_connection_of_its_own(tmp_path):
     ledger = filled(tmp_path / "l.db")
     child = os.fork()
