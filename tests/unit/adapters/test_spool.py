@@ -167,10 +167,11 @@ def test_a_place_past_the_end_says_that_records_were_lost(tmp_path):
 
 def test_a_short_write_is_taken_back(tmp_path, monkeypatch):
     records, real = SpoolRecords(tmp_path, "w"), os.pwrite
-    records.write("t", [b"first"])
+    end = records.write("t", [b"first"])
     monkeypatch.setattr(spool.os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:10], offset))
     with pytest.raises(Unavailable):
         records.write("t", [b"second"])
+    assert (tmp_path / "t" / "w.spool").stat().st_size == end.offset
     monkeypatch.setattr(spool.os, "pwrite", real)
     records.write("t", [b"third"])
     assert rows(tmp_path) == [b"first", b"third"]
