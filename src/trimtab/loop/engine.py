@@ -38,12 +38,25 @@ class Loop:
         The time of decisions.
     execute
         Called with each command, after the events that ask for it are in the ledger.
+    from_start
+        Begin with no state although the stream may hold events: a replay that was cut off decides everything anew, and
+        the ledger checks event by event that it comes to the same.
     """
 
-    def __init__(self, ledger: Ledger, policy: Policy, *, epoch: int, clock: Clock, execute: Execute) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        policy: Policy,
+        *,
+        epoch: int,
+        clock: Clock,
+        execute: Execute,
+        from_start: bool = False,
+    ) -> None:
         self._ledger, self.policy, self._epoch, self._clock, self._execute = ledger, policy, epoch, clock, execute
         self.stream = model_stream(policy.model)
-        self.state: State = fold_all(self.stream, ledger.read(stream=self.stream))
+        events = () if from_start else ledger.read(stream=self.stream)
+        self.state: State = fold_all(self.stream, events)
 
     def resume(self) -> None:
         """Ask again for everything that may not have been done; call it once, before the first step."""

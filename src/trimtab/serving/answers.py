@@ -19,9 +19,12 @@ class Answers:
     features: FeatureBatch
     version: str
     arm: str
-    """``champion`` or ``canary`` (given to the caller) or ``shadow`` (only recorded)."""
+    """``champion`` or ``canary`` (given to the caller), ``shadow`` (only recorded), or ``pinned`` (given to a caller
+    who named the version: no fair sample of anything)."""
     rollout: str
     outputs: NDArray[np.float64]
-    """Shape (n,): the probability of the positive class, or the predicted number."""
+    """Shape (n,): the probability of the positive class, or the predicted number; (n, k) for k > 1 outputs."""
     timings: Sequence[int]
     """Microseconds per stage for the whole batch, in the order of :data:`trimtab.serving.record.STAGES`."""
+    error: str = ""
+    """Why there is no answer (the outputs are NaN then): the kind of error; empty when there is one."""

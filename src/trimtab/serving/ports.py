@@ -1,4 +1,4 @@
-"""The port of a model runtime."""
+"""The ports of serving: a model runtime, and a reader of features."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trimtab.features.batch import FeatureBatch, RequestBatch
+
+
+class FeatureReader(Protocol):
+    """What the feature stage asks of the features room.
+
+    Contract: ``read`` takes one consistent snapshot for the whole batch, changes nothing, and may be called from any
+    thread. A request that no features can be computed for raises ``InputError``; a store that cannot be reached,
+    ``Unavailable``.
+    """
+
+    def read(self, batch: RequestBatch) -> FeatureBatch:
+        """The features of n requests, and what they were made of."""
+        ...
 
 
 class ModelRuntime(Protocol):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
-from trimtab.errors import UnknownName
+from trimtab.errors import InputError, UnknownName
 
 
 class Arm(msgspec.Struct, frozen=True):
@@ -39,6 +40,10 @@ class RouteTable(msgspec.Struct, frozen=True):
     generation: int
     """Grows with every change; a worker never goes back."""
     routes: dict[str, Route]
+
+    def versions(self) -> list[str]:
+        """The versions that a worker must hold for it, sorted."""
+        return sorted({arm.version for route in self.routes.values() for arm in route.arms})
 
     def route(self, model: str) -> Route:
         """The route of a model.
@@ -92,3 +97,56 @@ def choose(route: Route, unit: str) -> Arm:
         if where >= edge - 1e-12:
             return arm
     return answering[0]
+
+
+def split(route: Route, units: Sequence[str]) -> list[tuple[Arm, list[int]]]:
+    """Which rows each arm answers: pairs of an arm and row numbers, in the order of the arms; no empty ones.
+
+    Examples
+    --------
+    >>> one = Route("m", (Arm("champion", "a", 1.0), Arm("shadow", "b", 0.0)))
+    >>> [(arm.name, rows) for arm, rows in split(one, ["r1", "r2"])]
+    [('champion', [0, 1])]
+    """
+    answering = [arm for arm in route.arms if arm.share > 0]
+    if len(answering) == 1:
+        return [(answering[0], list(range(len(units))))]
+    rows: dict[str, list[int]] = {arm.name: [] for arm in answering}
+    for row, unit in enumerate(units):
+        rows[choose(route, unit).name].append(row)
+    return [(arm, rows[arm.name]) for arm in answering if rows[arm.name]]
+
+
+def encode_table(table: RouteTable) -> bytes:
+    """The route table as JSON, as it stands in ``route.json``."""
+    return msgspec.json.format(msgspec.json.encode(table, order="deterministic"), indent=2)
+
+
+def decode_table(data: bytes) -> RouteTable:
+    """Read a route table and check that it can be obeyed.
+
+    Raises
+    ------
+    InputError
+        When it is not a route table, a model has no answering arm, two arms share a name, or shares do not add up to 1.
+
+    Examples
+    --------
+    >>> table = RouteTable(1, {"m": Route("m", (Arm("champion", "a", 1.0),))})
+    >>> decode_table(encode_table(table)) == table
+    True
+    """
+    try:
+        table = msgspec.json.decode(data, type=RouteTable)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError("not a route table", got=str(error), hint="only the control process writes it") from None
+    for name, route in table.routes.items():
+        names = [arm.name for arm in route.arms]
+        if route.model != name or len(set(names)) != len(names):
+            raise InputError(
+                f"the route of {name!r} contradicts itself", got=f"{route.model!r}, arms {', '.join(names)}"
+            )
+        shares = [arm.share for arm in route.arms]
+        if any(share < 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+            raise InputError(f"the shares of {name!r} do not add up to 1", got=str(shares))
+    return table

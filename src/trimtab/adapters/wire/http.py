@@ -1,0 +1,184 @@
+"""The data plane's paths and what they answer, independent of the server that carries them.
+
+::
+
+    POST /predict/<model>                          by entity keys and inputs
+    GET  /v2 · /v2/health/live · /v2/health/ready  Open Inference Protocol, version 2
+    GET  /v2/models/<model>[/versions/<v>][/ready]
+    POST /v2/models/<model>[/versions/<v>]/infer
+    GET  /health · /metrics
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from trimtab.adapters.wire.metrics import exposition
+from trimtab.adapters.wire.reply import TEXT_TYPE, Reply, refuse, reply_error, reply_json
+from trimtab.core.ids import Json
+from trimtab.errors import TrimtabError, UnknownName
+from trimtab.serving.dispatch import Dispatcher
+from trimtab.serving.tensors import describe
+
+_READ = ("GET", "HEAD")
+
+
+class DataPlane:
+    """Answers requests of the data plane; one per worker, used from its event loop only.
+
+    Parameters
+    ----------
+    software
+        Version of the server, as ``/v2`` tells it.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, *, software: str = "") -> None:
+        self.dispatcher = dispatcher
+        self.replies: Counter[int] = Counter()
+        """Answers by HTTP status."""
+        self._fixed: dict[str, Callable[[], Reply]] = {
+            "health": self._health,
+            "metrics": lambda: Reply(200, exposition(dispatcher, self.replies), TEXT_TYPE),
+            "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": []}),
+            "v2/health/live": lambda: reply_json({"live": True}),
+            "v2/health/ready": self._ready,
+        }
+        self._running = False
+        self._woken = asyncio.Event()
+
+    async def handle(self, method: str, path: str, content_type: str, body: bytes) -> Reply:
+        """Answer one request whose body has been read."""
+        parts = path.strip("/").split("/")
+        plain = parts[0] == "v2"
+        try:
+            reply = await self._routed(method, parts, content_type, body)
+        except TrimtabError as error:
+            reply = reply_error(error, plain=plain)
+        return self.counted(reply)
+
+    def counted(self, reply: Reply) -> Reply:
+        """Count a reply, also one that was made before the request came this far."""
+        self.replies[reply.status] += 1
+        return reply
+
+    async def shadow(self) -> None:
+        """Score the shadow queue whenever nobody waits for an answer, a few rows at a time, until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while self.dispatcher.engine.shadow_rows:
+                if self.dispatcher.queue:
+                    await asyncio.sleep(0.0005)
+                    continue
+                self.shadow_step()
+                await asyncio.sleep(0)  # let what has arrived go first
+
+    def shadow_step(self) -> int:
+        """Score a few rows of the shadow queue; a store that cannot be written costs these scores, not the worker."""
+        try:
+            return self.dispatcher.step_shadow()
+        except TrimtabError:
+            self.replies[-1] += 1
+            return self.dispatcher.engine.shadow_rows
+
+    async def _routed(self, method: str, parts: list[str], content_type: str, body: bytes) -> Reply:
+        match parts:
+            case ["predict", model]:
+                return _wrong_post(method, content_type) or await self._posted(
+                    lambda resolve: self.dispatcher.submit(model, body, resolve)
+                )
+            case ["v2", "models", model, "infer"]:
+                return _wrong_post(method, content_type) or await self._infer(model, "", body)
+            case ["v2", "models", model, "versions", version, "infer"]:
+                return _wrong_post(method, content_type) or await self._infer(model, version, body)
+        found = self._read(parts)
+        if found is None:
+            return refuse(404, "no such path", got="/" + "/".join(parts), hint="POST /predict/<model>, or GET /v2")
+        if method not in _READ:
+            return refuse(405, "this path is only read", got=method, headers=((b"allow", b"GET, HEAD"),))
+        return found()
+
+    def _read(self, parts: list[str]) -> Callable[[], Reply] | None:
+        match parts:
+            case ["v2", "models", model]:
+                return lambda: reply_json(self._described(model, ""))
+            case ["v2", "models", model, "versions", version]:
+                return lambda: reply_json(self._described(model, version))
+            case ["v2", "models", model, "ready"]:
+                return lambda: self._model_ready(model, "")
+            case ["v2", "models", model, "versions", version, "ready"]:
+                return lambda: self._model_ready(model, version)
+        return self._fixed.get("/".join(parts))
+
+    async def _infer(self, model: str, version: str, body: bytes) -> Reply:
+        return await self._posted(
+            lambda resolve: self.dispatcher.submit_tensors(model, body, resolve, version=version), plain=True
+        )
+
+    async def _posted(
+        self, submit: Callable[[Callable[[bytes | TrimtabError], None]], None], *, plain: bool = False
+    ) -> Reply:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes | TrimtabError] = loop.create_future()
+
+        def resolve(result: bytes | TrimtabError) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        submit(resolve)
+        if not self._running:
+            self._running = True
+            loop.call_soon(self._run, loop)  # after the sockets that are ready now have been read: they share the batch
+        result = await answer
+        return Reply(200, result) if isinstance(result, bytes) else reply_error(result, plain=plain)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self.dispatcher.step()
+        finally:
+            self._running = len(self.dispatcher.queue) > 0
+            if self._running:
+                loop.call_soon(self._run, loop)
+            if self.dispatcher.engine.shadow_rows:
+                self._woken.set()
+
+    def _health(self) -> Reply:
+        live = self.dispatcher.engine.live
+        models = {name: {arm.name: arm.version for arm in route.arms} for name, route in live.table.routes.items()}
+        ok = live.table.generation > 0
+        status = {"status": "ok" if ok else "no route table yet", "generation": live.table.generation, "models": models}
+        return reply_json(status, status=200 if ok else 503)
+
+    def _ready(self) -> Reply:
+        ready = self.dispatcher.engine.live.table.generation > 0
+        return reply_json({"ready": ready}, status=200 if ready else 503)
+
+    def _model_ready(self, model: str, version: str) -> Reply:
+        try:
+            self._described(model, version)
+        except UnknownName as error:
+            return reply_error(error, plain=True)
+        return reply_json({"name": model, "ready": True})
+
+    def _described(self, model: str, version: str) -> Json:
+        live = self.dispatcher.engine.live
+        deployed = live.pinned(model, version) if version else live.answering(model)
+        return {
+            "name": model,
+            "versions": sorted({arm.version for arm in live.table.route(model).arms}),
+            "platform": deployed.manifest.runtime,
+            "inputs": describe(deployed.manifest.inputs),
+            "outputs": describe(deployed.manifest.outputs),
+        }
+
+
+def _wrong_post(method: str, content_type: str) -> Reply | None:
+    if method != "POST":
+        return refuse(405, "this path takes a POST", got=method, headers=((b"allow", b"POST"),))
+    if content_type and content_type.partition(";")[0].strip().lower() != "application/json":
+        return refuse(
+            415, "the body is not declared as JSON", got=content_type[:80], hint="Content-Type: application/json"
+        )
+    return None

@@ -1,0 +1,264 @@
+"""A serving worker: one process, one event loop, no control process needed.
+
+It is handed its parts (ports) by :mod:`trimtab.app`, obeys the route file, and answers until it is told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from uvicorn.config import Config
+
+from trimtab.adapters.wire.asgi import asgi
+from trimtab.adapters.wire.http import DataPlane
+from trimtab.adapters.wire.routefile import RouteFile, replace_file
+from trimtab.core.clock import Clock
+from trimtab.core.ports import Records
+from trimtab.errors import TrimtabError, Unavailable
+from trimtab.serving.codec import MAX_ROWS
+from trimtab.serving.dispatch import Dispatcher
+from trimtab.serving.engine import Engine, Live, Loader
+from trimtab.serving.pipeline import Pipeline, Timer
+from trimtab.serving.routing import decode_table
+
+_log = logging.getLogger("trimtab.serving")
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The parts of a worker.
+
+    Parameters
+    ----------
+    load
+        Loads a version: opens its bundle, its online rows and its runtime. Called in a thread of its own.
+    records
+        Written from the event loop's thread only; its writer name must be this worker's own.
+    clock
+        Says when a request was asked; real, or driven from outside.
+    timer
+        Monotonic nanoseconds.
+    new_id
+        Ids for requests that come without one.
+    """
+
+    load: Loader
+    records: Records
+    clock: Clock
+    timer: Timer
+    new_id: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Where a worker listens, and its bounds."""
+
+    number: int
+    route_file: Path
+    status_file: Path
+    """``run/worker-<n>.json``; see :class:`WorkerStatus`."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one; the status file says which."""
+    max_body: int = 1_048_576
+    max_rows: int = MAX_ROWS
+    max_queue: int = 1024
+    max_batch: int = 32
+    deadline_ms: int = 0
+    shadow_limit: int = 10_000
+    poll_ms: int = 20
+    retry_s: float = 1.0
+    """How soon a route table that could not be loaded is tried again."""
+    drain_s: int = 10
+    """How long a stopping worker waits for answers that are under way."""
+    software: str = ""
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """What a worker says about itself; rewritten whenever the generation changes."""
+
+    number: int
+    pid: int
+    started: int
+    """Microseconds, by the worker's clock."""
+    host: str
+    port: int
+    generation: int
+    versions: tuple[str, ...]
+    problem: str = ""
+    """Why the newest route table is not in force; empty when it is."""
+
+
+def read_status(path: Path) -> WorkerStatus | None:
+    """The status a worker wrote, None when there is none or it is unreadable."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=WorkerStatus)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that several workers can listen on at once: the kernel spreads the connections.
+
+    Raises
+    ------
+    Unavailable
+        When the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"cannot listen on {host}:{port}", got=str(error), hint="choose another port") from error
+    listener.setblocking(False)
+    return listener
+
+
+def serve(worker: Worker, settings: WorkerSettings) -> None:
+    """Run a worker until SIGTERM or SIGINT, then answer what was accepted and return.
+
+    The route table that stands in the route file is loaded before the first connection is taken.
+
+    Raises
+    ------
+    Unavailable
+        When the address cannot be bound.
+    """
+    listener = listening_socket(settings.host, settings.port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ignore)  # uvicorn handles them while it serves, and raises them again afterwards
+    with listener, asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(_Process(worker, settings, listener).run())
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Stopping is uvicorn's part."""
+
+
+class _Process:
+    """What runs in the worker's event loop."""
+
+    def __init__(self, worker: Worker, settings: WorkerSettings, listener: socket.socket) -> None:
+        self._worker, self._settings, self._listener = worker, settings, listener
+        self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
+        dispatcher = Dispatcher(
+            self._engine,
+            worker.records,
+            clock=worker.clock,
+            new_id=worker.new_id,
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+            deadline_ms=settings.deadline_ms,
+        )
+        self._plane = DataPlane(dispatcher, software=settings.software)
+        self._routes = RouteFile(settings.route_file)
+        self._problem = ""
+        self._retry_at = 0.0
+        self._started = worker.clock.now()
+
+    async def run(self) -> None:
+        """Load, listen, obey the route file; at the end flush the shadow queue."""
+        with ThreadPoolExecutor(1, "trimtab-load") as loading:
+            await self._obey(loading)
+            self._listener.listen(_BACKLOG)  # not sooner: the kernel would give connections to a worker that cannot answer
+            self._tell(self._problem)
+            gc.collect()
+            gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
+            tasks = [asyncio.create_task(self._watch(loading)), asyncio.create_task(self._plane.shadow())]
+            try:
+                await self._server().serve(sockets=[self._listener])
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            while self._plane.shadow_step():
+                pass
+
+    def _server(self) -> uvicorn.Server:
+        settings = self._settings
+        return uvicorn.Server(
+            Config(
+                asgi(self._plane, max_body=settings.max_body),
+                http="httptools",
+                loop="none",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=settings.drain_s,
+            )
+        )
+
+    async def _watch(self, loading: ThreadPoolExecutor) -> None:
+        while True:
+            await asyncio.sleep(self._settings.poll_ms / 1000)
+            if self._problem and asyncio.get_running_loop().time() >= self._retry_at:
+                self._routes.forget()
+            await self._obey(loading)
+
+    async def _obey(self, loading: ThreadPoolExecutor) -> None:
+        """Put a changed route table in force: load beside the traffic, switch between two batches."""
+        try:
+            data = self._routes.changed()
+            if data is None:
+                return
+            live = await asyncio.get_running_loop().run_in_executor(loading, self._prepare, data)
+        except (TrimtabError, OSError) as error:
+            self._retry_at = asyncio.get_running_loop().time() + self._settings.retry_s
+            self._tell(str(error))
+            return
+        if live is not None:
+            self._engine.switch(live)
+        if live is not None or self._problem:
+            self._tell()
+
+    def _prepare(self, data: bytes) -> Live | None:
+        table = decode_table(data)
+        return self._engine.prepare(table, self._worker.load)
+
+    def _tell(self, problem: str = "") -> None:
+        if problem and problem != self._problem:
+            _log.error("the route table is not in force: %s", problem)
+        self._problem = problem
+        live, port = self._engine.live, self._listener.getsockname()[1]
+        status = WorkerStatus(
+            number=self._settings.number,
+            pid=os.getpid(),
+            started=self._started,
+            host=self._settings.host,
+            port=port,
+            generation=live.table.generation,
+            versions=tuple(sorted(live.deployed)),
+            problem=problem,
+        )
+        try:
+            replace_file(self._settings.status_file, msgspec.json.encode(status))
+        except Unavailable:
+            _log.exception("the status file cannot be written; serving goes on")

@@ -1,0 +1,366 @@
+"""The data plane without its sockets: what is loaded, which arm answers, what is scored in the shadow and recorded.
+
+One thread answers, mirrors and switches; only :meth:`Engine.prepare`, which loads versions, may run beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimtab.core.ports import Columns
+from trimtab.errors import BundleCorrupt, InputError, TrimtabError, Unavailable, UnknownName
+from trimtab.features.batch import FeatureBatch, RequestBatch
+from trimtab.serving.answers import Answers
+from trimtab.serving.codec import MAX_ROWS, RequestCodec
+from trimtab.serving.pipeline import Deployed, Pipeline
+from trimtab.serving.recording import encode_records
+from trimtab.serving.routing import Arm, Route, RouteTable, split
+
+Loader = Callable[[str], Deployed]
+"""Loads a version by its digest; raises ``BundleCorrupt``, ``UnknownName`` or ``Unavailable``."""
+
+PINNED = "pinned"
+SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A route table together with everything it needs, loaded."""
+
+    table: RouteTable
+    deployed: Mapping[str, Deployed]
+    codecs: Mapping[str, RequestCodec]
+    """By model: how the requests of its champion are read."""
+
+    def answering(self, model: str) -> Deployed:
+        """The version of the first arm with a share: how the model describes itself.
+
+        Raises
+        ------
+        UnknownName
+            When no such model is deployed.
+        Unavailable
+            While no route table is loaded at all.
+        """
+        if self.table.generation == 0:
+            raise Unavailable("no route table is loaded yet", hint="try again in a second")
+        return self.deployed[_first(self.table.route(model)).version]
+
+    def pinned(self, model: str, version: str) -> Deployed:
+        """A version of a model that takes part in its route.
+
+        Raises
+        ------
+        UnknownName
+            When it does not.
+        """
+        arms = {arm.version for arm in self.table.route(model).arms}
+        if version not in arms:
+            raise UnknownName(
+                f"no such version of {model!r} is loaded", got=repr(version), hint=f"loaded: {', '.join(sorted(arms))}"
+            )
+        return self.deployed[version]
+
+
+@dataclass(frozen=True, slots=True)
+class _ShadowWork:
+    """Answers that a version has still to score, and the features it may reuse."""
+
+    version: str
+    answers: Answers
+    plan_digest: str
+    raw: bool
+
+
+class Engine:
+    """Answers with what the current route table says.
+
+    Parameters
+    ----------
+    pipeline
+        The stages.
+    shadow_limit
+        Most rows that wait for a shadow score; further ones are dropped and counted, so that a slow challenger can
+        never slow or fail a request.
+    max_rows
+        Most requests in one body.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, shadow_limit: int = 10_000, max_rows: int = MAX_ROWS) -> None:
+        self.pipeline = pipeline
+        self.max_rows = max_rows
+        self.live = Live(RouteTable(0, {}), {}, {})
+        self.counts: Counter[tuple[str, str, str, str]] = Counter()
+        """Rows by (what, model, version, arm); what is ``answered``, ``failed`` or ``dropped``."""
+        self._shadow: deque[_ShadowWork] = deque()
+        self._shadow_rows = 0
+        self._shadow_limit = shadow_limit
+        self._models: dict[str, str] = {}
+
+    # -- what is loaded
+
+    def prepare(self, table: RouteTable, loader: Loader) -> Live | None:
+        """Load what a newer table needs and try each new version once; None when the table is not newer.
+
+        Nothing is switched yet, and what was loaded is freed again when any of it fails.
+
+        Raises
+        ------
+        TrimtabError
+            A version cannot be loaded, or does not belong where the table puts it.
+        """
+        if table.generation <= self.live.table.generation:
+            return None
+        loaded: dict[str, Deployed] = {}
+        try:
+            for version in table.versions():
+                if version not in self.live.deployed:
+                    loaded[version] = _load(version, loader)
+            deployed = {version: loaded.get(version) or self.live.deployed[version] for version in table.versions()}
+            for route in table.routes.values():
+                _check_route(route, deployed)
+        except TrimtabError:
+            _close(loaded.values())
+            raise
+        return Live(table, deployed, self._codecs(table, deployed))
+
+    def switch(self, live: Live) -> list[str]:
+        """Answer with another table from now on, and free the versions it does not name; these are returned.
+
+        A table that is not newer than the current one is ignored.
+        """
+        before = self.live
+        if live.table.generation <= before.table.generation:
+            _close(one for version, one in live.deployed.items() if before.deployed.get(version) is not one)
+            return []
+        self.live = live
+        gone = {version: one for version, one in before.deployed.items() if live.deployed.get(version) is not one}
+        self._models |= {version: one.manifest.model for version, one in live.deployed.items()}
+        _close(gone.values())
+        return sorted(gone)
+
+    def swap(self, table: RouteTable, loader: Loader) -> TrimtabError | None:
+        """Load what is missing, then switch. On an error the old table stays in force and the error is returned."""
+        try:
+            live = self.prepare(table, loader)
+        except TrimtabError as error:
+            return error
+        if live is not None:
+            self.switch(live)
+        return None
+
+    def _codecs(self, table: RouteTable, deployed: Mapping[str, Deployed]) -> dict[str, RequestCodec]:
+        codecs = {}
+        for model, route in table.routes.items():
+            shape = deployed[_first(route).version].plan.requests
+            old = self.live.codecs.get(model)
+            codecs[model] = old if old and old.shape == shape else RequestCodec(shape, max_rows=self.max_rows)
+        return codecs
+
+    # -- answering
+
+    def answer(
+        self,
+        model: str,
+        batch: RequestBatch,
+        *,
+        features: FeatureBatch | None = None,
+        version: str = "",
+        units: Sequence[str] | None = None,
+    ) -> list[Answers]:
+        """Answer a batch, one :class:`Answers` per arm that took part.
+
+        Parameters
+        ----------
+        features
+            Given when the caller brings them.
+        version
+            Given when the caller names a version; the arm is then ``pinned``.
+        units
+            What stays with one arm, per row; the request ids when not given.
+
+        Raises
+        ------
+        InputError
+            The requests are at fault; none was answered.
+        Unavailable
+            A store cannot be reached.
+        """
+        answered = self.answer_rows(model, batch, features=features, version=version, units=units)
+        return [answers for answers, _ in answered]
+
+    def answer_rows(
+        self,
+        model: str,
+        batch: RequestBatch,
+        *,
+        features: FeatureBatch | None = None,
+        version: str = "",
+        units: Sequence[str] | None = None,
+    ) -> list[tuple[Answers, Sequence[int]]]:
+        """As :meth:`answer`, each with the numbers of the rows of ``batch`` that it answers."""
+        live = self.live
+        route = live.table.route(model)
+        if version:
+            live.pinned(model, version)
+            parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
+        else:
+            parts = split(route, batch.ids if units is None else units)
+        if len(parts) == 1:
+            arm, rows = parts[0]
+            return [(self._predict(live.deployed[arm.version], batch, arm.name, route.rollout, features), rows)]
+        return [
+            (
+                self._predict(
+                    live.deployed[arm.version],
+                    _rows_of(batch, rows),
+                    arm.name,
+                    route.rollout,
+                    None if features is None else _features_of(features, rows),
+                ),
+                rows,
+            )
+            for arm, rows in parts
+        ]
+
+    def _predict(
+        self, deployed: Deployed, batch: RequestBatch, arm: str, rollout: str, features: FeatureBatch | None
+    ) -> Answers:
+        try:
+            return self.pipeline.predict(deployed, batch, arm=arm, rollout=rollout, features=features)
+        except (InputError, Unavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything; a failed answer is evidence
+            return _failed(batch, deployed.version, arm=arm, rollout=rollout, error=type(error).__name__)
+
+    # -- shadow
+
+    def mirror(self, model: str, answers: Iterable[Answers]) -> None:
+        """Queue the scores of the arms that did not answer; call it once the answers are recorded. Never blocks."""
+        live = self.live
+        route = live.table.routes.get(model)
+        if route is None or len(route.arms) == 1:
+            return
+        for given in answers:
+            answered = live.deployed.get(given.version)
+            if given.arm == PINNED or answered is None:
+                continue
+            raw = not (given.requests.keys or given.requests.inputs)
+            for version in {arm.version for arm in route.arms} - {given.version}:
+                if self._shadow_rows + len(given.requests) > self._shadow_limit:
+                    self._count("dropped", version, SHADOW, len(given.requests))
+                    continue
+                self._shadow.append(_ShadowWork(version, given, answered.plan_digest, raw))
+                self._shadow_rows += len(given.requests)
+
+    @property
+    def shadow_rows(self) -> int:
+        """Rows that wait for a shadow score."""
+        return self._shadow_rows
+
+    def run_shadow(self, max_rows: int = MAX_ROWS) -> list[Answers]:
+        """Score waiting rows, at least one batch and further ones up to ``max_rows``, and return what to record.
+
+        A version with the plan of the one that answered scores the same features; another reads its own, now.
+        Work for a version that is no longer loaded, or that cannot be done, is dropped and counted.
+        """
+        scored: list[Answers] = []
+        rows = 0
+        while self._shadow and (not rows or rows + len(self._shadow[0].answers.requests) <= max_rows):
+            work = self._shadow.popleft()
+            rows += len(work.answers.requests)
+            self._shadow_rows -= len(work.answers.requests)
+            deployed = self.live.deployed.get(work.version)
+            found = None if deployed is None else self._score(deployed, work)
+            if found is None:
+                self._count("dropped", work.version, SHADOW, len(work.answers.requests))
+            else:
+                scored.append(found)
+        return scored
+
+    def _score(self, deployed: Deployed, work: _ShadowWork) -> Answers | None:
+        given = work.answers
+        same = deployed.plan_digest == work.plan_digest and not given.error
+        if work.raw and not same:
+            return None  # the caller brought the features of another plan and no keys to read ours by
+        try:
+            return self._predict(deployed, given.requests, SHADOW, given.rollout, given.features if same else None)
+        except (InputError, Unavailable) as error:
+            return _failed(
+                given.requests, deployed.version, arm=SHADOW, rollout=given.rollout, error=type(error).__name__
+            )
+
+    # -- records
+
+    def records(self, answers: Iterable[Answers]) -> list[bytes]:
+        """The prediction records of answers, encoded, in the order of their rows; also counts them."""
+        rows: list[bytes] = []
+        for given in answers:
+            self._count("failed" if given.error else "answered", given.version, given.arm, len(given.requests))
+            rows.extend(encode_records(given, self._models[given.version]))
+        return rows
+
+    def _count(self, what: str, version: str, arm: str, rows: int) -> None:
+        self.counts[what, self._models.get(version, ""), version, arm] += rows
+
+
+def _first(route: Route) -> Arm:
+    return next(arm for arm in route.arms if arm.share > 0)
+
+
+def _load(version: str, loader: Loader) -> Deployed:
+    """Load and run once: the first run of a session is slow, and a model that cannot run must not go live."""
+    try:
+        deployed = loader(version)
+        deployed.runtime.run(np.zeros((1, deployed.width), dtype=np.float32))
+    except TrimtabError:
+        raise
+    except Exception as error:  # a bundle's own modules may raise anything
+        raise BundleCorrupt(
+            f"version {version[:12]} cannot be loaded", got=f"{type(error).__name__}: {error}"[:200]
+        ) from error
+    return deployed
+
+
+def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:
+    shapes = []
+    for arm in route.arms:
+        one = deployed[arm.version]
+        if one.manifest.model != route.model:
+            raise BundleCorrupt(
+                f"a version of {one.manifest.model!r} is routed as {route.model!r}", got=arm.version[:12]
+            )
+        if arm.share > 0:
+            shapes.append(one.plan.requests)
+    if any(shape != shapes[0] for shape in shapes):
+        raise InputError(
+            f"two answering arms of {route.model!r} take different requests",
+            hint="callers send one kind of request: move all traffic at once",
+        )
+
+
+def _close(versions: Iterable[Deployed]) -> None:
+    for one in versions:
+        one.runtime.close()
+
+
+def _rows_of(batch: RequestBatch, rows: Sequence[int]) -> RequestBatch:
+    def take(columns: Columns) -> Columns:
+        return {name: values[rows] for name, values in columns.items()}
+
+    return RequestBatch([batch.ids[row] for row in rows], batch.at[rows], take(batch.keys), take(batch.inputs))
+
+
+def _features_of(features: FeatureBatch, rows: Sequence[int]) -> FeatureBatch:
+    return FeatureBatch(features.values[rows], features.ages[rows], features.watermarks, features.stale)
+
+
+def _failed(batch: RequestBatch, version: str, *, arm: str, rollout: str, error: str) -> Answers:
+    rows = len(batch)
+    nothing = np.empty((rows, 0), dtype=np.float32)
+    outputs = np.full(rows, np.nan)
+    return Answers(batch, FeatureBatch(nothing, nothing, {}, ()), version, arm, rollout, outputs, (0,) * 6, error)

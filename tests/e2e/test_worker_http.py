@@ -1,0 +1,190 @@
+"""A real worker over a real socket: what each path answers, and what is refused."""
+
+import asyncio
+import math
+
+import msgspec
+import pytest
+
+from tests.e2e.serving_worker import scan
+from tests.e2e.worker_house import Connection, WorkerHouse, call
+from trimtab.serving.record import decode_record
+
+GOOD = {"id": "r1", "shop": "aa", "basket": 10}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    made = WorkerHouse(tmp_path_factory.mktemp("worker"))
+    made.versions = [made.add(bias) for bias in (0.0, 1.0)]
+    made.route(("champion", made.versions[0], 1.0), ("shadow", made.versions[1], 0.0), rollout="ro")
+    made.port = made.start(max_body=5000, max_rows=10).port
+    yield made
+    made.kill()
+
+
+def post(house, path, body, *headers):
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return call(house.port, "POST", path, raw, *headers)
+
+
+def test_predict(house):
+    status, _, answer = post(house, "/predict/m", GOOD)
+    assert status == 200
+    assert answer["prediction"] == pytest.approx(1 / (1 + math.exp(-0.012)), abs=1e-6)
+    assert answer == {
+        "id": "r1", "prediction": answer["prediction"], "version": house.versions[0], "arm": "champion", "status": "ok",
+        "model": "m",
+    }  # fmt: skip
+
+
+def test_predict_many(house):
+    status, _, answer = post(house, "/predict/m", {"instances": [{"shop": "a", "basket": 1}, GOOD]})
+    assert status == 200
+    assert len(answer["predictions"]) == 2
+    assert answer["predictions"][1]["id"] == "r1"
+    assert len(answer["predictions"][0]["id"]) == 32
+
+
+def test_answers_and_shadow_scores_are_recorded(house):
+    post(house, "/predict/m", {**GOOD, "id": "recorded"})
+
+    def found():
+        rows = [decode_record(row) for row in scan(house.home / "w1.records")]
+        return {row.arm: row for row in rows if row.request_id == "recorded"}
+
+    house.until(lambda: set(found()) == {"champion", "shadow"})
+    rows = found()
+    assert rows["shadow"].version == house.versions[1]
+    assert rows["shadow"].outputs[0] > rows["champion"].outputs[0]
+    assert rows["champion"].rollout == "ro"
+    assert rows["champion"].timings[3] >= 0
+
+
+def test_infer(house):
+    tensor = {"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [10, 2]}
+    status, _, answer = post(house, "/v2/models/m/infer", {"id": "t", "inputs": [tensor], "parameters": {"a": 1}})
+    assert (status, answer["id"], answer["model_version"]) == (200, "t", house.versions[0])
+    pinned = f"/v2/models/m/versions/{house.versions[1]}/infer"
+    status, _, other = post(house, pinned, {"inputs": [tensor]})
+    assert (status, other["model_version"]) == (200, house.versions[1])
+    assert other["outputs"][0]["data"][0] > answer["outputs"][0]["data"][0]
+    status, _, wrong = post(house, "/v2/models/m/infer", {"inputs": [{**tensor, "shape": [1, 3]}]})
+    assert status == 400
+    assert list(wrong) == ["error"]
+    assert post(house, "/v2/models/m/versions/none/infer", {"inputs": [tensor]})[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v2", {"name": "trimtab", "version": "test", "extensions": []}),
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        ("/v2/models/m/ready", {"name": "m", "ready": True}),
+    ],
+)
+def test_reading(house, path, expected):
+    assert call(house.port, "GET", path)[::2] == (200, expected)
+    assert call(house.port, "HEAD", path)[0] == 200
+
+
+def test_metadata(house):
+    status, _, answer = call(house.port, "GET", "/v2/models/m")
+    assert status == 200
+    assert answer["versions"] == sorted(house.versions)
+    assert answer["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 2]}]
+    assert call(house.port, "GET", f"/v2/models/m/versions/{house.versions[1]}")[0] == 200
+    assert call(house.port, "GET", f"/v2/models/m/versions/{house.versions[1]}/ready")[0] == 200
+
+
+def test_health_and_metrics(house):
+    status, _, health = call(house.port, "GET", "/health")
+    assert (status, health["status"], health["generation"]) == (200, "ok", 1)
+    assert health["models"] == {"m": {"champion": house.versions[0], "shadow": house.versions[1]}}
+
+    def answered():
+        lines = call(house.port, "GET", "/metrics")[2].decode().splitlines()
+        name = f'trimtab_predictions_total{{model="m",version="{house.versions[0][:12]}",arm="champion"}}'
+        return next((int(line.split()[-1]) for line in lines if line.startswith(name)), 0)
+
+    before = answered()
+    post(house, "/predict/m", GOOD)
+    assert answered() == before + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "word"),
+    [
+        ("POST", "/predict/m", b"{", 400, "JSON"),
+        ("POST", "/predict/m", b"", 400, "JSON"),
+        ("POST", "/predict/m", b"\xff\xfe", 400, "JSON"),
+        ("POST", "/predict/m", b'{"shop": 1, "basket": 1}', 400, "shop"),
+        ("POST", "/predict/m", b'{"shop": "a"}', 400, "basket"),
+        ("POST", "/predict/m", b'{"shop": "a", "basket": NaN}', 400, "JSON"),
+        ("POST", "/predict/m", b'{"shop": "a", "basket": 1e999}', 400, "basket"),
+        ("POST", "/predict/m", b'{"shop": "a", "basket": 1001}', 400, "1000"),
+        ("POST", "/predict/m", b'{"shop": "a", "basket": 1, "x": 1}', 400, "unknown field"),
+        ("POST", "/predict/m", b"[" * 4000, 400, "body"),
+        ("POST", "/predict/none", b"{}", 404, "none"),
+        ("POST", "/v2/models/none/infer", b"{}", 404, "none"),
+        ("GET", "/v2/models/none", b"", 404, "none"),
+        ("GET", "/v2/models/none/ready", b"", 404, "none"),
+        ("GET", "/nowhere", b"", 404, "no such path"),
+        ("GET", "/predict/m/x", b"", 404, "no such path"),
+        ("GET", "/predict/m", b"", 405, "POST"),
+        ("DELETE", "/v2/models/m", b"", 405, "read"),
+        ("PUT", "/v2/models/m/infer", b"{}", 405, "POST"),
+        ("POST", "/predict/m", b"x" * 5001, 413, "too large"),
+        ("POST", "/predict/m", b'{"instances": [' + b",".join([b'{"shop":"a","basket":1}'] * 11) + b"]}", 413, "instances"),
+    ],
+)
+def test_refusals_are_explained(house, method, path, body, status, word):
+    found, headers, answer = call(house.port, method, path, body)
+    assert found == status, answer
+    assert word in str(answer)
+    assert headers["content-type"] == "application/json"
+    assert ("allow" in headers) == (status == 405)
+
+
+def test_another_media_type_is_refused(house):
+    assert post(house, "/predict/m", GOOD, "content-type: text/csv")[0] == 415
+    assert post(house, "/predict/m", GOOD, "content-type: Application/JSON; charset=utf-8")[0] == 200
+
+
+def test_an_oversize_body_without_a_length_is_cut_off(house):
+    chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
+    head = b"POST /predict/m HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def flood():
+        async with Connection(house.port) as connection:
+            return await connection.raw(head + chunk * 3)
+
+    status, headers, _ = asyncio.run(flood())
+    assert (status, headers["connection"]) == (413, "close")
+
+
+def test_a_chunked_body_is_put_together(house):
+    body = msgspec.json.encode(GOOD)
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:5], body[5:])) + b"0\r\n\r\n"
+    head = b"POST /predict/m HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def send():
+        async with Connection(house.port) as connection:
+            first = await connection.raw(head + chunks)
+            return first, await connection.raw(head + chunks)
+
+    first, second = asyncio.run(send())
+    assert (first[0], second[0]) == (200, 200)
+
+
+def test_noise_does_not_hurt(house):
+    async def noise():
+        for data in (b"\x00" * 100, b"GET / HTTP/9\r\n\r\n", b"POST /predict/m HTTP/1.1\r\ncontent-length: 50\r\n\r\nhalf"):
+            async with Connection(house.port) as connection:
+                connection._writer.write(data)
+                await connection._writer.drain()
+        async with Connection(house.port) as connection:
+            return await connection.predict("after")
+
+    assert asyncio.run(noise())["id"] == "after"

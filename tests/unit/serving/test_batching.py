@@ -1,0 +1,79 @@
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.errors import Unavailable
+from trimtab.serving.batching import BatchQueue
+
+
+def waiter(name, size=1):
+    return SimpleNamespace(name=name, size=size, dropped=False)
+
+
+def names(pieces):
+    return [(piece.waiter.name, piece.start, piece.stop) for piece in pieces]
+
+
+def test_a_batch_holds_what_waits_and_no_more_than_allowed():
+    queue = BatchQueue(max_rows=3)
+    for name in "abcd":
+        queue.put("lane", waiter(name))
+    assert names(queue.take()[1]) == [("a", 0, 1), ("b", 0, 1), ("c", 0, 1)]
+    assert names(queue.take()[1]) == [("d", 0, 1)]
+    assert (queue.take(), len(queue)) == (("", []), 0)
+
+
+def test_a_large_one_lets_small_ones_pass():
+    queue = BatchQueue(max_rows=4)
+    queue.put("lane", waiter("big", 10))
+    queue.put("lane", waiter("small"))
+    assert names(queue.take()[1]) == [("big", 0, 4)]
+    assert names(queue.take()[1]) == [("small", 0, 1), ("big", 4, 7)]
+    assert names(queue.take()[1]) == [("big", 7, 10)]
+    assert len(queue) == 0
+
+
+def test_lanes_take_turns():
+    queue = BatchQueue(max_rows=1)
+    for lane, name in (("x", "a"), ("x", "b"), ("y", "c")):
+        queue.put(lane, waiter(name))
+    assert [queue.take()[0] for _ in range(3)] == ["x", "y", "x"]
+
+
+def test_it_is_bounded():
+    queue = BatchQueue(limit=1)
+    queue.put("lane", waiter("a", 100))
+    with pytest.raises(Unavailable, match="too many"):
+        queue.put("lane", waiter("b"))
+    while queue.take()[1]:
+        pass
+    queue.put("lane", waiter("b"))
+
+
+def test_a_dropped_waiter_is_skipped_and_makes_room():
+    queue = BatchQueue(max_rows=2, limit=2)
+    gone = waiter("gone", 5)
+    queue.put("lane", gone)
+    queue.take()
+    gone.dropped = True
+    queue.put("lane", waiter("b"))
+    assert names(queue.take()[1]) == [("b", 0, 1)]
+    assert len(queue) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(1, 9)), max_size=12), st.integers(1, 5))
+def test_every_row_is_handed_out_once_and_in_order(waiters, max_rows):
+    queue = BatchQueue(max_rows=max_rows)
+    for name, (lane, size) in enumerate(waiters):
+        queue.put(lane, waiter(name, size))
+    seen = {name: 0 for name in range(len(waiters))}
+    while len(queue):
+        lane, pieces = queue.take()
+        assert 1 <= sum(piece.stop - piece.start for piece in pieces) <= max_rows
+        for piece in pieces:
+            assert waiters[piece.waiter.name][0] == lane
+            assert piece.start == seen[piece.waiter.name]
+            seen[piece.waiter.name] = piece.stop
+    assert list(seen.values()) == [size for _, size in waiters]

@@ -1,0 +1,227 @@
+import pytest
+
+from tests.unit.serving.parts import Desk, House, Reader, engine_with, small_plan, table
+from trimtab.errors import InputError, SchemaError, TrimtabError, Unavailable, UnknownName
+from trimtab.features.plan import ModulePart, Plan, RequestShape
+
+
+@pytest.fixture
+def house():
+    made = House()
+    made.add("a", 10)
+    made.add("b", 20)
+    return made
+
+
+def desk_for(house, *arms, **more):
+    return Desk(engine_with(house, *(arms or (("champion", "a", 1.0),))), **more)
+
+
+def test_one_request(house):
+    desk = desk_for(house)
+    desk.ask({"id": "r1", "shop": "aa", "basket": 1})
+    assert desk.run() == [
+        {"id": "r1", "prediction": 13.0, "version": "a", "arm": "champion", "status": "ok", "model": "m"}
+    ]
+    (record,) = desk.records.rows
+    assert (record.request_id, record.asked_at, record.keys) == ("r1", 1_000, {"shop": "aa"})
+    assert record.timings[0] > 0
+    assert record.timings[5] > 0
+
+
+def test_a_list_and_made_up_ids(house):
+    desk = desk_for(house)
+    desk.ask({"instances": [{"shop": "a", "basket": 1}, {"id": "mine", "shop": "b", "basket": 2}]})
+    (answer,) = desk.run()
+    assert answer["model"] == "m"
+    assert [(one["id"], one["prediction"]) for one in answer["predictions"]] == [("new0", 12.0), ("mine", 13.0)]
+    assert [row.request_id for row in desk.records.rows] == ["new0", "mine"]
+
+
+def test_what_waits_together_is_answered_together_and_written_once(house):
+    desk = desk_for(house, max_batch=3)
+    for index in range(5):
+        desk.ask({"id": f"r{index}", "shop": "a", "basket": index})
+    assert [answer["prediction"] for answer in desk.run()] == [11.0 + index for index in range(5)]
+    assert [len(batch) for batch in desk.records.batches] == [3, 2]
+    assert house.made["a"].runtime.rows[1:] == [3, 2]
+
+
+def test_a_large_body_is_answered_in_slices_and_in_order(house):
+    desk = desk_for(house, ("champion", "a", 0.5), ("canary", "b", 0.5), max_batch=4)
+    desk.ask({"instances": [{"id": f"r{index}", "shop": "a", "basket": index} for index in range(10)]})
+    desk.ask({"id": "small", "shop": "a", "basket": 0})
+    found = {len(answer): answer for answer in desk.run()}
+    predictions = found[2]["predictions"]
+    assert [one["id"] for one in predictions] == [f"r{index}" for index in range(10)]
+    assert {one["arm"] for one in predictions} == {"champion", "canary"}
+    bias = {"a": 11.0, "b": 21.0}
+    assert [one["prediction"] for one in predictions] == [bias[one["version"]] + i for i, one in enumerate(predictions)]
+    assert len(desk.records.rows) == 11
+    assert max(map(len, desk.records.batches)) == 4
+
+
+def test_nothing_leaves_that_is_not_recorded(house):
+    desk = desk_for(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
+    desk.records.full = True
+    desk.ask({"shop": "a", "basket": 1})
+    (answer,) = desk.run()
+    assert isinstance(answer, Unavailable)
+    assert desk.dispatcher.engine.shadow_rows == 0
+    desk.records.full = False
+    desk.ask({"shop": "a", "basket": 1})
+    assert desk.run()[1]["prediction"] == 12.0
+
+
+def test_a_body_whose_first_slice_could_not_be_recorded_fails_once(house):
+    desk = desk_for(house, max_batch=2)
+    desk.records.full = True
+    desk.ask({"instances": [{"id": f"r{index}", "shop": "a", "basket": 1} for index in range(5)]})
+    desk.dispatcher.step()
+    desk.records.full = False
+    assert [type(answer) for answer in desk.run()] == [Unavailable]
+    assert desk.records.rows == []
+
+
+def test_one_callers_request_does_not_fail_anothers(house):
+    desk = desk_for(house)
+    for shop in ("a", "poison", "b"):
+        desk.ask({"id": shop, "shop": shop, "basket": 1})
+    good, bad, fine = desk.run()
+    assert (good["prediction"], fine["prediction"]) == (12.0, 12.0)
+    assert isinstance(bad, TrimtabError)
+    assert bad.got == "ZeroDivisionError"
+    assert {row.request_id: row.status for row in desk.records.rows} == {
+        "a": "ok",
+        "poison": "error:ZeroDivisionError",
+        "b": "ok",
+    }
+
+
+def test_a_request_that_no_features_exist_for_is_the_callers_fault(house):
+    house.add("c", 0, reader=Reader(error=SchemaError("no such shop")))
+    desk = desk_for(house, ("champion", "c", 1.0))
+    desk.ask({"shop": "a", "basket": 1})
+    assert isinstance(desk.run()[0], SchemaError)
+    assert desk.records.rows == []
+
+
+def test_an_unexpected_error_leaves_nobody_waiting(house):
+    desk = desk_for(house)
+    desk.ask({"shop": "a", "basket": 1})
+    desk.records.write = lambda *_: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        desk.dispatcher.step()
+    assert isinstance(desk.answers[0], TrimtabError)
+
+
+def test_a_full_queue_refuses(house):
+    desk = desk_for(house, max_queue=1)
+    desk.ask({"shop": "a", "basket": 1})
+    with pytest.raises(Unavailable, match="too many"):
+        desk.ask({"shop": "a", "basket": 1})
+
+
+def test_a_request_past_its_deadline_is_refused(house):
+    desk = desk_for(house, max_batch=1, deadline_ms=1)  # the timer of the tests ticks 10 µs a look
+    for index in range(40):
+        desk.ask({"id": str(index), "shop": "a", "basket": 1})
+    answers = desk.run()
+    late = [answer for answer in answers if isinstance(answer, Unavailable)]
+    assert 0 < len(late) < 40
+    assert len(desk.records.rows) == 40 - len(late)
+
+
+def test_bad_input_is_refused_before_it_waits(house):
+    desk = desk_for(house)
+    with pytest.raises(SchemaError):
+        desk.ask({"shop": 1, "basket": 1})
+    with pytest.raises(UnknownName):
+        desk.ask({"shop": "a", "basket": 1}, model="x")
+    assert len(desk.dispatcher.queue) == 0
+
+
+def test_waiting_requests_are_answered_by_the_table_in_force(house):
+    desk = desk_for(house)
+    desk.ask({"shop": "a", "basket": 1})
+    desk.dispatcher.engine.swap(table(2, ("champion", "b", 1.0)), house.load)
+    assert desk.run()[0]["version"] == "b"
+
+
+def test_a_table_that_takes_other_requests_sends_waiting_ones_back(house):
+    shape = RequestShape("visits", "visit", "asked", {"shop": "str"}, {"basket": "float", "new": "int"}, (), {})
+    house.add("wide", 0, plan=Plan(shape, (ModulePart("pkg.calc", ("basket", "length"), "x"),)))
+    desk = desk_for(house)
+    desk.ask({"shop": "a", "basket": 1})
+    assert desk.dispatcher.engine.swap(table(2, ("champion", "wide", 1.0)), house.load) is None
+    assert isinstance(desk.run()[0], Unavailable)
+    desk.ask({"shop": "a", "basket": 1, "new": 2})
+    assert desk.run()[1]["version"] == "wide"
+
+
+def test_shadow_scores_are_recorded(house):
+    desk = desk_for(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
+    for name in "xy":
+        desk.ask({"id": name, "shop": "a", "basket": 1})
+    desk.run()
+    assert desk.dispatcher.engine.shadow_rows == 2
+    assert desk.dispatcher.step_shadow() == 0
+    assert [(row.request_id, row.arm, row.outputs[0]) for row in desk.records.batches[1]] == [
+        ("x", "shadow", 22.0),
+        ("y", "shadow", 22.0),
+    ]
+
+
+# -- Open Inference Protocol
+
+
+def infer_body(*rows, **more):
+    data = [value for row in rows for value in row]
+    tensor = {"name": "features", "shape": [len(rows), 2], "datatype": "FP32", "data": data}
+    return {"inputs": [tensor]} | more
+
+
+def test_tensors_skip_the_features(house):
+    desk = desk_for(house)
+    desk.infer(infer_body((1, 2), (3, 4), id="t"))
+    (answer,) = desk.run()
+    assert answer["id"] == "t"
+    assert answer["model_version"] == "a"
+    assert answer["outputs"] == [{"name": "probability", "datatype": "FP32", "shape": [2, 1], "data": [13.0, 17.0]}]
+    assert house.made["a"].reader.reads == []
+    assert [(row.request_id, row.keys, row.feature_values().tolist()) for row in desk.records.rows] == [
+        ("t/0", {}, [1, 2]),
+        ("t/1", {}, [3, 4]),
+    ]
+
+
+def test_one_body_gets_one_version(house):
+    desk = desk_for(house, ("champion", "a", 0.5), ("canary", "b", 0.5))
+    for index in range(20):
+        desk.infer(infer_body((1, 2), (3, 4), (5, 6), id=f"t{index}"))
+    assert {answer["model_version"] for answer in desk.run()} == {"a", "b"}
+
+
+def test_tensors_of_several_callers_share_a_batch(house):
+    desk = desk_for(house)
+    desk.infer(infer_body((1, 2)))
+    desk.infer(infer_body((3, 4)))
+    assert [answer["outputs"][0]["data"] for answer in desk.run()] == [[13.0], [17.0]]
+    assert house.made["a"].runtime.rows[1:] == [2]
+
+
+def test_a_version_can_be_named(house):
+    desk = desk_for(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
+    desk.infer(infer_body((1, 2)), version="b")
+    assert desk.run()[0]["model_version"] == "b"
+    assert desk.records.rows[0].arm == "pinned"
+    with pytest.raises(UnknownName):
+        desk.infer(infer_body((1, 2)), version="c")
+
+
+def test_tensors_for_a_model_that_changed_meanwhile(house):
+    house.add("three", 0, plan=small_plan("z", features=("basket", "length", "third")))
+    desk = desk_for(house)
+    desk.infer(infer_body((1, 2)))
+    assert desk.dispatcher.engine.swap(table(2, ("champion", "three", 1.0)), house.load) is None
+    assert isinstance(desk.run()[0], InputError)
