@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
 from tests.e2e.serving_worker import scan
 from tests.e2e.worker_house import Connection, WorkerHouse, call
+
 from trimtab.serving.record import decode_record
 
 HEAVY = {
@@ -194,7 +194,10 @@ def test_two_workers_share_a_port_and_one_may_die(house):
 
     assert answered_by() == 2
     for index in range(40):
-        assert call(port, "POST", "/predict/m", msgspec.json.encode({"id": f"r{index}", "shop": "a", "basket": 1}))[0] == 200
+        assert (
+            call(port, "POST", "/predict/m", msgspec.json.encode({"id": f"r{index}", "shop": "a", "basket": 1}))[0]
+            == 200
+        )
     assert {len(records(house, number)) > 0 for number in (1, 2)} == {True}
     house.processes[0].kill()
     house.processes[0].wait()
