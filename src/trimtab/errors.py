@@ -13,6 +13,7 @@
     ├── IntegrityError          stored bytes are not the bytes that were written
     │   ├── BundleCorrupt       a file of a bundle does not match its manifest
     │   └── LedgerCorrupt       the hash chain of the ledger is broken
+    ├── NotEnoughData           the history is too short, or too one-sided, to learn or to judge from
     ├── ParityError             two computations that must agree do not
     ├── Unavailable             a needed process, file or store cannot be reached now
     ├── JobFailed               a job ended without a result
@@ -32,6 +33,7 @@ __all__ = [
     "JobFailed",
     "LedgerCorrupt",
     "MissingExtra",
+    "NotEnoughData",
     "ParityError",
     "ProjectError",
     "SchemaError",
@@ -121,6 +123,10 @@ class BundleCorrupt(IntegrityError):
 
 class LedgerCorrupt(IntegrityError):
     """The hash chain of the ledger is broken."""
+
+
+class NotEnoughData(TrimtabError):
+    """The history is too short, or too one-sided, to learn or to judge from."""
 
 
 class ParityError(TrimtabError):

@@ -6,13 +6,14 @@ platform is ``platform``, a model is ``model:<name>``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trimtab.core.clock import Micros
 from trimtab.core.ids import Json, canonical, digest, rounded, sha256
-from trimtab.errors import LedgerCorrupt
+from trimtab.errors import InputError, LedgerCorrupt
 
 PLATFORM = "platform"
 GENESIS = "0" * 64
@@ -118,6 +119,28 @@ class Ledger(Protocol):
     def head(self) -> tuple[int, str, int]:
         """The last ``seq``, its hash, and the highest epoch: ``(0, GENESIS, 0)`` when empty."""
         ...
+
+
+def normalized(draft: Draft) -> Draft:
+    """The draft as it will read back: its data through JSON and back, so that its hash survives storage.
+
+    Raises
+    ------
+    InputError
+        When the draft has no id, or its data is not JSON (NaN and infinities are not).
+
+    Examples
+    --------
+    >>> normalized(Draft("e1", "RunFinished", {"folds": (1, 2)}, 0, 0)).data
+    {'folds': [1, 2]}
+    """
+    if not draft.id:
+        raise InputError("an event has no id", got=draft.type, hint="derive one from what it says: ids.derived_id")
+    try:
+        data = json.loads(canonical(dict(draft.data)))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the data of event {draft.type} is not JSON", got=str(error)) from None
+    return replace(draft, data=data, measured=tuple(draft.measured))
 
 
 def event_hash(previous: str, stream: str, number: int, epoch: int, draft: Draft) -> str:

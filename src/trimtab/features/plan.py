@@ -14,7 +14,7 @@ import msgspec
 from trimtab.core.clock import Micros, duration_text
 from trimtab.core.ids import digest
 from trimtab.errors import ProjectError
-from trimtab.features.sources import Source
+from trimtab.features.sources import Column, Source
 from trimtab.features.views import LatestView, OnRequest, View, WindowView
 
 
@@ -32,6 +32,10 @@ class WindowPart(msgspec.Struct, frozen=True, tag="windows"):
     fresh: Micros
     optional: tuple[bool, ...]
     """For each aggregate whether its column may be missing."""
+    time: str = "time"
+    """The source's column that says when a row happened."""
+    known: str = "known"
+    """The source's column that says when a row could first be known."""
 
     @property
     def row_id(self) -> str:
@@ -64,6 +68,10 @@ class LatestPart(msgspec.Struct, frozen=True, tag="latest"):
     keys: tuple[str, ...]
     columns: tuple[str, ...]
     ttl: Micros
+    time: str = "time"
+    """The source's column that says when a row happened."""
+    known: str = "known"
+    """The source's column that says when a row could first be known."""
 
     @property
     def row_id(self) -> str:
@@ -152,7 +160,7 @@ def compile_plan(requests: Source, views: Sequence[View], modules: dict[str, Mod
     Raises
     ------
     ProjectError
-        When two features get the same name.
+        When two features get the same name, or when a view takes a column that its source lacks or that is no number.
     """
     parts: list[Part] = []
     for view in views:
@@ -160,7 +168,7 @@ def compile_plan(requests: Source, views: Sequence[View], modules: dict[str, Mod
             case WindowView():
                 parts.extend(_window_parts(view))
             case LatestView():
-                parts.append(LatestPart(view.source.name, view.source.key_names, view.columns, view.ttl))
+                parts.append(_latest_part(view))
             case OnRequest():
                 module = modules[view.module]
                 parts.append(ModulePart(module.name, module.features, module.sha256))
@@ -177,20 +185,37 @@ def compile_plan(requests: Source, views: Sequence[View], modules: dict[str, Mod
     return plan
 
 
+def _number(source: Source, name: str, where: str) -> Column:
+    """The declared column, which must be a number to be a feature."""
+    declared = source.columns.get(name)
+    numbers = sorted(other for other, column in source.columns.items() if column.kind in ("bool", "int", "float"))
+    if declared is None or name not in numbers:
+        raise ProjectError(
+            f"a view takes {name!r} from source {source.name!r}, which is no number there",
+            got="no such column" if declared is None else f"a column of kind {declared.kind}",
+            hint=f"take one of {', '.join(numbers) or 'its numeric columns (it has none)'}",
+            where=where,
+        )
+    return declared
+
+
+def _latest_part(view: LatestView) -> LatestPart:
+    for name in view.columns:
+        _number(view.source, name, view.where)
+    source = view.source
+    return LatestPart(source.name, source.key_names, view.columns, view.ttl, source.time, source.known)
+
+
 def _window_parts(view: WindowView) -> list[Part]:
-    columns = view.source.every_column()
     kinds, optional = [], []
     for _, name in view.aggregates:
-        declared = columns.get(name)
-        kind = (
-            "*"
-            if declared is None
-            else "int"
-            if declared.kind in ("int", "bool") and not declared.optional
-            else "float"
-        )
-        kinds.append(kind)
-        optional.append(declared is not None and declared.optional)
+        if name == "*":
+            kinds.append("*")
+            optional.append(False)
+            continue
+        declared = _number(view.source, name, view.where)
+        kinds.append("int" if declared.kind in ("int", "bool") and not declared.optional else "float")
+        optional.append(declared.optional)
     return [
         WindowPart(
             source=view.source.name,
@@ -202,6 +227,8 @@ def _window_parts(view: WindowView) -> list[Part]:
             along=view.along,
             fresh=view.fresh,
             optional=tuple(optional),
+            time=view.source.time,
+            known=view.source.known,
         )
         for entity in view.by
     ]
@@ -215,5 +242,9 @@ def _shape(requests: Source) -> RequestShape:
         keys={key.name: key.type.__name__ for key in requests.keys},
         inputs={name: column.kind for name, column in requests.columns.items()},
         optional=tuple(name for name, column in requests.columns.items() if column.optional),
-        ranges={name: column.between for name, column in requests.columns.items() if column.between is not None},
+        ranges={
+            name: (float(column.between[0]), float(column.between[1]))
+            for name, column in requests.columns.items()
+            if column.between is not None
+        },
     )

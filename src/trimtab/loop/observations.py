@@ -47,6 +47,8 @@ class Counted:
     """What the answering arms did so far in the rollout step under way."""
 
     arms: tuple[ArmCount, ...]
+    step: int
+    """Index of the canary step that was counted: counts of a step that is over say nothing about the next."""
 
 
 @dataclass(frozen=True, slots=True)

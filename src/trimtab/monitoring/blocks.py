@@ -86,3 +86,7 @@ class DriftReport(msgspec.Struct, frozen=True):
     end: Micros
     features: tuple[FeatureDrift, ...]
     prediction: FeatureDrift
+    confident: float = 0.0
+    """Share of predictions that are confident (probability at least 0.9 or at most 0.1), and the same share in the
+    reference; more than usual points at the model or its data. 0 for regression."""
+    confident_reference: float = 0.0

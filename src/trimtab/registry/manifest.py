@@ -5,6 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from trimtab.core.ids import digest
+from trimtab.training.export import ExportParity
+
+__all__ = ["ExportParity", "Manifest", "Tensor"]
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -13,18 +16,6 @@ class Tensor(msgspec.Struct, frozen=True):
     name: str
     dtype: str
     shape: tuple[int, ...]
-
-
-class ExportParity(msgspec.Struct, frozen=True):
-    """How far the exported model is from the original on real rows; all three are checked and stated."""
-
-    rows: int
-    largest_difference: float
-    share_beyond: float
-    """Share of rows that differ by more than the tolerance."""
-    flipped: int
-    """Rows whose decision differs."""
-    tolerance: float
 
 
 class Manifest(msgspec.Struct, frozen=True):

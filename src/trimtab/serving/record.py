@@ -41,6 +41,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     """Microseconds per stage, in the order of :data:`STAGES`; measured, so never part of a decision."""
     status: str
     """``ok``, or why the answer is worth less: ``stale:<source>``, ``error:<kind>``."""
+    inputs: dict[str, str | int | float | bool | None] = {}
+    """What the caller sent besides the keys, times as microseconds: a later training recomputes features from it."""
 
     def feature_values(self) -> NDArray[np.float32]:
         return np.frombuffer(self.features, dtype="<f4")

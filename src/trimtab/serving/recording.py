@@ -52,6 +52,9 @@ def _records(given: Answers, model: str) -> Iterator[PredictionRecord]:
     columns = [values.tolist() for values in requests.keys.values()]
     keyed: list[dict[str, str | int]] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     keys = keyed or [{}] * len(requests)
+    sent = list(requests.inputs)
+    given_inputs = zip(*(requests.inputs[name].tolist() for name in sent), strict=True)
+    inputs = [dict(zip(sent, row, strict=True)) for row in given_inputs] or [{}] * len(requests)
     outputs: list[Any] = given.outputs.tolist()
     single = given.outputs.ndim == 1
     at = requests.at.tolist()
@@ -74,4 +77,5 @@ def _records(given: Answers, model: str) -> Iterator[PredictionRecord]:
             outputs=(outputs[row],) if single else tuple(outputs[row]),
             timings=timings,
             status=status,
+            inputs=inputs[row],
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from trimtab.core.clock import Micros, duration
 from trimtab.errors import ProjectError
 from trimtab.features.sources import Source, declared_at
+
+if TYPE_CHECKING:  # a project file is read by every command; those that compute nothing need not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

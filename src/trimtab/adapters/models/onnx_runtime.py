@@ -1,0 +1,100 @@
+"""ONNX Runtime, in process."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import InputError, MissingExtra
+
+
+class OnnxModel:
+    """A model in ONNX form, implementing :class:`trimtab.serving.ports.ModelRuntime`.
+
+    It takes one float32 input of shape (n, features). Of its outputs the last float tensor counts: shape (n,) or
+    (n, 1) as it is; two columns are class probabilities, of which the second, the positive class, is returned.
+
+    Parameters
+    ----------
+    data
+        The ONNX file.
+    threads
+        Threads for one call; they never spin while idle.
+
+    Raises
+    ------
+    InputError
+        When it is not ONNX, or not a model of one float32 matrix.
+    """
+
+    def __init__(self, data: bytes, *, threads: int = 1) -> None:
+        self._session = _session(data, threads)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            raise InputError(
+                "the ONNX model does not take one float32 matrix",
+                got=", ".join(f"{one.name}: {one.type}" for one in inputs),
+                hint="export it with one input of type tensor(float) and shape (None, features)",
+            )
+        outputs = [one for one in self._session.get_outputs() if one.type == "tensor(float)"]
+        if not outputs:
+            raise InputError(
+                "the ONNX model has no float32 output",
+                got=", ".join(f"{one.name}: {one.type}" for one in self._session.get_outputs()),
+                hint="export classifiers with the option zipmap=False",
+            )
+        self._input = inputs[0].name
+        self._outputs = [outputs[-1].name]
+        self.features: int | None = inputs[0].shape[1] if isinstance(inputs[0].shape[1], int) else None
+        """Columns that it takes; None when the file leaves that open."""
+
+    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs of shape (n, 1) for inputs of shape (n, features).
+
+        Raises
+        ------
+        InputError
+            When the rows have another number of columns.
+        """
+        if values.ndim != 2 or self.features not in (None, values.shape[1]):
+            raise InputError(
+                "the rows do not fit the model", got=f"shape {values.shape}", hint=f"it takes (n, {self.features})"
+            )
+        found: NDArray[np.float32] = self._session.run(self._outputs, {self._input: values})[0]
+        if found.ndim == 1:
+            return found[:, None]
+        return found[:, 1:] if found.shape[1] == 2 else found
+
+    def close(self) -> None:
+        """Free the session; the model is not used again."""
+        self._session = None
+
+
+def _kinds(errors: ModuleType) -> tuple[type[Exception], ...]:
+    """What loading may raise: ONNX Runtime's own exceptions have no base class in common."""
+    own = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (RuntimeError, ValueError, *own)
+
+
+def _session(data: bytes, threads: int) -> Any:
+    try:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+    except ImportError as error:
+        raise MissingExtra("onnxruntime is not installed", got=str(error), hint="pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # Idle threads that spin take a core from the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except _kinds(errors) as error:
+        text = (str(error).splitlines() or [""])[0][:300]
+        raise InputError("not a model that ONNX Runtime loads", got=text, hint="check it with onnx.checker") from None

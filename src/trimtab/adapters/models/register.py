@@ -1,0 +1,123 @@
+"""Register a model that was trained elsewhere: no project, no features, no loop needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.adapters.models.export import OnnxExporter, libraries
+from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.core.clock import Micros
+from trimtab.core.ports import Blobs
+from trimtab.errors import InputError
+from trimtab.features.plan import Plan, RequestShape
+from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, PROFILE, pack
+from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.training.task import Task
+
+
+def register(
+    blobs: Blobs,
+    model: Any,
+    *,
+    name: str,
+    task: Task,
+    feature_names: Sequence[str],
+    rows: NDArray[np.float32] | None = None,
+    trained_until: Micros = 0,
+    profile: bytes = b"",
+    card: str = "",
+) -> str:
+    """Pack an already trained model as a version that takes its columns as inputs of the request.
+
+    Parameters
+    ----------
+    model
+        A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
+    name
+        Name of the model.
+    feature_names
+        Names of the columns, in order.
+    rows
+        Real rows, shape (n, features): required for an estimator, whose export is checked on them.
+    trained_until
+        Microseconds: it saw nothing after this; 0 when unknown.
+    profile
+        A reference profile for the monitors (:mod:`trimtab.datasets.profile`); empty for none.
+    card
+        Markdown for people; empty: a line that says where it came from.
+
+    Returns
+    -------
+    str
+        The version; :func:`trimtab.registry.bundle.load` opens it.
+
+    Raises
+    ------
+    InputError
+        When the model and the columns do not fit, or nothing can export it.
+    ParityError
+        When the exported model differs from the estimator on the rows.
+    """
+    names = tuple(feature_names)
+    data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
+    plan = Plan(
+        RequestShape(
+            source=name, id="id", at="at", keys={}, inputs=dict.fromkeys(names, "float"), optional=names, ranges={}
+        ),
+        (),
+    )
+    files = {MODEL: data, PLAN: plan.to_json(), CARD: (card or f"# {name}\n\nRegistered as it was.\n").encode()}
+    if profile:
+        files[PROFILE] = profile
+    manifest = Manifest(
+        format=FORMAT,
+        model=name,
+        task=task.kind,
+        runtime="onnx",
+        files={},
+        inputs=(Tensor("input", "float32", (-1, len(names))),),
+        outputs=(Tensor("output", "float32", (-1, 1)),),
+        plan_digest=plan.digest,
+        dataset_digest="",
+        trained_until=trained_until,
+        code_revision="",
+        libraries={} if isinstance(model, bytes) else libraries(),
+        parity=parity,
+    )
+    return pack(blobs, files, manifest=manifest)
+
+
+def _from_estimator(
+    model: Any, names: tuple[str, ...], rows: NDArray[np.float32] | None, task: Task
+) -> tuple[bytes, ExportParity]:
+    if rows is None or rows.ndim != 2 or rows.shape[1] != len(names) or not len(rows):
+        raise InputError(
+            "rows are needed to check the exported model",
+            got="none" if rows is None else f"an array of shape {rows.shape}",
+            hint=f"pass real rows of shape (n, {len(names)})",
+        )
+    exported = OnnxExporter().export(model, np.asarray(rows, np.float32), task=task)
+    return exported.data, exported.parity
+
+
+def _from_file(data: bytes, names: tuple[str, ...]) -> tuple[bytes, ExportParity]:
+    runtime = OnnxModel(data)
+    if runtime.features not in (None, len(names)):
+        raise InputError(
+            "the ONNX model takes another number of columns",
+            got=str(runtime.features),
+            hint=f"{len(names)} feature names were given",
+        )
+    probe = runtime.run(np.zeros((2, len(names)), np.float32))
+    runtime.close()
+    if probe.shape != (2, 1):
+        raise InputError(
+            "the ONNX model does not give one number per row",
+            got=f"shape {probe.shape} for two rows",
+            hint="a binary model gives (n, 2) class probabilities or (n, 1); a regression (n, 1) or (n,)",
+        )
+    return data, ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0)

@@ -1,0 +1,114 @@
+"""Trees as ONNX, exactly: thresholds that keep every float32 row on its side, and missing values as they were learned.
+
+Libraries keep thresholds as float64, ONNX as float32. Inputs are float32, so ``x <= t`` is the same question as
+``x <= floor32(t)`` with the largest float32 that is not above ``t``: no row changes sides. Rounding to the *nearest*
+float32, as general converters do, sends rows that lie between the two to the other child.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+Link = Literal["identity", "sigmoid", "exp", "square"]
+"""From the sum over trees to the prediction; ``square`` is ``x * |x|``."""
+
+
+def floor32(value: float) -> float:
+    """The largest float32 that is not above ``value``.
+
+    Examples
+    --------
+    >>> floor32(0.1) <= 0.1 < float(np.float32(0.1))
+    True
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        near = np.float32(value)
+        return float(np.nextafter(near, np.float32(-np.inf)) if float(near) > value else near)
+
+
+class TreeEnsemble:
+    """A sum of trees, collected node by node. Nodes of a tree are numbered from 0, the root."""
+
+    def __init__(self) -> None:
+        self._nodes: list[tuple[int, int, int, str, float, int, int, int]] = []
+        self._leaves: list[tuple[int, int, float]] = []
+
+    def add_split(
+        self, tree: int, node: int, *, feature: int, threshold: float, children: tuple[int, int], missing_left: bool
+    ) -> None:
+        """A node that sends ``x <= threshold`` to the first child, and a missing value where it is told."""
+        self._nodes.append((tree, node, feature, "BRANCH_LEQ", floor32(threshold), *children, int(missing_left)))
+
+    def add_leaf(self, tree: int, node: int, *, value: float) -> None:
+        """A node that adds ``value`` to the sum."""
+        self._nodes.append((tree, node, 0, "LEAF", 0.0, 0, 0, 0))
+        self._leaves.append((tree, node, value))
+
+    def to_onnx(self, *, features: int, link: Link, base: float = 0.0) -> bytes:
+        """An ONNX file with input ``input`` (n, features) and output ``output`` (n, 1), float32 both.
+
+        Equal ensembles give equal bytes.
+
+        Parameters
+        ----------
+        features
+            Columns of the input.
+        link
+            Applied to the sum.
+        base
+            Added to the sum.
+        """
+        from onnx import TensorProto, helper
+
+        # ONNX Runtime ignores the operator's own post_transform when there is one target, hence nodes of our own.
+        after = _link_nodes(link)
+        ensemble = helper.make_node(
+            "TreeEnsembleRegressor",
+            ["input"],
+            ["raw" if after else "output"],
+            name="trees",
+            domain="ai.onnx.ml",
+            n_targets=1,
+            base_values=[base],
+            **self._attributes(),
+        )
+        graph = helper.make_graph(
+            [ensemble, *after],
+            "model",
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features])],
+            [helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, 1])],
+        )
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        model = helper.make_model(graph, producer_name="trimtab", opset_imports=opsets, ir_version=8)
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
+
+    def _attributes(self) -> dict[str, Any]:
+        """Attributes of the operator: parallel lists, nodes of a tree in the order of their ids."""
+        names = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
+        columns = [list(column) for column in zip(*sorted(self._nodes), strict=True)]
+        leaves = sorted(self._leaves)
+        return {f"nodes_{name}": column for name, column in zip(names, columns[:-1], strict=True)} | {
+            "nodes_missing_value_tracks_true": columns[-1],
+            "target_treeids": [leaf[0] for leaf in leaves],
+            "target_nodeids": [leaf[1] for leaf in leaves],
+            "target_ids": [0] * len(leaves),
+            "target_weights": [leaf[2] for leaf in leaves],
+        }
+
+
+def _link_nodes(link: Link) -> list[Any]:
+    from onnx import helper
+
+    match link:
+        case "sigmoid":
+            return [helper.make_node("Sigmoid", ["raw"], ["output"], name="sigmoid")]
+        case "exp":
+            return [helper.make_node("Exp", ["raw"], ["output"], name="exp")]
+        case "square":
+            size = helper.make_node("Abs", ["raw"], ["size"], name="abs")
+            return [size, helper.make_node("Mul", ["raw", "size"], ["output"], name="square")]
+        case "identity":
+            return []

@@ -1,0 +1,68 @@
+"""The composition root: settings in, wired objects out. The only room that names an adapter.
+
+One function per thing that a person can ask for. The command line, the HTTP API and Python all call these; each takes
+plain values and returns a JSON-able ``dict``. Imports are inside, so that ``trimtab --help`` and a serving worker load
+only what they use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trimtab.core.clock import Micros
+from trimtab.loop.tick import Tick
+
+Result = dict[str, Any]
+
+
+def monotonic() -> Micros:
+    """Microseconds of a clock that never goes back, for rates and the time left."""
+    import time
+
+    return time.monotonic_ns() // 1000
+
+
+def replay(
+    project: Path,
+    *,
+    model: str | None = None,
+    start: str | None = None,
+    until: str | None = None,
+    fault: Sequence[str] = (),
+    seed: int = 0,
+    out: Path | None = None,
+    checkpoint: tuple[str, Path] | None = None,
+    progress: Callable[[Tick], None] | None = None,
+) -> Result:
+    """Run history through the whole loop under a virtual clock.
+
+    Parameters
+    ----------
+    project
+        The project's directory or file.
+    model
+        Which model; may be left out when there is one.
+    start, until
+        ISO 8601. Requests asked in between are answered; history before ``start`` trains the first model.
+    fault
+        Faults to put on stage: ``unit:SOURCE.COLUMN*FACTOR@TIME`` or ``bad-challenger@TIME``.
+    seed
+        Of everything random.
+    out
+        Where the replay keeps its own ledger and stores.
+    checkpoint
+        A moment and a directory: the home of the replay is copied there as it stands at that moment.
+    progress
+        Told how far it is, and what was decided.
+
+    Returns
+    -------
+    dict
+        The fields of :class:`trimtab.web.report_data.ReplayReport` as JSON.
+    """
+    from trimtab.app.replaying import ReplayRequest, run_replay
+
+    request = ReplayRequest(project, model, start, until, tuple(fault), seed, out, checkpoint)
+    return run_replay(request, progress).result

@@ -1,0 +1,79 @@
+"""The event log as a continuation of a project's history: rows, requests and labels that came in live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from trimtab.app.data import Known, in_order, labels_of
+from trimtab.app.home import Home
+from trimtab.core.ports import Columns, Records
+from trimtab.datasets.ingest import logged_columns
+from trimtab.errors import Unavailable
+from trimtab.features.batch import RequestBatch
+from trimtab.features.sources import Source
+from trimtab.loop.model import ModelSpec
+from trimtab.loop.project import Project
+from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
+
+
+def with_event_log(project: Project, spec: ModelSpec, known: Known, home: Path) -> Known:
+    """What the files say, and what was posted and asked since."""
+    records = Home(home).records("reader")
+    histories = dict(known.histories)
+    for name, history in known.histories.items():
+        columns = logged_columns(project.sources[name], records)
+        if columns is not None:
+            histories[name] = history.extend(columns)
+    asked = asked_requests(spec, records)
+    requests = _joined(known.requests, asked) if asked is not None else known.requests
+    return Known(histories, requests, labels_of(spec, histories), known.quarantine)
+
+
+def asked_requests(spec: ModelSpec, records: Records) -> RequestBatch | None:
+    """The requests of a model that were answered, each once, as they were sent; None when there are none."""
+    source = spec.requests
+    rows: dict[str, PredictionRecord] = {}
+    for _, row in records.scan(PREDICTIONS):
+        record = decode_record(row)
+        if record.model == spec.name and record.arm != "shadow":
+            rows.setdefault(record.request_id, record)
+    if not rows:
+        return None
+    found = list(rows.values())
+    if source.columns and not found[0].inputs:
+        raise Unavailable("the records hold no inputs", hint="they were written by a version that did not keep them")
+    return RequestBatch(
+        list(rows),
+        np.array([record.asked_at for record in found], np.int64),
+        {key.name: np.array([record.keys[key.name] for record in found]) for key in source.keys},
+        _inputs(source, [record.inputs for record in found]),
+    )
+
+
+def _inputs(
+    source: Source, sent: list[Mapping[str, object]] | list[dict[str, str | int | float | bool | None]]
+) -> Columns:
+    columns = {}
+    for name, column in source.columns.items():
+        values = [row.get(name) for row in sent]
+        if column.kind == "float" or column.optional:
+            columns[name] = np.array([np.nan if value is None else value for value in values], np.float64)
+        else:
+            columns[name] = np.array(values)
+    return columns
+
+
+def _joined(first: RequestBatch, second: RequestBatch) -> RequestBatch:
+    """Both, in order of asking; a request that is in the history already is not taken again."""
+    old = set(first.ids)
+    fresh = [place for place, request in enumerate(second.ids) if request not in old]
+    ids = [*first.ids, *(second.ids[place] for place in fresh)]
+
+    def both(one: Columns, other: Columns) -> Columns:
+        return {name: np.concatenate([values, other[name][fresh]]) for name, values in one.items()}
+
+    at = np.concatenate([first.at, second.at[fresh]])
+    return in_order(RequestBatch(ids, at, both(first.keys, second.keys), both(first.inputs, second.inputs)))

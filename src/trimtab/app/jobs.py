@@ -1,0 +1,212 @@
+"""Training jobs: what runs in a child process. A function of the project, the cutoff and the seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.adapters.blobs.directory import DirectoryBlobs
+from trimtab.adapters.models.export import OnnxExporter
+from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.project.file import load_project
+from trimtab.app.data import Known, UnitFault, labels_of, read_known
+from trimtab.app.eventlog import with_event_log
+from trimtab.core.ids import Json
+from trimtab.core.ports import Blobs
+from trimtab.datasets.frozen import Dataset, FrozenSplit, freeze_split
+from trimtab.datasets.profile import Profile, ScoredRows, build_profile
+from trimtab.datasets.splits import LabelEvents, split_by_time
+from trimtab.features.batch import RequestBatch
+from trimtab.features.history import point_in_time
+from trimtab.features.onrequest import LoadedModule, load_module
+from trimtab.loop.model import ModelSpec
+from trimtab.loop.project import Project
+from trimtab.registry.assemble import assemble
+from trimtab.registry.bundle import load
+from trimtab.stats.bins import Bins
+from trimtab.stats.metrics import losses
+from trimtab.training.run import Champion, TrainingSpec, train
+
+JOB = "trimtab.app.jobs:train_job"
+
+
+@dataclass
+class Inputs:
+    """What one process has read of a project; kept between jobs, because the same rows serve every later training.
+
+    The features of a request never change once it was asked: they are made of what was known then. So each is
+    computed once, and a later job only adds the requests asked since.
+    """
+
+    project: Project
+    spec: ModelSpec
+    known: Known
+    modules: Mapping[str, LoadedModule]
+    features: NDArray[np.float32]
+    place: dict[str, int] = field(default_factory=dict)
+
+    def values(self, requests: RequestBatch) -> NDArray[np.float32]:
+        """Features of requests as known when each was asked, shape (n, features)."""
+        rows = [self.place[request] for request in requests.ids]
+        return self.features[rows]
+
+
+@lru_cache(maxsize=1)
+def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: str) -> Inputs:
+    """Read a project and compute the features of every request in its history.
+
+    ``home`` names the event log that goes on where the history ends; empty for history alone.
+    """
+    project = load_project(Path(project_file))
+    spec = project.model(model)
+    known = read_known(project, spec, [UnitFault.parse(text) for text in faults])
+    if home:
+        known = with_event_log(project, spec, known, Path(home))
+    modules = {name: load_module(name, module.text, module.sha256) for name, module in project.modules.items()}
+    values = point_in_time(project.plan(model), known.histories, known.requests, modules)
+    place = {request: row for row, request in enumerate(known.requests.ids)}
+    return Inputs(project, spec, known, modules, values, place)
+
+
+def modules_of(project: Project) -> dict[str, LoadedModule]:
+    """The on-request modules of a project, loaded."""
+    return {name: load_module(name, module.text, module.sha256) for name, module in project.modules.items()}
+
+
+def train_job(
+    *,
+    project: str,
+    model: str,
+    cutoff: int,
+    seed: int,
+    blobs: str,
+    champion: str = "",
+    faults: list[str] | None = None,
+    home: str = "",
+    sabotage: bool = False,
+) -> Json:
+    """Train a version on everything known by ``cutoff`` and put its bundle among the blobs.
+
+    Parameters
+    ----------
+    project, model
+        The project's file and the model's name.
+    cutoff
+        Microseconds; nothing known later is used.
+    champion
+        The version to score on the same held-out tail; empty for none.
+    faults
+        Faults of a rehearsal, as :meth:`UnitFault.parse` reads them.
+    home
+        The home whose event log goes on where the history ends.
+    sabotage
+        Swap the labels of the training part: a bad challenger for a rehearsal.
+
+    Returns
+    -------
+    dict
+        The fields of :class:`trimtab.training.result.TrainingResult`, and the reference weeks of the profile.
+    """
+    if home:
+        read_inputs.cache_clear()  # the event log has grown since the last job
+    inputs = read_inputs(project, model, tuple(faults or ()), home)
+    spec, plan = inputs.spec, inputs.project.plan(model)
+    labels = inputs.known.labels
+    split = split_by_time(
+        inputs.known.requests,
+        labels,
+        cutoff=cutoff,
+        matures=spec.label.matures,
+        holdout=spec.holdout,
+        span=spec.on.length,
+        classes=2 if spec.task.kind == "binary" else 0,
+    )
+    data = freeze_split(inputs.known.requests, split, names=plan.names(), compute=inputs.values)
+    if sabotage:
+        data = _sabotaged(data)
+    store = DirectoryBlobs(Path(blobs))
+    before = _champion(store, champion)
+    trained = train(
+        TrainingSpec(
+            model=model,
+            task=spec.task,
+            fit=spec.train,
+            plan=plan,
+            params=dict(spec.params),
+            seed=seed,
+            code_revision=inputs.project.revision,
+        ),
+        data,
+        exporter=OnnxExporter(),
+        profile=_Profiler(spec, plan.names(), _bins(store, champion)),
+        timer=time.perf_counter_ns,
+        champion=before,
+    )
+    used = {view.name: view.text for view in inputs.project.modules.values() if view.name in _named(plan.parts)}
+    result = assemble(store, trained, modules=used)
+    reference = Profile.from_json(trained.profile)
+    return {
+        **result.to_builtins(),
+        "reference_weeks": list(reference.weekly_losses),
+        "reference_level": reference.holdout_loss,
+    }
+
+
+def _named(parts: tuple[msgspec.Struct, ...]) -> set[str]:
+    return {part.module for part in parts if hasattr(part, "module")}
+
+
+def _sabotaged(data: FrozenSplit) -> FrozenSplit:
+    part = data.train
+    swapped = Dataset(part.X, 1.0 - part.y, part.at, part.names, part.ids_digest)
+    return FrozenSplit(swapped, data.holdout, data.trained_until, data.cutoff)
+
+
+def _champion(store: Blobs, version: str) -> Champion | None:
+    if not version:
+        return None
+    bundle = load(store, version)
+    model = OnnxModel(bundle.model)
+
+    def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
+        return model.run(values)[:, 0].astype(np.float64)
+
+    return Champion(version, bundle.manifest.trained_until, bundle.manifest.plan_digest, predict)
+
+
+def _bins(store: Blobs, version: str) -> Mapping[str, Bins] | None:
+    """The frozen bins of the champion, so that histories and arms can be added up across promotions."""
+    return Profile.from_json(load(store, version).profile).bins() if version else None
+
+
+@dataclass(frozen=True)
+class _Profiler:
+    """Builds the reference profile of a training run."""
+
+    spec: ModelSpec
+    names: list[str]
+    bins: Mapping[str, Bins] | None
+
+    def __call__(
+        self, train: Dataset, on_train: NDArray[np.float64], holdout: Dataset, on_holdout: NDArray[np.float64]
+    ) -> bytes:
+        return build_profile(
+            self.names,
+            self._scored(train, on_train),
+            holdout=self._scored(holdout, on_holdout),
+            bins=self.bins,
+            binary=self.spec.task.kind == "binary",
+        ).to_json()
+
+    def _scored(self, data: Dataset, predictions: NDArray[np.float64]) -> ScoredRows:
+        return ScoredRows(data.X, data.at, predictions, losses(self.spec.task.loss, data.y, predictions), data.y)
+
+
+__all__ = ["JOB", "LabelEvents", "labels_of", "read_inputs", "train_job"]

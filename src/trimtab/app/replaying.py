@@ -1,0 +1,313 @@
+"""Wiring a replay from a project: its own home, scratch ledger and stores, and the warm process that trains."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trimtab.adapters.compute.processes import ProcessCompute
+from trimtab.adapters.project.file import load_project
+from trimtab.app.data import Known, UnitFault, read_known
+from trimtab.app.home import HOME, Home
+from trimtab.app.jobs import JOB
+from trimtab.app.loading import deployed
+from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
+from trimtab.core.ids import derived_id
+from trimtab.core.ledger import Event
+from trimtab.core.ports import Blobs
+from trimtab.datasets.profile import Profile
+from trimtab.errors import InputError, ProjectError
+from trimtab.features.online import OnlineWriter
+from trimtab.features.ports import OnlineRows
+from trimtab.loop.commands import Command, Train
+from trimtab.loop.engine import Loop
+from trimtab.loop.model import ModelSpec
+from trimtab.loop.observations import Asked
+from trimtab.loop.policy import policy_of
+from trimtab.loop.project import Project, check
+from trimtab.loop.replay import Replay, ReplayOptions, ReplayParts, Timeline
+from trimtab.loop.sentences import describe
+from trimtab.loop.tick import Tick
+from trimtab.monitoring.observer import Observer, ObserverConfig
+from trimtab.registry.bundle import load
+from trimtab.serving.engine import Engine
+from trimtab.serving.pipeline import Deployed, Pipeline
+from trimtab.training.ports import Job
+
+FINISHED = "finished"
+FIRST_SPAN = 60 * DAY
+"""How much history trains the first model, unless told: whole weeks from there on are replayed."""
+QUIET = frozenset(
+    {"DayMatured", "GateProgressed", "Notified", "TrainingRequested", "VersionRegistered", "ModelDeclared"}
+)
+"""Events that belong into the ledger but not into a timeline that people read along."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """The faults of a replay, by what they change."""
+
+    units: tuple[str, ...]
+    bad_challengers: tuple[Micros, ...]
+
+    @staticmethod
+    def parse(faults: Sequence[str]) -> Staged:
+        """Read ``unit:…`` and ``bad-challenger@TIME``."""
+        units, bad = [], []
+        for text in faults:
+            if text.startswith("bad-challenger@"):
+                bad.append(instant(text.partition("@")[2]))
+            else:
+                UnitFault.parse(text)
+                units.append(text)
+        return Staged(tuple(units), tuple(bad))
+
+
+@dataclass
+class Staging:
+    """Everything that one replay is wired from; what comes of it is told by :mod:`trimtab.app.results`."""
+
+    project: Project
+    spec: ModelSpec
+    home: Home
+    known: Known
+    replay: Replay
+    options: ReplayOptions
+    rows: OnlineRows
+    timings: dict[str, float] = field(default_factory=dict)
+    train_seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Watch:
+    """Shows progress, keeps what was decided, and takes the checkpoint."""
+
+    progress: Callable[[Tick], None] | None
+    start: Micros
+    until: Micros
+    on_checkpoint: Callable[[Micros], None] | None = None
+    events: list[Event] = field(default_factory=list)
+    _done: int = 0
+
+    def ticked(self, now: Micros, answered: int) -> None:
+        self._done = answered
+        if self.progress is not None:
+            self.progress(Tick(now, self.start, self.until, answered))
+
+    def decided(self, events: Sequence[Event]) -> None:
+        self.events.extend(events)
+        if self.progress is None:
+            return
+        for event in events:
+            if event.type not in QUIET and event.data.get("feature", "prediction") == "prediction":
+                self.progress(Tick(event.known, self.start, self.until, self._done, decision=describe(event)))
+
+    def checkpoint(self, now: Micros) -> None:
+        if self.on_checkpoint is not None:
+            self.on_checkpoint(now)
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """What was asked for; all times as text, as a person writes them."""
+
+    project: Path
+    model: str | None = None
+    start: str | None = None
+    until: str | None = None
+    faults: tuple[str, ...] = ()
+    seed: int = 0
+    out: Path | None = None
+    checkpoint: tuple[str, Path] | None = None
+    """A moment, and the directory that the home as of that moment is copied to."""
+
+
+def checked_project(path: Path) -> Project:
+    """Load a project and refuse it when ``trimtab check`` finds anything."""
+    project = load_project(path)
+    problems = check(project)
+    if problems:
+        first = problems[0]
+        more = f" ({len(problems) - 1} more: run `trimtab check`)" if len(problems) > 1 else ""
+        raise ProjectError(first.what + more, got=first.got, hint=first.hint, where=first.where)
+    return project
+
+
+def only_model(project: Project, name: str | None) -> ModelSpec:
+    """The named model, or the only one there is."""
+    if name is None and len(project.models) != 1:
+        raise InputError("which model?", hint=f"name one of {', '.join(sorted(project.models))}")
+    return project.model(name or next(iter(project.models)))
+
+
+def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> Staging:
+    """Read the history and wire everything; nothing is replayed yet."""
+    began = time.perf_counter()
+    project = checked_project(request.project)
+    spec = only_model(project, request.model)
+    staged = Staged.parse(request.faults)
+    known = read_known(project, spec, [UnitFault.parse(text) for text in staged.units])
+    start, until = _period(request, known)
+    home = _home(request, project, spec)
+    home.blobs()
+    wiring = _Wiring(project, spec, home=home, known=known, staged=staged, seed=request.seed)
+    options = ReplayOptions(
+        start=start,
+        until=until,
+        forced=tuple(wiring.forced(moment) for moment in staged.bad_challengers),
+        checkpoint=instant(request.checkpoint[0]) if request.checkpoint else 0,
+    )
+    parts = wiring.parts(watch(start, until))
+    replay = Replay(parts, options)
+    wiring.replays.append(replay)
+    return Staging(
+        project, spec, home, known, replay, options, wiring.rows, {"read history": time.perf_counter() - began}
+    )
+
+
+def _period(request: ReplayRequest, known: Known) -> tuple[Micros, Micros]:
+    at = known.requests.at
+    if len(at) == 0:
+        raise InputError("there is no history to replay", hint="give the requests a history file")
+    # The first Monday after the first span: 1970-01-05 was a Monday.
+    earliest = int(at[0]) + FIRST_SPAN - 4 * DAY
+    start = instant(request.start) if request.start else -(-earliest // WEEK) * WEEK + 4 * DAY
+    until = instant(request.until) if request.until else int(at[-1]) + spec_slack(known)
+    return start, until
+
+
+def spec_slack(known: Known) -> Micros:
+    """A replay goes on for two days after the last request, so that its labels still come in."""
+    return 2 * DAY if len(known.labels.known) else 0
+
+
+def _home(request: ReplayRequest, project: Project, spec: ModelSpec) -> Home:
+    """The replay's own home; a finished one is made anew, one that was cut off is gone on with."""
+    name = derived_id(
+        project.revision, spec.name, request.start or "", request.until or "", *request.faults, request.seed
+    )
+    root = request.out or Path(project.root) / HOME / "replays" / name
+    if (root / FINISHED).exists():
+        shutil.rmtree(root)
+    for scratch in ("online", "records"):
+        shutil.rmtree(root / scratch, ignore_errors=True)
+    return Home(root, durable=False).made()
+
+
+class _Wiring:
+    """Builds the parts of a replay."""
+
+    def __init__(
+        self, project: Project, spec: ModelSpec, *, home: Home, known: Known, staged: Staged, seed: int
+    ) -> None:
+        self.project, self.spec, self.home, self.known = project, spec, home, known
+        self.staged, self.seed = staged, seed
+        self.blobs: Blobs = home.blobs()
+        self.rows: OnlineRows = home.online(write_back=True)
+        self.observer = Observer(observer_config(spec))
+        self.replays: list[Replay] = []
+
+    def parts(self, watcher: Watch) -> ReplayParts:
+        plan = self.project.plan(self.spec.name)
+        clock = VirtualClock()
+        loop = Loop(
+            self.home.ledger(),
+            policy_of(self.spec),
+            epoch=1,
+            clock=clock,
+            execute=self._execute,
+            from_start=True,
+        )
+        return ReplayParts(
+            model=self.spec.name,
+            width=len(plan.names()),
+            timeline=Timeline(self.known.histories, self.known.requests, self.known.labels),
+            clock=clock,
+            writer=OnlineWriter(plan.parts, self.rows),
+            engine=Engine(Pipeline(timer=lambda: 0), shadow_limit=10**9),
+            observer=self.observer,
+            loop=loop,
+            records=self.home.records("replay"),
+            compute=ProcessCompute(self.home.jobs, reuse=True),
+            job=self.job,
+            load=self.load,
+            watcher=watcher,
+        )
+
+    def _execute(self, command: Command) -> None:
+        self.replays[0].execute(command)
+
+    def load(self, version: str) -> Deployed:
+        bundle = load(self.blobs, version)
+        self.observer.profile(version, Profile.from_json(bundle.profile))
+        return deployed(bundle, self.rows)
+
+    def job(self, command: Train) -> Job:
+        return Job(command.job_id, JOB, self._arguments(command.cutoff, command.seed, champion=command.champion))
+
+    def forced(self, moment: Micros) -> tuple[Micros, Job, Asked]:
+        """A bad challenger: trained on swapped labels, pushed past the gate by an operator."""
+        name = derived_id("bad-challenger", moment)
+        job = Job(name, JOB, self._arguments(moment, self.seed, sabotage=True))
+        reason = "rehearsal: a bad challenger is forced past the gate"
+        return moment, job, Asked(name, "force", "operator:rehearsal", reason)
+
+    def _arguments(
+        self, cutoff: Micros, seed: int, *, champion: str = "", sabotage: bool = False
+    ) -> Mapping[str, object]:
+        return {
+            "project": str(Path(self.project.root) / self.project.file),
+            "model": self.spec.name,
+            "cutoff": cutoff,
+            "seed": seed,
+            "blobs": str(self.home.root / "blobs"),
+            "champion": champion,
+            "faults": list(self.staged.units),
+            "sabotage": sabotage,
+        }
+
+
+def observer_config(spec: ModelSpec, *, slow: bool = False) -> ObserverConfig:
+    """What the observer of a model needs to know; ``slow`` where latency is real."""
+    return ObserverConfig(
+        model=spec.name,
+        task=spec.task.kind,
+        loss=spec.task.loss,
+        matures=spec.label.matures,
+        slow_after=round(spec.slo.latency_p99_ms * 1000) if slow else None,
+    )
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A replay that has run, with what came of it."""
+
+    staging: Staging
+    watch: Watch
+    result: dict[str, Any]
+
+
+def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None = None) -> Replayed:
+    """Replay a project and tell what came of it."""
+    from trimtab.app.checkpoint import take_checkpoint
+    from trimtab.app.results import results
+
+    watches: list[Watch] = []
+
+    def watch(start: Micros, until: Micros) -> Watch:
+        watches.append(Watch(progress, start, until))
+        return watches[0]
+
+    staging = stage(request, watch)
+    if request.checkpoint is not None:
+        watches[0].on_checkpoint = take_checkpoint(staging, request.checkpoint[1])
+    began = time.perf_counter()
+    staging.replay.run()
+    staging.timings["replay"] = time.perf_counter() - began
+    result = results(staging, watches[0])
+    (staging.home.root / FINISHED).write_text(result["digest"])
+    return Replayed(staging, watches[0], result)

@@ -1,0 +1,55 @@
+"""``trimtab predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from trimtab.cli.answer import Result, answer, command, lines, model
+from trimtab.errors import InputError
+
+
+@command(
+    "trimtab predict late_arrival carrier=UA origin=EWR distance=760",
+    "trimtab predict late_arrival --from request.json --url http://127.0.0.1:8080 --json",
+)
+@model
+@click.argument("fields", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option(
+    "--from", "source", type=click.File(encoding="utf-8"), help="JSON object with the fields; - for standard input."
+)
+@click.option("--url", help="Ask this data plane.  [default: the one that `trimtab up` started]")
+def predict(
+    project: Path, *, model: str, fields: tuple[str, ...], source: TextIO | None, url: str | None, as_json: bool
+) -> None:
+    """Ask MODEL once, by entity keys and request inputs; features are looked up."""
+    from trimtab import app
+
+    def work() -> Result:
+        return app.predict(project, model, _fields(fields, source), url=url)
+
+    answer(work, lambda result: "\n".join(lines(result)), as_json=as_json)
+
+
+def _fields(pairs: tuple[str, ...], source: TextIO | None) -> dict[str, Any]:
+    found: dict[str, Any] = _read(source) if source is not None else {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise InputError("a field is not NAME=VALUE", got=repr(pair), hint="write it as in distance=760")
+        found[name] = value
+    return found
+
+
+def _read(source: TextIO) -> dict[str, Any]:
+    hint = 'write a JSON object, as in {"carrier": "UA"}'
+    try:
+        value = json.load(source)
+    except ValueError as error:
+        raise InputError("the fields are not JSON", got=str(error), hint=hint) from None
+    if not isinstance(value, dict):
+        raise InputError("the fields are not a JSON object", got=type(value).__name__, hint=hint)
+    return value

@@ -1,0 +1,54 @@
+"""``trimtab status``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trimtab.cli.answer import Result, answer, command, lines, when
+
+
+@command("trimtab status", "trimtab status --project examples/flights --json")
+def status(project: Path, *, as_json: bool) -> None:
+    """Show what is live, what is under way, what drifts, and how far sources are applied."""
+    from trimtab import app
+
+    answer(lambda: app.status(project), lambda result: "\n".join(_text(result)), as_json=as_json)
+
+
+def _text(result: Result) -> Iterator[str]:
+    control = result.get("control") or {}
+    yield f"{result.get('project')} at {when(result.get('now'))}, control {control.get('state', 'unknown')}"
+    for model in result.get("models") or []:
+        yield ""
+        yield from _model(model)
+    for source in result.get("sources") or []:
+        known = (source.get("watermark") or {}).get("known")
+        yield f"source {source['name']}: {source.get('rows', 0):,} rows, applied up to {when(known)}"
+    for worker in result.get("workers") or []:
+        yield f"worker {worker.get('name')}: {worker.get('state')}, route {worker.get('generation')}"
+
+
+def _model(model: Mapping[str, Any]) -> Iterator[str]:
+    live, rollout, waiting = model.get("live"), model.get("rollout"), model.get("waiting")
+    if live:
+        since = when(live.get("since"))
+        yield f"{model['name']}: {_short(live.get('version'))} live since {since} ({live.get('reason')})"
+    else:
+        yield f"{model['name']}: no version is live"
+    if waiting:
+        yield f"  waiting: {waiting.get('what')} {_short(waiting.get('version'))} since {when(waiting.get('since'))}"
+    if rollout:
+        since = when(rollout.get("since"))
+        yield f"  rollout {rollout.get('step')} of {_short(rollout.get('challenger'))} since {since}"
+        yield from lines(rollout.get("evidence") or {}, indent=4)
+    for drift in model.get("drift") or []:
+        if drift.get("severity") in ("warning", "critical"):
+            yield f"  drift {drift['severity']}: {drift['feature']}, PSI {drift.get('psi')}, line {drift.get('alarm')}"
+    for decision in (model.get("decisions") or [])[:5]:
+        yield f"  {when(decision.get('when'))}  {decision.get('sentence')}"
+
+
+def _short(version: object) -> str:
+    return str(version)[:12]

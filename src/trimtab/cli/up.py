@@ -1,0 +1,42 @@
+"""``trimtab up``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trimtab.cli.answer import Result, as_text, command, lines, refuse
+from trimtab.errors import TrimtabError
+
+_port = click.IntRange(0, 65535)
+
+
+@command("trimtab up", "trimtab up --project examples/flights --workers 2 --port 8080")
+@click.option("--host", help="Address to bind to.  [default: setting host]")
+@click.option("--port", type=_port, help="Port of the data plane.  [default: setting port]")
+@click.option("--console-port", type=_port, help="Port of the console and the API.  [default: setting console_port]")
+@click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
+def up(
+    project: Path,
+    *,
+    host: str | None,
+    port: int | None,
+    console_port: int | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Run the platform: console, API, serving workers, monitors and the loop.
+
+    Stays in the foreground until it is told to stop. State lives in the project's .trimtab/; after a crash, the
+    same command goes on where it ended.
+    """
+    from trimtab import app
+
+    def ready(result: Result) -> None:
+        click.echo(as_text(result) if as_json else "\n".join(lines(result)))
+
+    try:
+        app.up(project, host=host, port=port, console_port=console_port, workers=workers, ready=ready)
+    except TrimtabError as error:
+        refuse(error, as_json=as_json)

@@ -1,0 +1,187 @@
+"""Which requests a training run may learn from, and which it is then judged on: by time, never at random.
+
+::
+
+    start                trained_until - matures    trained_until               cutoff - matures      cutoff
+      |------ train rows -------|                         |---- holdout rows ----------|                 |
+              asked here, label known by trained_until         asked here, label known by cutoff
+
+Only *matured* requests are used: those old enough that their label has arrived or will be taken never to. The
+labels of younger ones arrive in an order that depends on their value (a late flight lands later), so the
+early ones are a biased sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.core.clock import Micros, duration_text, iso
+from trimtab.errors import InputError, NotEnoughData
+from trimtab.features.batch import RequestBatch
+
+LEAST_TRAIN_ROWS = 100
+LEAST_HOLDOUT_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvents:
+    """Labels as they became known: n events.
+
+    Attributes
+    ----------
+    ids
+        The request each label is for, shape (n,).
+    values
+        float64 or bool, shape (n,); NaN for none.
+    known
+        int64 microseconds, shape (n,).
+    """
+
+    ids: NDArray[np.str_]
+    values: NDArray[np.generic]
+    known: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not (len(self.ids) == len(self.values) == len(self.known)):
+            raise InputError(
+                "label events of unequal lengths", got=f"{len(self.ids)}, {len(self.values)}, {len(self.known)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A time-ordered split of the labelled, matured requests.
+
+    ``train`` and ``holdout`` are positions in the request batch, ascending by time of asking; ``train_y`` and
+    ``holdout_y`` their labels as float64. No training row was asked, and no training label known, after
+    ``trained_until``; every holdout row was asked after it.
+    """
+
+    start: Micros
+    trained_until: Micros
+    cutoff: Micros
+    matures: Micros
+    train: NDArray[np.int64]
+    train_y: NDArray[np.float64]
+    holdout: NDArray[np.int64]
+    holdout_y: NDArray[np.float64]
+
+
+def split_by_time(
+    requests: RequestBatch,
+    labels: LabelEvents,
+    *,
+    cutoff: Micros,
+    matures: Micros,
+    holdout: Micros,
+    span: Micros | None = None,
+    classes: int = 0,
+    least_train: int = LEAST_TRAIN_ROWS,
+    least_holdout: int = LEAST_HOLDOUT_ROWS,
+) -> Split:
+    """Split matured, labelled requests into a training part and a held-out tail after it.
+
+    Parameters
+    ----------
+    requests
+        Every request known, in any order.
+    labels
+        Every label known; of several for one request the last one known by the boundary counts.
+    cutoff
+        Nothing known after this is used: the time at which training was decided.
+    matures
+        Age at which a request has its label or is taken never to get one.
+    holdout
+        Length of the held-out tail; 0 for none.
+    span
+        Learn only from requests asked in the last ``span`` before the cutoff; None for all.
+    classes
+        Distinct labels that both parts must hold: 2 for a binary task, 0 when it does not matter.
+    least_train, least_holdout
+        Fewest rows of the two parts.
+
+    Raises
+    ------
+    NotEnoughData
+        When a part has too few rows or classes.
+
+    Examples
+    --------
+    >>> at = np.arange(10, dtype=np.int64)
+    >>> ids = at.astype(str)
+    >>> asked = RequestBatch(ids, at, {}, {})
+    >>> known = LabelEvents(ids, at % 2 == 0, at + 1)
+    >>> split = split_by_time(asked, known, cutoff=10, matures=1, holdout=4, least_train=1, least_holdout=1)
+    >>> split.trained_until, split.train.tolist(), split.holdout.tolist()
+    (5, [0, 1, 2, 3, 4], [6, 7, 8, 9])
+    """
+    trained_until = cutoff - matures - holdout
+    start = _first(requests) if span is None else cutoff - span
+    at = np.asarray(requests.at, np.int64)
+    train, train_y = _labelled(
+        requests, (at >= start) & (at <= trained_until - matures), labels, known_by=trained_until
+    )
+    held, held_y = _labelled(
+        requests, (at >= start) & (at > trained_until) & (at <= cutoff - matures), labels, known_by=cutoff
+    )
+    split = Split(start, trained_until, cutoff, matures, train, train_y, held, held_y)
+    _check_part("training", train_y, split, least=least_train, classes=classes, holdout=holdout)
+    if holdout:
+        _check_part("held-out", held_y, split, least=least_holdout, classes=classes, holdout=holdout)
+    return split
+
+
+def _first(requests: RequestBatch) -> Micros:
+    return int(np.min(requests.at)) if len(requests) else 0
+
+
+def _labelled(
+    requests: RequestBatch, mask: NDArray[np.bool_], labels: LabelEvents, *, known_by: Micros
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Positions of the masked requests that have a label known by then, by time of asking, and those labels."""
+    rows = np.flatnonzero(mask)
+    usable = np.flatnonzero(np.asarray(labels.known, np.int64) <= known_by)
+    values = np.asarray(labels.values)[usable].astype(np.float64)
+    by_known = np.argsort(labels.known[usable], kind="stable")
+    latest = dict(zip(np.asarray(labels.ids)[usable][by_known].tolist(), values[by_known].tolist(), strict=True))
+    y = np.asarray([latest.get(one, np.nan) for one in select(requests, rows).ids], np.float64)
+    kept = ~np.isnan(y)
+    rows, y = rows[kept], y[kept]
+    order = np.argsort(np.asarray(requests.at)[rows], kind="stable")
+    return rows[order].astype(np.int64), y[order]
+
+
+def _check_part(part: str, y: NDArray[np.float64], split: Split, *, least: int, classes: int, holdout: Micros) -> None:
+    seen = len(np.unique(y)) if classes else 0
+    if len(y) >= max(least, 1) and seen >= classes:
+        return
+    raise NotEnoughData(
+        f"the history is too short for a {part} part",
+        got=f"{len(y)} matured, labelled rows"
+        + (f" of {seen} classes" if classes else "")
+        + f" between {iso(split.start)} and {iso(split.cutoff)} (training ends at {iso(split.trained_until)})",
+        hint=f"at least {least} rows{f' and {classes} classes' if classes else ''} are needed; wait for more "
+        f"labels (they mature after {duration_text(split.matures)}), learn from a longer span, or keep less than "
+        f"{duration_text(holdout)} back",
+    )
+
+
+def select(requests: RequestBatch, rows: NDArray[np.int64]) -> RequestBatch:
+    """The requests at these positions, in that order.
+
+    Examples
+    --------
+    >>> batch = RequestBatch(["a", "b"], np.array([1, 2]), {"shop": np.array(["x", "y"])}, {})
+    >>> select(batch, np.array([1])).ids
+    ['b']
+    """
+    ids = requests.ids
+    return RequestBatch(
+        ids[rows].tolist() if isinstance(ids, np.ndarray) else [ids[row] for row in rows],
+        np.asarray(requests.at)[rows],
+        {name: values[rows] for name, values in requests.keys.items()},
+        {name: values[rows] for name, values in requests.inputs.items()},
+    )

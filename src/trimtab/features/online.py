@@ -1,0 +1,250 @@
+"""Online rows: written as events arrive, read in one snapshot per batch of requests."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.core.ports import Columns
+from trimtab.errors import ConflictError, IntegrityError, SchemaError, UnknownName
+from trimtab.features.batch import FeatureBatch, RequestBatch, Watermark
+from trimtab.features.history import module_of
+from trimtab.features.onrequest import LoadedModule, request_columns
+from trimtab.features.parts import PartRows, part_rows
+from trimtab.features.plan import ModulePart, Part, Plan
+from trimtab.features.ports import OnlineRows
+
+_MARK = struct.Struct("<12sqq")
+"""Of each part of a source: its row id, and the watermark up to which its rows are written."""
+_NONE = Watermark(0, 0)
+
+
+def _mark_key(source: str) -> bytes:
+    return f"watermark:{source}".encode()
+
+
+def _marks(row: bytes | None) -> dict[bytes, Watermark]:
+    """The watermark of each part of a source, by row id."""
+    if row is None:
+        return {}
+    if len(row) % _MARK.size:
+        raise IntegrityError("a watermark is damaged", got=f"{len(row)} bytes", hint="rebuild the online store")
+    return {part: Watermark(seq, known) for part, seq, known in _MARK.iter_unpack(row)}
+
+
+class OnlineWriter:
+    """Applies source rows to online rows, exactly once each. One writer per store at a time.
+
+    Every part of a source has its own watermark. A part that is new to the store starts at (0, 0), so the source's
+    watermark falls back to that, its log is delivered again from the start, and the other parts skip what they have.
+
+    Parameters
+    ----------
+    parts
+        Of one plan or of several; parts with an equal ``row_id`` share their rows. Module parts have none.
+    store
+        Where the rows are kept.
+    """
+
+    def __init__(self, parts: Sequence[Part], store: OnlineRows) -> None:
+        self._store = store
+        self._parts: dict[str, dict[bytes, PartRows]] = {}
+        for part in parts:
+            if not isinstance(part, ModulePart):
+                rows = part_rows(part)
+                self._parts.setdefault(part.source, {}).setdefault(rows.id, rows)
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources that some part reads, sorted."""
+        return sorted(self._parts)
+
+    def watermark(self, source: str) -> Watermark:
+        """How far every part of a source has been applied; (0, 0) when one has not been at all.
+
+        Raises
+        ------
+        UnknownName
+            When no part reads that source.
+        """
+        parts = self._of(source)
+        marks = _marks(self._store.get_many([_mark_key(source)])[0])
+        return min(marks.get(part, _NONE) for part in parts)
+
+    def apply(self, source: str, columns: Columns, first_seq: int) -> Watermark:
+        """Apply rows of a source and its watermark in one atomic step.
+
+        Parameters
+        ----------
+        source
+            Name of the source.
+        columns
+            Its rows in known order, each column of shape (n,), n ≥ 0. A row that claims to have been known before
+            its predecessor is taken as known with it, as :meth:`trimtab.features.history.History.extend` does.
+        first_seq
+            Position of the first of them. Rows below the watermark are skipped: delivering again is harmless.
+
+        Returns
+        -------
+        Watermark
+            Of the source, after these rows.
+
+        Raises
+        ------
+        UnknownName
+            When no part reads that source.
+        SchemaError
+            When a column is missing.
+        ConflictError
+            When rows between the watermark and ``first_seq`` have never been applied; nothing is written.
+        """
+        parts = self._of(source)
+        known_column = next(iter(parts.values())).known
+        try:
+            known = np.asarray(columns[known_column], np.int64)
+            keys = {part: rows.keys(columns) for part, rows in parts.items()}
+        except KeyError as error:
+            raise SchemaError(
+                f"rows of {source!r} lack a column", got=", ".join(columns), hint=f"add {error}"
+            ) from None
+        wanted = [_mark_key(source), *dict.fromkeys(key for names in keys.values() for key in names)]
+        stored = dict(zip(wanted, self._store.get_many(wanted), strict=True))
+        marks = _marks(stored[wanted[0]])
+        written: dict[bytes, bytes] = {}
+        made: dict[tuple[Watermark, object], list[object]] = {}
+        for part, rows in parts.items():
+            mark = marks.get(part, _NONE)
+            if mark.seq < first_seq:
+                raise ConflictError(
+                    f"rows of {source!r} are missing before this batch",
+                    got=f"position {first_seq}, applied up to {mark.seq}",
+                    hint=f"deliver {source!r} again from {mark.seq}",
+                )
+            skip = mark.seq - first_seq
+            if skip >= len(known):
+                continue
+            fresh, lifted = _rest(columns, known, skip, mark)
+            additions = made.get((mark, rows.sharing))
+            if additions is None:
+                additions = made[mark, rows.sharing] = rows.additions(fresh, lifted)
+            pending: dict[bytes, list[object]] = {}
+            for key, added in zip(keys[part][skip:] if skip else keys[part], additions, strict=True):
+                if key in pending:
+                    pending[key].append(added)
+                else:
+                    pending[key] = [added]
+            for key, several in pending.items():
+                written[key] = rows.update(stored[key], several)
+            marks[part] = Watermark(first_seq + len(known), int(lifted[-1]))
+        if written:
+            written[wanted[0]] = b"".join(_MARK.pack(part, *mark) for part, mark in marks.items())
+            self._store.put_many(written)
+        return min(marks.get(part, _NONE) for part in parts)
+
+    def _of(self, source: str) -> dict[bytes, PartRows]:
+        parts = self._parts.get(source)
+        if parts is None:
+            raise UnknownName("no feature reads that source", got=source, hint=f"one of {', '.join(self.sources)}")
+        return parts
+
+
+def _rest(columns: Columns, known: NDArray[np.int64], skip: int, mark: Watermark) -> tuple[Columns, NDArray[np.int64]]:
+    """The rows that are new to a part, and when each became known, never before the one that came before it."""
+    if skip:
+        columns, known = {name: column[skip:] for name, column in columns.items()}, known[skip:]
+    if mark.seq:
+        known = np.maximum(known, mark.known)
+    return columns, np.maximum.accumulate(known)
+
+
+class OnlineReader:
+    """Reads the features of a plan from online rows, as :func:`trimtab.features.history.point_in_time` computes them.
+
+    Parameters
+    ----------
+    plan
+        What to read.
+    store
+        Where an :class:`OnlineWriter` with the plan's parts writes.
+    modules
+        The plan's on-request modules by name.
+
+    Raises
+    ------
+    UnknownName
+        When a module is missing.
+    """
+
+    def __init__(self, plan: Plan, store: OnlineRows, modules: Mapping[str, LoadedModule]) -> None:
+        self._plan, self._store = plan, store
+        self._sources = plan.sources()
+        self._mark_keys = [_mark_key(source) for source in self._sources]
+        self._parts: list[PartRows | int] = []
+        """In plan order; a number stands for so many columns that a module fills."""
+        self._modules: list[tuple[LoadedModule, int]] = []
+        self._fresh: dict[str, int] = {}
+        first = 0
+        for part in plan.parts:
+            if isinstance(part, ModulePart):
+                self._modules.append((module_of(part, modules), first))
+                self._parts.append(len(part.features))
+            else:
+                rows = part_rows(part)
+                self._parts.append(rows)
+                if rows.fresh > 0:
+                    self._fresh[part.source] = min(rows.fresh, self._fresh.get(part.source, rows.fresh))
+            first += len(part.names())
+
+    def read(self, batch: RequestBatch) -> FeatureBatch:
+        """The features of a batch, all from one snapshot of the store.
+
+        A request asked before the newest applied row became known is answered as of that row. ``stale`` names the
+        sources whose watermark is older, at the last request, than the freshness their views expect.
+        """
+        values, watermarks = self.read_exact(batch)
+        at = np.asarray(batch.at, np.int64)
+        known = np.array([watermarks[source].known for source in self._sources], np.int64)
+        latest = int(at.max()) if len(at) else 0
+        with np.errstate(over="ignore"):  # a value beyond float32 is an infinity
+            return FeatureBatch(
+                values=values.astype(np.float32),
+                ages=((at[:, None] - known) / 1e6).astype(np.float32),
+                watermarks=watermarks,
+                stale=tuple(
+                    source for source, fresh in self._fresh.items() if latest - watermarks[source].known > fresh
+                ),
+            )
+
+    def read_exact(self, batch: RequestBatch) -> tuple[NDArray[np.float64], dict[str, Watermark]]:
+        """The values before the cast to float32, shape (n, features), and the watermark of each source."""
+        count = len(batch)
+        keys = self._mark_keys.copy()
+        for part in self._parts:
+            if not isinstance(part, int):
+                keys += part.keys(batch.keys)
+        rows = self._store.get_many(keys)
+        marks = {source: _marks(row) for source, row in zip(self._sources, rows, strict=False)}
+        watermarks: dict[str, Watermark] = {}
+        lines: list[list[float]] = [[] for _ in range(count)]
+        place = len(self._sources)
+        at = batch.at.tolist()
+        for part in self._parts:
+            if isinstance(part, int):
+                for line in lines:
+                    line.extend([0.0] * part)
+                continue
+            mark = marks[part.source].get(part.id, _NONE)
+            watermarks[part.source] = min(mark, watermarks.get(part.source, mark))
+            as_of = [max(moment, mark.known) for moment in at] if mark.seq else at
+            for line, values in zip(lines, part.read(rows[place : place + count], as_of), strict=True):
+                line.extend(values)
+            place += count
+        out = np.array(lines, np.float64).reshape(count, -1)
+        if self._modules:
+            columns = request_columns(batch, self._plan.requests)
+            for module, first in self._modules:
+                out[:, first : first + len(module.features)] = module.compute(columns)
+        return out, watermarks

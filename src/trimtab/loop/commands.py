@@ -1,0 +1,103 @@
+"""Commands: what the loop wants done outside. Each is idempotent by its id, so that doing one twice does it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trimtab.core.clock import Micros
+from trimtab.loop.state import State
+from trimtab.serving.routing import Arm, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Start a training job; ``job_id`` names the work."""
+
+    job_id: str
+    model: str
+    cutoff: Micros
+    """Nothing known after this may be learned from."""
+    reason: str
+    champion: str
+    """The version to compare with on the held-out tail; empty when there is none."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyRoute:
+    """Make workers answer by this route; a lower generation than the one in force is ignored."""
+
+    route: Route
+    generation: int
+    """Grows with every change of this model's route. A table of several models may use their sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell a person; ``key`` is the idempotency key of the message."""
+
+    kind: str
+    text: str
+    key: str
+
+
+Command = Train | ApplyRoute | Notify
+
+
+def route_of(state: State) -> Route | None:
+    """How requests are answered in a state; None before the first champion.
+
+    Every arm that does not answer a request scores it in the shadow, so that champion and challenger can be compared
+    on the same rows in every phase.
+    """
+    champion, rollout = state.champion, state.rollout
+    if not champion:
+        return None
+    model = state.stream.removeprefix("model:")
+    if rollout is None or not rollout.champion:
+        return Route(model, (Arm("champion", champion, 1.0),))
+    if rollout.phase != "canary":
+        arms = (Arm("champion", champion, 1.0), Arm("shadow", rollout.version, 0.0))
+    else:
+        arms = (Arm("champion", champion, 1 - rollout.share), Arm("canary", rollout.version, rollout.share))
+    return Route(model, arms, rollout=rollout.id, salt=rollout.id)
+
+
+def pending_commands(state: State) -> tuple[Command, ...]:
+    """What must be true outside and may not be: after a crash, all of it is asked for again.
+
+    The route comes first: predictions wait for nobody. Then trainings under way, then notices not handed over.
+    """
+    route = route_of(state)
+    commands: list[Command] = [] if route is None else [ApplyRoute(route, state.route)]
+    commands += [_train(state, job) for job in sorted(state.trainings)]
+    commands += [Notify(notice.kind, notice.text, notice.key) for notice in state.notices]
+    return tuple(commands)
+
+
+def new_commands(before: State, after: State) -> tuple[Command, ...]:
+    """What is pending after a decision and was not before it."""
+    already = set(before.trainings) | {notice.key for notice in before.notices}
+    return tuple(command for command in pending_commands(after) if not _is_old(command, already, before.route))
+
+
+def _is_old(command: Command, already: set[str], generation: int) -> bool:
+    match command:
+        case Train(job_id=job):
+            return job in already
+        case Notify(key=key):
+            return key in already
+        case ApplyRoute(generation=number):
+            return number == generation
+
+
+def _train(state: State, job: str) -> Train:
+    training = state.trainings[job]
+    return Train(
+        job_id=job,
+        model=state.stream.removeprefix("model:"),
+        cutoff=training.cutoff,
+        reason=training.reason,
+        champion=training.champion,
+        seed=training.seed,
+    )

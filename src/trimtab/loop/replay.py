@@ -1,0 +1,361 @@
+"""Replay: the same code under a virtual clock.
+
+Events, requests and labels are delivered in the order in which they became known. Requests are answered by the same
+engine that serves HTTP, in batches that never reach across an event delivery: each request sees exactly the events
+known when it was asked. Once per tick, at the end of a simulated hour, the loop is told what happened and decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.core.clock import HOUR, WEEK, Micros, VirtualClock
+from trimtab.core.ledger import Event
+from trimtab.core.ports import Records
+from trimtab.datasets.splits import LabelEvents
+from trimtab.errors import InputError, JobFailed
+from trimtab.features.batch import FeatureBatch, RequestBatch
+from trimtab.features.history import History
+from trimtab.features.online import OnlineWriter
+from trimtab.loop.commands import ApplyRoute, Command, Train
+from trimtab.loop.counting import StepCounts
+from trimtab.loop.engine import Loop
+from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
+from trimtab.monitoring.blocks import DriftReport
+from trimtab.monitoring.observer import Observer
+from trimtab.serving.answers import Answers
+from trimtab.serving.engine import Engine
+from trimtab.serving.pipeline import Deployed
+from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.routing import RouteTable
+from trimtab.training.ports import Compute, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Everything that will be delivered: rows of each source, requests and labels, each in known order."""
+
+    histories: Mapping[str, History]
+    requests: RequestBatch
+    labels: LabelEvents
+    """In known order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """What part of history to replay, and how.
+
+    Parameters
+    ----------
+    start, until
+        Microseconds. Before ``start`` events are only applied; the first model is trained there. Requests asked after
+        ``start`` and up to ``until`` are answered.
+    tick
+        How often the loop decides.
+    training_takes
+        Simulated time from a training request to its result.
+    operators
+        What people ask for, and when.
+    forced
+        Training jobs whose result an operator pushes past the gate: the moment, the job, and what is said.
+    checkpoint
+        Moment at which ``on_checkpoint`` is called; 0 for never.
+    """
+
+    start: Micros
+    until: Micros
+    tick: Micros = HOUR
+    training_takes: Micros = HOUR
+    operators: tuple[tuple[Micros, Asked], ...] = ()
+    forced: tuple[tuple[Micros, Job, Asked], ...] = ()
+    checkpoint: Micros = 0
+
+
+class Watcher(Protocol):
+    """Somebody who looks on: shows progress, writes the timeline, takes the checkpoint."""
+
+    def ticked(self, now: Micros, answered: int) -> None:
+        """A simulated hour is over; so many requests were answered so far."""
+        ...
+
+    def decided(self, events: Sequence[Event]) -> None:
+        """The loop appended these events."""
+        ...
+
+    def checkpoint(self, now: Micros) -> None:
+        """The moment of the checkpoint: everything up to ``now`` is written."""
+        ...
+
+
+@dataclass(slots=True)
+class Served:
+    """What was answered, by position of the request in the timeline; NaN where nothing was."""
+
+    champion: NDArray[np.float64]
+    """The answer that was given, whichever arm gave it."""
+    frozen: NDArray[np.float64]
+    """What the first champion would have said."""
+    version: NDArray[np.int32]
+    """Index into ``versions`` of the version that answered; -1 where none did."""
+    features: NDArray[np.float32]
+    """Shape (requests, features): what the answers were made of."""
+    watermarks: dict[str, NDArray[np.int64]]
+    """By source: how many of its rows had been applied when each request was answered."""
+    versions: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayParts:
+    """The wired objects that a replay drives; the same kinds that serve live."""
+
+    model: str
+    width: int
+    """Number of features."""
+    timeline: Timeline
+    clock: VirtualClock
+    writer: OnlineWriter
+    engine: Engine
+    observer: Observer
+    loop: Loop
+    records: Records
+    compute: Compute
+    job: Callable[[Train], Job]
+    """Turns a training command into a job."""
+    load: Callable[[str], Deployed]
+    """Loads a version and tells the observer its reference profile."""
+    watcher: Watcher
+
+
+class Replay:
+    """Drives one model through its history.
+
+    Examples
+    --------
+    See :func:`trimtab.app.replay`, which wires one from a project, and ``docs/replay.md``.
+    """
+
+    def __init__(self, parts: ReplayParts, options: ReplayOptions) -> None:
+        if options.until <= options.start:
+            raise InputError("a replay must end after it starts", hint="give an --until later than --start")
+        self._parts, self._options = parts, options
+        requests = len(parts.timeline.requests)
+        self.served = Served(
+            np.full(requests, np.nan),
+            np.full(requests, np.nan),
+            np.full(requests, -1, np.int32),
+            np.full((requests, parts.width), np.nan, np.float32),
+            {source: np.zeros(requests, np.int64) for source in parts.timeline.histories},
+        )
+        self.drift: list[DriftReport] = []
+        """One report a week, for the map of features by weeks."""
+        self._first, self._last = np.searchsorted(
+            parts.timeline.requests.at, [options.start, options.until], side="right"
+        )
+        self._delivered = dict.fromkeys(parts.timeline.histories, 0)
+        self._labelled = 0
+        self._running: list[tuple[Micros, Job, Asked | None]] = []
+        self._counts = StepCounts()
+        self._frozen: Deployed | None = None
+        self._this_tick: list[tuple[list[int], Answers]] = []
+        self._waiting_operators = sorted(options.operators, key=lambda pair: pair[0])
+        self._waiting_forced = sorted(options.forced, key=lambda item: item[0])
+
+    @property
+    def timeline(self) -> Timeline:
+        """What is delivered."""
+        return self._parts.timeline
+
+    @property
+    def observer(self) -> Observer:
+        """Who turns answers and labels into evidence."""
+        return self._parts.observer
+
+    @property
+    def answered(self) -> range:
+        """Positions of the requests that this replay answers."""
+        return range(int(self._first), int(self._last))
+
+    def run(self) -> None:
+        """Replay from start to end."""
+        parts, options = self._parts, self._options
+        parts.clock.advance_to(options.start)
+        self._deliver(options.start)
+        self._bootstrap(options.start)
+        edges = self._batch_edges()
+        position, edge = int(self._first), 0
+        checkpoint = options.checkpoint or None
+        for tick in range(options.start + options.tick, options.until + options.tick, options.tick):
+            last = min(int(np.searchsorted(parts.timeline.requests.at, tick, side="right")), int(self._last))
+            while position < last:
+                while edges[edge] <= position:
+                    edge += 1
+                stop = min(int(edges[edge]), last)
+                self._answer(position, stop)
+                position = stop
+            self._tick(tick)
+            parts.watcher.ticked(tick, position - int(self._first))
+            if checkpoint is not None and tick >= checkpoint:
+                parts.watcher.checkpoint(tick)
+                checkpoint = None
+
+    def _batch_edges(self) -> NDArray[np.int64]:
+        """Positions after which a batch must end, because an event was delivered before the next request."""
+        at = self._parts.timeline.requests.at
+        known_by_then = np.zeros(len(at), np.int64)
+        for history in self._parts.timeline.histories.values():
+            known_by_then += np.searchsorted(history.known, at, side="right")
+        return np.append(np.flatnonzero(np.diff(known_by_then) != 0) + 1, len(at))
+
+    def _deliver(self, now: Micros) -> None:
+        """Apply every event known by ``now``."""
+        for source, history in self._parts.timeline.histories.items():
+            first = self._delivered[source]
+            stop = int(np.searchsorted(history.known, now, side="right"))
+            if stop > first:
+                rows = {name: values[first:stop] for name, values in history.columns.items()}
+                self._parts.writer.apply(source, rows, first)
+                self._delivered[source] = stop
+
+    def _answer(self, first: int, stop: int) -> None:
+        requests = self._parts.timeline.requests
+        self._deliver(int(requests.at[first]))
+        part = slice(first, stop)
+        batch = RequestBatch(
+            requests.ids[part],
+            requests.at[part],
+            {name: values[part] for name, values in requests.keys.items()},
+            {name: values[part] for name, values in requests.inputs.items()},
+        )
+        self._parts.clock.advance_to(int(requests.at[stop - 1]))
+        answered = self._parts.engine.answer_rows(self._parts.model, batch)
+        for answers, rows in answered:
+            where = [first + row for row in rows]
+            self.served.champion[where] = answers.outputs
+            self.served.version[where] = self._version_index(answers.version)
+            self.served.features[where] = answers.features.values
+            for source, watermark in answers.features.watermarks.items():
+                self.served.watermarks[source][where] = watermark.seq
+            self._parts.observer.answered(answers)
+            self._this_tick.append((where, answers))
+        self._parts.engine.mirror(self._parts.model, [answers for answers, _ in answered])
+
+    def _version_index(self, version: str) -> int:
+        if version not in self.served.versions:
+            self.served.versions.append(version)
+        return self.served.versions.index(version)
+
+    def _bootstrap(self, now: Micros) -> None:
+        """Decide at one instant until a first version answers: nothing can be served before it."""
+        self._step([], now)
+        while self._running:
+            self._step(self._finished_jobs(now + self._options.training_takes), now)
+        route = self._parts.engine.live.table.routes.get(self._parts.model)
+        if route is None:
+            raise JobFailed(
+                "no first version passed its floors, so there is nothing to replay",
+                hint="lower the floors, start later, or look at the training job's log",
+            )
+        self._frozen = self._parts.load(route.arms[0].version)
+
+    def _tick(self, now: Micros) -> None:
+        parts = self._parts
+        parts.clock.advance_to(now)
+        self._deliver(now)
+        self._record()
+        self._score_frozen()
+        self._label(now)
+        observations: list[Observation] = [*self._finished_jobs(now), *self._asked(now)]
+        observations.extend(
+            DayMatured(matured.day, matured.blocks, matured.pairs) for matured in parts.observer.advance(now)
+        )
+        report = parts.observer.drift(now)
+        if report is not None:
+            observations.append(Drifted(report))
+            if not self.drift or report.end - self.drift[-1].end >= WEEK:
+                self.drift.append(report)
+        counted = self._counts.observe(parts.observer, parts.loop.state)
+        if counted is not None:
+            observations.append(counted)
+        self._step(observations, now)
+
+    def _record(self) -> None:
+        """Write the records of the tick: the answers given, then what the shadow arms say of the same rows."""
+        parts = self._parts
+        shadow: list[Answers] = []
+        while parts.engine.shadow_rows:
+            shadow.extend(parts.engine.run_shadow())
+        for answers in shadow:
+            parts.observer.answered(answers)
+        rows = parts.engine.records([*(answers for _, answers in self._this_tick), *shadow])
+        if rows:
+            parts.records.write(PREDICTIONS, rows)
+
+    def _score_frozen(self) -> None:
+        """What the first champion would have said, from the same features; in one run per tick."""
+        if self._this_tick and self._frozen is not None:
+            where = [place for places, _ in self._this_tick for place in places]
+            values = np.concatenate([answers.features.values for _, answers in self._this_tick])
+            features = FeatureBatch(values, values[:, :0], {}, ())
+            self.served.frozen[where] = self._parts.engine.pipeline.score(self._frozen, features)
+        self._this_tick.clear()
+
+    def _label(self, now: Micros) -> None:
+        labels = self._parts.timeline.labels
+        stop = int(np.searchsorted(labels.known, now, side="right"))
+        if stop > self._labelled:
+            part = slice(self._labelled, stop)
+            values = labels.values[part].astype(np.float64)
+            self._parts.observer.labelled(labels.ids[part].tolist(), values, labels.known[part])
+            self._labelled = stop
+
+    def _finished_jobs(self, now: Micros) -> list[Observation]:
+        """Results of the jobs whose simulated time is over; waits for the real ones."""
+        due = [item for item in self._running if item[0] <= now]
+        self._running = [item for item in self._running if item[0] > now]
+        observations: list[Observation] = []
+        for _, job, ask in due:
+            state = self._parts.compute.wait(job.id, timeout_s=3600)
+            if state.status != "done":
+                observations.append(JobLost(job.id, state.error or f"the job is {state.status}"))
+            elif ask is None:
+                self._parts.load(state.result["version"])
+                observations.append(JobDone(job.id, state.result))
+            else:
+                self._parts.load(state.result["version"])
+                observations.append(replace(ask, version=state.result["version"], data=state.result))
+        return observations
+
+    def _asked(self, now: Micros) -> list[Observation]:
+        """What operators ask for by now; a version that they force is trained first."""
+        while self._waiting_forced and self._waiting_forced[0][0] <= now:
+            _, job, ask = self._waiting_forced.pop(0)
+            self._parts.compute.submit(job)
+            self._running.append((now + self._options.training_takes, job, ask))
+        asked: list[Observation] = []
+        while self._waiting_operators and self._waiting_operators[0][0] <= now:
+            asked.append(self._waiting_operators.pop(0)[1])
+        return asked
+
+    def _step(self, observations: Sequence[Observation], now: Micros) -> None:
+        self._parts.clock.advance_to(now)
+        events = self._parts.loop.step(observations)
+        if events:
+            self._parts.watcher.decided(events)
+
+    def execute(self, command: Command) -> None:
+        """Carry out a command of the loop; given to the loop as its executor."""
+        match command:
+            case Train():
+                job = self._parts.job(command)
+                self._parts.compute.submit(job)
+                self._running.append((self._parts.clock.now() + self._options.training_takes, job, None))
+            case ApplyRoute(route=route, generation=generation):
+                table = RouteTable(generation, {**self._parts.engine.live.table.routes, route.model: route})
+                refused = self._parts.engine.swap(table, self._parts.load)
+                if refused is not None:
+                    raise refused

@@ -1,0 +1,349 @@
+"""The observer: turns answers and labels into what the loop decides on.
+
+It only remembers; it never reads a clock. The same calls in another order give the same blocks, as long as each answer
+arrives before its day closes, and everything it holds can be rebuilt from the prediction records
+(:mod:`trimtab.monitoring.rebuild`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.core.clock import DAY, WEEK, Micros
+from trimtab.datasets.profile import Profile
+from trimtab.errors import InputError
+from trimtab.monitoring.blocks import ArmCount, DriftReport
+from trimtab.monitoring.days import Labels, MaturedDay, VersionDay, close_day
+from trimtab.monitoring.drift import DriftPolicy, compare
+from trimtab.monitoring.tally import Tallies, day_of, tally_restored, tally_state
+from trimtab.serving.answers import Answers
+
+ANSWERING = ("champion", "canary")
+_BATCH = 4096
+_NEVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverConfig:
+    """What an observer needs to know about a model.
+
+    Parameters
+    ----------
+    model
+        Its name.
+    task
+        ``binary`` or ``regression``.
+    loss
+        ``log_loss`` or ``squared_error``.
+    matures
+        Microseconds: labels known later than this after the request do not count.
+    window
+        Length of the drift window: whole days, and as long as the profile's reference blocks.
+    slow_after
+        Microseconds: an answer whose stages took longer in all counts as slow; None where time is virtual.
+    """
+
+    model: str
+    task: Literal["binary", "regression"]
+    loss: str
+    matures: Micros
+    window: Micros = WEEK
+    slow_after: Micros | None = None
+    drift: DriftPolicy = DriftPolicy()
+
+    def __post_init__(self) -> None:
+        if self.window < DAY or self.window % DAY:
+            raise InputError("a drift window must be whole days", got=f"{self.window} µs", hint='write "7d"')
+        if self.matures < 0:
+            raise InputError("labels cannot mature before the request", got=f"{self.matures} µs")
+
+
+class _Chunk(NamedTuple):
+    """An answered batch that waits to be counted."""
+
+    version: str
+    arm: str
+    rollout: str
+    ids: Sequence[str]
+    at: NDArray[np.int64]
+    outputs: NDArray[np.float64]
+    values: NDArray[np.float32] | None
+    """Only of answers that were given."""
+    slow: bool
+
+
+class Observer:
+    """Watches one model: every answer of every arm, and every label.
+
+    Contract: ``answered``, ``labelled`` and ``failed`` are cheap and may be called in any order; a repeated answer
+    (same request and version) or label counts once. Calls come from one thread. A request belongs to the UTC
+    day on which it was asked; its day closes once, when the labels of its last request have had ``matures`` to arrive,
+    and answers that come for a closed day are only counted in :attr:`late`.
+    """
+
+    def __init__(self, config: ObserverConfig) -> None:
+        self.config = config
+        self.late = 0
+        """Answers that came after their day had closed."""
+        self._pending: list[_Chunk] = []
+        self._rows = 0
+        self._days: dict[Micros, dict[str, VersionDay]] = {}
+        self._labels = Labels()
+        self._tallies = Tallies(binary=config.task == "binary")
+        self._arms: dict[tuple[str, str, str], list[int]] = {}
+        self._rollouts: dict[str, str] = {}
+        self._champion: tuple[Micros, str] = (-1, "")
+        self._closed: Micros = -_NEVER
+        self._due: Micros = _NEVER
+        self._drift_day: Micros = -_NEVER
+
+    def profile(self, version: str, profile: Profile) -> None:
+        """Make a version's reference known; call it before its first answer, or its drift starts late."""
+        self._count()
+        self._tallies.profile(version, profile)
+
+    def answered(self, answers: Answers) -> None:
+        """Take in a batch that a version scored, in any arm."""
+        requests, arm = answers.requests, answers.arm
+        n = len(requests.ids)
+        if n == 0:
+            return
+        at = requests.at
+        first = int(at[0]) if n == 1 else int(at.min())
+        self._due = min(self._due, day_of(first) + DAY + self.config.matures)
+        given = arm in ANSWERING
+        if arm == "champion" and first >= self._champion[0]:
+            self._champion = (first, answers.version)
+        slow = given and self.config.slow_after is not None and sum(answers.timings) > self.config.slow_after
+        values = answers.features.values if given else None
+        self._pending.append(
+            _Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow)
+        )
+        self._rows += n
+        if self._rows >= _BATCH:
+            self._count()
+
+    def labelled(self, ids: Sequence[str], values: NDArray[np.float64], known: NDArray[np.int64]) -> None:
+        """Take labels in: those of unknown requests wait, NaN is none, of several in time the last known counts.
+
+        Parameters
+        ----------
+        values
+            float64, shape (n,): 0/1 for a binary task.
+        known
+            int64 microseconds, shape (n,): when each became known.
+        """
+        self._labels.add(ids, values.tolist(), known.tolist())
+
+    def failed(self, rollout: str, arm: str, version: str, *, count: int = 1) -> None:
+        """Requests that an arm should have answered and could not."""
+        self._arm(rollout, arm, version)[1] += count
+
+    def arms(self, rollout: str) -> tuple[ArmCount, ...]:
+        """What the answering arms did since the rollout began: answers, errors (not among them), slow answers.
+
+        Counts never start again: for one step, take off what stood when the step began.
+        """
+        self._count()
+        return tuple(
+            ArmCount(rollout, arm, version, *counts)
+            for (of, arm, version), counts in sorted(self._arms.items())
+            if of == rollout
+        )
+
+    def advance(self, now: Micros) -> list[MaturedDay]:
+        """Close every day whose labels have matured by ``now``: in order, each exactly once."""
+        if now < self._due:
+            return []
+        self._count()
+        ready = sorted(day for day in self._days if day + DAY + self.config.matures <= now)
+        closed = [self._close(day) for day in ready]
+        self._due = min((day + DAY + self.config.matures for day in self._days), default=_NEVER)
+        if closed:
+            self._closed = closed[-1].day
+            kept = max(self.config.window, self.config.matures) + 2 * DAY
+            self._tallies.forget(before=day_of(now) - kept)
+        return closed
+
+    def drift(self, now: Micros) -> DriftReport | None:
+        """Compare the champion's last whole days with its reference; at most one report a day.
+
+        The window ends at the last midnight (UTC). Features are those of answered requests, whichever arm answered;
+        predictions are what the champion's version said of all requests. None when today's report was made, or nothing
+        is known about a champion.
+        """
+        today = day_of(now)
+        if today <= self._drift_day:
+            return None
+        self._count()
+        version = self._champion[1]
+        if version not in self._tallies.profiles:
+            return None
+        self._drift_day = today
+        window = self._tallies.window(version, today - self.config.window, today)
+        return compare(self._tallies.profiles[version], window, policy=self.config.drift)
+
+    def histograms(self, day: Micros) -> dict[str, NDArray[np.float64]]:
+        """Count vectors of one day by ``feature/<name>/<bins id>`` and ``prediction/<version>/<bins id>``.
+
+        Kept until the drift window has passed over the day.
+        """
+        self._count()
+        return self._tallies.histograms(day)
+
+    def snapshot(self) -> bytes:
+        """Everything held, as bytes. Taking one changes nothing, so that a resumed run equals an uninterrupted one."""
+        state = _State(
+            pending=[_pack(chunk) for chunk in self._pending],
+            days={
+                day: {version: _pack_rows(rows) for version, rows in versions.items()}
+                for day, versions in self._days.items()
+            },
+            labels=self._labels.reports,
+            profiles={version: profile.to_json() for version, profile in self._tallies.profiles.items()},
+            features=tally_state(self._tallies.features),
+            predictions=tally_state(self._tallies.predictions),
+            arms=[(key, counts) for key, counts in self._arms.items()],
+            rollouts=self._rollouts,
+            champion=self._champion,
+            marks=(self.late, self._closed, self._due, self._drift_day),
+        )
+        return msgspec.msgpack.encode(state)
+
+    @staticmethod
+    def restore(config: ObserverConfig, data: bytes) -> Observer:
+        """The observer as it was when the snapshot was taken."""
+        state = msgspec.msgpack.decode(data, type=_State)
+        observer = Observer(config)
+        for version, text in state.profiles.items():
+            observer._tallies.profile(version, Profile.from_json(text))
+        observer._pending = [_unpack(packed) for packed in state.pending]
+        observer._rows = sum(len(chunk.ids) for chunk in observer._pending)
+        observer._days = {
+            day: {version: _unpack_rows(rows) for version, rows in versions.items()}
+            for day, versions in state.days.items()
+        }
+        observer._labels.reports = state.labels
+        observer._tallies.features = tally_restored(state.features)
+        observer._tallies.predictions = tally_restored(state.predictions)
+        observer._arms = dict(state.arms)
+        observer._rollouts = state.rollouts
+        observer._champion = state.champion
+        observer.late, observer._closed, observer._due, observer._drift_day = state.marks
+        return observer
+
+    def _arm(self, rollout: str, arm: str, version: str) -> list[int]:
+        return self._arms.setdefault((rollout, arm, version), [0, 0, 0])
+
+    def _close(self, day: Micros) -> MaturedDay:
+        versions = self._days.pop(day)
+        matured = close_day(
+            day,
+            versions,
+            self._labels,
+            loss=self.config.loss,
+            binary=self.config.task == "binary",
+            matures=self.config.matures,
+            champions=self._rollouts,
+        )
+        ids = list(dict.fromkeys(chain.from_iterable(rows.ids for rows in versions.values())))
+        # A label that was known before any open day began cannot belong to a request that is still to be asked.
+        self._labels.forget(ids, before=min(self._days, default=day + DAY))
+        return matured
+
+    def _count(self) -> None:
+        """Sort what waits into days; one numpy pass per version and arm, not per batch."""
+        if not self._pending:
+            return
+        groups: dict[tuple[str, str, str, bool], list[_Chunk]] = {}
+        for chunk in self._pending:
+            groups.setdefault((chunk.version, chunk.arm, chunk.rollout, chunk.slow), []).append(chunk)
+        self._pending, self._rows = [], 0
+        for (version, arm, rollout, slow), chunks in groups.items():
+            ids = list(chain.from_iterable(chunk.ids for chunk in chunks))
+            at = np.concatenate([chunk.at for chunk in chunks])
+            outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
+            values = [chunk.values for chunk in chunks if chunk.values is not None]
+            chunk = _Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
+            for day in np.unique(at // DAY).tolist():
+                self._count_day(day * DAY, _rows_of(chunk, at // DAY == day))
+
+    def _count_day(self, day: Micros, chunk: _Chunk) -> None:
+        if day <= self._closed:
+            self.late += len(chunk.ids)
+            return
+        rows = self._days.setdefault(day, {}).setdefault(chunk.version, VersionDay())
+        fresh = rows.add(chunk.ids, chunk.at, chunk.outputs, arm=chunk.arm, rollout=chunk.rollout)
+        new = chunk if fresh is None else _rows_of(chunk, fresh)
+        if chunk.arm == "champion" and chunk.rollout:
+            self._rollouts.setdefault(chunk.rollout, chunk.version)
+        if chunk.arm in ANSWERING:
+            counts = self._arm(chunk.rollout, chunk.arm, chunk.version)
+            counts[0] += len(new.ids)
+            counts[2] += len(new.ids) if chunk.slow else 0
+        if new.values is not None:
+            self._tallies.add_features(chunk.version, day, new.values)
+        self._tallies.add_predictions(chunk.version, day, new.outputs)
+
+
+def _rows_of(chunk: _Chunk, mask: NDArray[np.bool_]) -> _Chunk:
+    if mask.all():
+        return chunk
+    return chunk._replace(
+        ids=[request for request, held in zip(chunk.ids, mask.tolist(), strict=True) if held],
+        at=chunk.at[mask],
+        outputs=chunk.outputs[mask],
+        values=None if chunk.values is None else chunk.values[mask],
+    )
+
+
+_PackedChunk = tuple[str, str, str, list[str], bytes, bytes, bytes | None, bool]
+_PackedRows = tuple[list[str], bytes, bytes, list[tuple[str, str, int]]]
+_PackedTally = tuple[int, str, bytes, bytes, bytes, int]
+
+
+class _State(msgspec.Struct):
+    pending: list[_PackedChunk]
+    days: dict[int, dict[str, _PackedRows]]
+    labels: dict[str, tuple[tuple[int, float], ...]]
+    profiles: dict[str, bytes]
+    features: list[_PackedTally]
+    predictions: list[_PackedTally]
+    arms: list[tuple[tuple[str, str, str], list[int]]]
+    rollouts: dict[str, str]
+    champion: tuple[int, str]
+    marks: tuple[int, int, int, int]
+
+
+def _pack(chunk: _Chunk) -> _PackedChunk:
+    values = None if chunk.values is None else np.asarray(chunk.values, dtype=np.float32).tobytes()
+    at, outputs = _bytes(chunk.at, np.int64), _bytes(chunk.outputs, np.float64)
+    return (chunk.version, chunk.arm, chunk.rollout, list(chunk.ids), at, outputs, values, chunk.slow)
+
+
+def _unpack(packed: _PackedChunk) -> _Chunk:
+    version, arm, rollout, ids, at, outputs, values, slow = packed
+    matrix = None if values is None else np.frombuffer(values, dtype=np.float32).reshape(len(ids), -1)
+    return _Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), np.frombuffer(outputs), matrix, slow)
+
+
+def _pack_rows(rows: VersionDay) -> _PackedRows:
+    at = b"".join(_bytes(part, np.int64) for part in rows.at)
+    outputs = b"".join(_bytes(part, np.float64) for part in rows.outputs)
+    return (list(rows.ids), at, outputs, rows.runs)
+
+
+def _unpack_rows(packed: _PackedRows) -> VersionDay:
+    ids, at, outputs, runs = packed
+    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [np.frombuffer(outputs)], runs)
+
+
+def _bytes(values: NDArray[np.generic], dtype: type[np.generic]) -> bytes:
+    return np.asarray(values, dtype=dtype).tobytes()

@@ -1,0 +1,272 @@
+"""The command line: options in, functions of ``trimtab.app`` called, text or JSON and an exit code out."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from trimtab import app
+from trimtab.cli.main import COMMANDS, trimtab
+from trimtab.errors import InputError, JobFailed, LedgerCorrupt, ProjectError, UnknownName
+from trimtab.web.terminal import Tick
+
+MONTH = {
+    "month": "2013-03",
+    "requests": 1000,
+    "labelled": 970,
+    "base_rate": 0.2,
+    "frozen": {"loss": 0.5, "auc": 0.7, "ece": 0.03},
+    "trimtab": {"loss": 0.51, "auc": 0.69, "ece": 0.04},
+    "lost": True,
+}
+REPLAYED = {
+    "digest": "ab" * 32,
+    "outcome": "late",
+    "loss": "log_loss",
+    "months": [MONTH],
+    "total": MONTH | {"month": "total", "lost": False},
+    "decisions": [{"when": "2013-03-04T00:00:00Z", "kind": "train", "sentence": "Trained.", "evidence": {}}],
+    "counts": {"requests answered": 1000},
+    "timings": {"features": 1.5},
+    "parity": {"sampled": 10, "mismatch": 0},
+}
+AT = "2013-08-15T14:05Z"
+LIVE = {
+    "model": "late",
+    "version": "4f9c2a7be1d0",
+    "since": "2013-08-05T00:00:00Z",
+    "actor": "loop",
+    "approved_by": "operator:ada",
+    "reason": "it beats the champion",
+    "arms": [{"name": "champion", "version": "4f9c2a7be1d0", "share": 1.0}],
+    "evidence": {"e_value": 22.4, "guardrails": {"errors": 0}},
+}
+EVENT = {"seq": 1, "when": AT, "stream": "model:late", "type": "Promoted", "actor": "loop", "text": "It answers now."}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Stand in for one function of the app; remembers how it was called."""
+    calls = []
+
+    def put(name, result):
+        def function(*args, **kwargs):
+            calls.append((args, kwargs))
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        monkeypatch.setattr(app, name, function, raising=False)
+        return calls
+
+    return put
+
+
+def run(*arguments):
+    return CliRunner().invoke(trimtab, arguments)
+
+
+def test_every_command_explains_itself_and_shows_an_example():
+    for command in COMMANDS:
+        done = run(command.name, "--help")
+        assert done.exit_code == 0
+        assert "Examples:" in done.output
+        assert f"trimtab {command.name}" in done.output
+        assert "--json" in done.output
+        assert "--project" in done.output
+        assert command.help
+
+
+def test_check_ends_with_one_when_there_are_problems(fake):
+    problem = {"what": "no such column", "got": "'dealy'", "hint": "did you mean 'delay'?", "where": "project.py:12"}
+    fake("check", {"problems": [problem], "models": [], "sources": []})
+    done = run("check")
+    assert done.exit_code == 1
+    assert done.output.splitlines()[:3] == [
+        "project.py:12: no such column",
+        "    got:  'dealy'",
+        "    hint: did you mean 'delay'?",
+    ]
+
+
+def test_check_says_ok(fake):
+    calls = fake("check", {"problems": [], "models": ["late"], "sources": ["landings"]})
+    done = run("check", "-p", "here")
+    assert (done.exit_code, done.output) == (0, "ok: models late; sources landings\n")
+    assert str(calls[0][0][0]) == "here"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("bad", got="x"), 2),
+        (UnknownName("no such model", got="'m'"), 2),
+        (ProjectError("a project that cannot work"), 2),
+        (JobFailed("the job died"), 1),
+        (LedgerCorrupt("changed"), 1),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_or_json_on_stdout(fake, error, code):
+    fake("status", error)
+    plain, coded = run("status"), run("status", "--json")
+    assert plain.exit_code == coded.exit_code == code
+    assert plain.stdout == ""
+    assert plain.stderr.count("\n") == 1
+    assert plain.stderr.startswith(f"trimtab: {error.what}")
+    assert json.loads(coded.stdout)["kind"] == type(error).__name__
+    assert coded.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("deploy", "m", "v"),
+        ("deploy", "m", "v", "--force"),
+        ("rollback", "m"),
+        ("approve", "m", "v"),
+        ("train",),
+        ("nonsense",),
+        ("log", "--limit", "-1"),
+        ("predict", "m", "carrier"),
+    ],
+)
+def test_bad_input_ends_with_two(arguments, fake):
+    fake("predict", {})
+    assert run(*arguments).exit_code == 2
+
+
+def test_replay_prints_the_months_and_the_digest(fake, monkeypatch):
+    monkeypatch.setattr(app, "monotonic", lambda: 0)
+
+    def replay(project, *, progress, **_):
+        progress(Tick(0, 0, 10, 0, decision="Trained on everything."))
+        progress(Tick(10, 0, 10, 1000))
+        return REPLAYED
+
+    monkeypatch.setattr(app, "replay", replay)
+    done = run("replay", "--seed", "3")
+    assert done.exit_code == 0
+    assert "1970-01-01 00:00  Trained on everything." in done.output
+    assert "<- retraining lost" in done.output
+    assert f"1 decisions, digest {'ab' * 32}" in done.output
+
+
+def test_replay_as_json_keeps_stdout_for_the_answer(fake, monkeypatch):
+    monkeypatch.setattr(app, "monotonic", lambda: 0)
+    calls = fake("replay", REPLAYED)
+    done = run("replay", "--json", "--fault", "a", "--fault", "b", "--report", "r.html")
+    assert json.loads(done.stdout)["digest"] == "ab" * 32
+    assert calls[0][1]["fault"] == ["a", "b"]
+    assert str(calls[0][1]["report"]) == "r.html"
+
+
+def test_gate_ends_with_one_when_the_version_does_not_pass(fake):
+    check = {"name": "roc_auc", "value": 0.61, "bound": 0.7, "side": "at_least", "passed": False}
+    fake("gate", {"passed": False, "checks": [check]})
+    done = run("gate", "late", "4f9c")
+    assert done.exit_code == 1
+    assert "FAILED" in done.output
+    assert done.output.endswith("not passed\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("deploy", ("late", "4f9c", "--reason", "because", "--force", "--actor", "operator:ada")),
+        ("approve", ("late", "4f9c", "--reason", "read it", "--deny")),
+        ("rollback", ("late", "--reason", "complaints")),
+    ],
+)
+def test_asking_for_a_change(fake, name, arguments):
+    calls = fake(name, {"accepted": True, "sentence": "It was taken up.", "event": "e1"})
+    done = run(name, *arguments)
+    assert (done.exit_code, done.output) == (0, "It was taken up.\n")
+    assert calls[0][1]["reason"]
+    fake(name, {"accepted": False, "sentence": "Nothing waits.", "event": None})
+    assert run(name, *arguments).exit_code == 1
+
+
+def test_log_at_answers_what_was_live_who_approved_it_and_on_what_evidence(fake):
+    calls = fake("log", {"events": [EVENT], "live": [LIVE], "verified": 7})
+    done = run("log", "--at", AT, "--verify")
+    assert calls[0][1] == {"at": AT, "model": None, "limit": 50, "verify": True}
+    for words in ("late: 4f9c2a7be1d0", "approved by operator:ada", "e_value: 22.4", "errors: 0", "7 events"):
+        assert words in done.output
+    assert done.output.splitlines()[-1] == "2013-08-15 14:05  model:late               It answers now."
+
+
+def test_log_says_when_nothing_was_live(fake):
+    fake("log", {"events": [], "live": []})
+    assert "nothing was live" in run("log", "--at", AT).output
+
+
+def test_predict_takes_pairs_and_a_file_and_pairs_win(fake, tmp_path):
+    calls = fake("predict", {"model": "late", "outputs": [float("nan")]})
+    source = tmp_path / "request.json"
+    source.write_text('{"carrier": "AA", "distance": 760}')
+    done = run("predict", "late", "carrier=UA", "--from", str(source), "--json")
+    assert calls[0][0][2] == {"carrier": "UA", "distance": 760}
+    assert json.loads(done.stdout)["outputs"] == [None]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"x"'])
+def test_predict_refuses_a_file_that_is_no_object(fake, tmp_path, text):
+    fake("predict", {})
+    source = tmp_path / "request.json"
+    source.write_text(text)
+    done = run("predict", "late", "--from", str(source))
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_status_shows_what_is_live_and_what_waits(fake):
+    model = {
+        "name": "late",
+        "live": {"version": "4f9c2a7be1d0aa", "since": "2013-08-05T00:00:00Z", "reason": "it beats the champion"},
+        "waiting": {"what": "approval", "version": "77aa", "since": "2013-08-06T00:00:00Z"},
+        "rollout": {"step": "shadow", "challenger": "77aa", "since": "2013-08-05T00:00:00Z", "evidence": {"e": 3.0}},
+        "drift": [{"feature": "wind", "severity": "critical", "psi": 0.4, "alarm": 0.1}],
+    }
+    source = {"name": "landings", "rows": 5, "watermark": {"known": "2013-08-06T01:00:00Z"}}
+    fake("status", {"project": "flights", "now": AT, "models": [model], "sources": [source], "workers": []})
+    output = run("status").output
+    for words in ("4f9c2a7be1d0 live since 2013-08-05 00:00", "waiting: approval 77aa", "drift critical: wind", "e: 3"):
+        assert words in output
+
+
+def test_up_says_where_it_answers_and_reports_a_refusal(monkeypatch):
+    seen = {}
+
+    def up(project, *, ready, **settings):
+        seen.update(settings)
+        ready({"data_plane": "http://127.0.0.1:8080"})
+
+    monkeypatch.setattr(app, "up", up)
+    done = run("up", "--workers", "2")
+    assert (done.exit_code, done.output) == (0, "data_plane: http://127.0.0.1:8080\n")
+    assert seen == {"host": None, "port": None, "console_port": None, "workers": 2}
+
+    def broken(project, **_):
+        raise ProjectError("a project file that raises", where="project.py:3")
+
+    monkeypatch.setattr(app, "up", broken)
+    assert run("up").exit_code == 2
+
+
+def test_train_prints_its_facts(fake):
+    fake("train", {"model": "late", "version": "4f9c", "metrics": {"roc_auc": 0.74}})
+    assert run("train", "late").output == "model: late\nversion: 4f9c\nmetrics:\n  roc_auc: 0.74\n"
+
+
+def test_help_does_not_load_what_it_does_not_need():
+    code = (
+        "import sys; sys.argv = ['trimtab', '--help']\n"
+        "from trimtab.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules} & {'numpy', 'pyarrow', 'onnxruntime', 'pandas'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")

@@ -1,0 +1,175 @@
+"""The statistics of the gate: their error rates, on seeded simulations of made-up data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trimtab.errors import InputError
+from trimtab.gates.comparison import add_day, start_evidence, start_harm, verdict, watch_harm
+from trimtab.gates.evidence import (
+    e_value,
+    rate_lower_bound,
+    rate_upper_bound,
+    share_e_value,
+    split_e_value,
+    start,
+    update,
+    winsor_bound,
+)
+from trimtab.gates.guardrails import GUARDRAILS, ROLLBACK_ALPHA, Tally, judge_counts
+
+STOP = GUARDRAILS / ROLLBACK_ALPHA
+
+
+def run(gains, bound):
+    """The verdict of a shadow of these daily gains, and the day of it."""
+    evidence = start_evidence(bound, margin=0.01)
+    for day, gain in enumerate(gains, 1):
+        evidence = add_day(evidence, 900, 900 * gain)
+        if (answer := verdict(evidence, alpha=0.1)) != "open":
+            return answer, day
+    return "expired", len(gains)
+
+
+def share_of(answer, *, mean, sd=0.02, runs=400, days=28, heavy=False):
+    rng = np.random.default_rng(11)
+    count = 0
+    for _ in range(runs):
+        noise = rng.standard_t(4, days + 7) / np.sqrt(2) if heavy else rng.normal(size=days + 7)
+        gains = mean + sd * noise
+        count += run(gains[7:], winsor_bound(gains[:7], level=0.46))[0] == answer
+    return count / runs
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_an_equal_challenger_is_superior_at_most_alpha(heavy):
+    assert share_of("superior", mean=0.0, heavy=heavy) <= 0.1
+
+
+def test_a_worse_challenger_is_essentially_never_superior():
+    assert share_of("superior", mean=-0.005) <= 0.015
+    assert share_of("superior", mean=-0.01) == 0
+
+
+def test_a_clearly_better_challenger_is_nearly_always_found():
+    assert share_of("superior", mean=0.02) >= 0.98
+    assert share_of("superior", mean=0.01) >= 0.6
+    assert share_of("superior", mean=0.01, sd=0.01) >= 0.98
+
+
+def test_the_shadow_judges_harm_as_it_judges_benefit():
+    assert share_of("inferior", mean=-0.02) >= 0.98
+    assert share_of("inferior", mean=0.0) <= 0.1
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_an_equal_canary_is_rarely_rolled_back_for_harm(heavy):
+    rng = np.random.default_rng(5)
+    rolled = 0
+    for _ in range(500):
+        noise = rng.standard_t(4, 35) / np.sqrt(2) if heavy else rng.normal(size=35)
+        gains = 0.02 * noise
+        state = start_harm(winsor_bound(gains[:7], level=0.46))
+        for gain in gains[7:]:
+            state = update(state, -gain)
+            if e_value(state) > STOP:
+                rolled += 1
+                break
+    assert rolled / 500 <= ROLLBACK_ALPHA / GUARDRAILS + 0.01
+
+
+def test_a_bad_canary_is_rolled_back_within_days():
+    evidence = watch_harm(start_evidence(0.03, margin=0.01))
+    for _ in range(6):
+        assert e_value(evidence.harm) <= STOP or evidence.days >= 3, "one or two days are not enough"
+        evidence = add_day(evidence, 900, -900 * 0.1)
+    assert e_value(evidence.harm) > STOP
+
+
+def test_good_days_in_the_shadow_do_not_shield_a_canary_that_turns_bad():
+    evidence = start_evidence(0.03, margin=0.01)
+    for _ in range(20):
+        evidence = add_day(evidence, 900, 900 * 0.03)
+    assert e_value(evidence.inferior) < 1e-4
+    evidence = watch_harm(evidence)
+    for _ in range(6):
+        evidence = add_day(evidence, 900, -900 * 0.1)
+    assert e_value(evidence.harm) > STOP
+
+
+def test_wealth_is_a_fair_game_whatever_the_bound():
+    """The mean over all sign patterns of a fair coin is exactly 1: what makes an e-value an e-value."""
+    from itertools import product
+
+    total = 0.0
+    for signs in product((-1.0, 1.0), repeat=8):
+        state = start(0.5)
+        for sign in signs:
+            state = update(state, sign * 0.5)
+        total += e_value(state)
+    assert total / 2**8 == pytest.approx(1.0)
+
+
+def test_share_e_value_is_exact_under_its_hypothesis_and_smaller_below_it():
+    from math import comb
+
+    def mean(rate):
+        return sum(comb(10, k) * rate**k * (1 - rate) ** (10 - k) * share_e_value(k, 10, 0.1) for k in range(11))
+
+    assert mean(0.1) == pytest.approx(1.0)
+    assert mean(0.05) < 1.0
+
+
+def test_split_e_value_is_exact_under_its_hypothesis():
+    from math import comb
+
+    total = sum(comb(40, k) * 0.3**k * 0.7 ** (40 - k) * split_e_value(k, 40, 0.3) for k in range(41))
+    assert total == pytest.approx(1.0)
+
+
+def test_no_single_day_decides():
+    state = start(0.05)
+    assert e_value(update(state, 1e9)) < 2
+    assert e_value(update(state, -1e9)) > 0
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_bound_must_be_positive(bound):
+    with pytest.raises(InputError, match="winsor bound"):
+        start(bound)
+
+
+def test_rate_bounds_hold_at_any_time():
+    rng = np.random.default_rng(2)
+    above = below = 0
+    for _ in range(200):
+        bad = np.cumsum(rng.random(3000) < 0.01)
+        looks = [(int(bad[n - 1]), n) for n in (50, 100, 200, 400, 800, 1600, 3000)]
+        above += any(rate_upper_bound(k, n, alpha=0.05) < 0.01 for k, n in looks)
+        below += any(rate_lower_bound(k, n, alpha=0.05) > 0.01 for k, n in looks)
+    assert above / 200 <= 0.05
+    assert below / 200 <= 0.05
+
+
+def test_guardrails_on_the_field_s_own_case():
+    """100 canary and 1900 champion requests a tick, 2 % errors; the canary then has 4 %."""
+    rng = np.random.default_rng(4)
+
+    def ticks(rate, most=200):
+        old = new = answered = 0
+        for tick in range(1, most + 1):
+            answered += 100
+            old, new = old + rng.binomial(1900, 0.02), new + rng.binomial(100, rate)
+            rails = judge_counts(Tally(19 * answered, old, 0), Tally(answered, new, 0), share=0.05)
+            if any(rail.state == "stop" for rail in rails):
+                return "stop", tick
+            if all(rail.state == "go" for rail in rails):
+                return "go", tick
+        return "wait", most
+
+    healthy = [ticks(0.02)[0] for _ in range(150)]
+    assert healthy.count("stop") <= 4
+    assert healthy.count("go") >= 140
+    doubled = [ticks(0.04) for _ in range(100)]
+    assert sum(answer == "stop" for answer, _ in doubled) >= 93
