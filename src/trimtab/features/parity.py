@@ -142,7 +142,7 @@ def _differ(
 ) -> NDArray[np.bool_]:
     """Where two numbers are further apart than so many units in the last place."""
     apart = np.abs(_ordinal(served) - _ordinal(recomputed))
-    return (apart > slack) & ~np.isnan(served) & ~np.isnan(recomputed)
+    return np.asarray((apart > slack) & ~np.isnan(served) & ~np.isnan(recomputed), bool)
 
 
 def _ordinal(values: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -176,7 +176,7 @@ def sample(ids: Sequence[str], share: float, salt: str) -> NDArray[np.int64]:
     bound = share * 2.0**64
     chosen = [
         place
-        for place, id in enumerate(ids)
-        if int.from_bytes(hashlib.blake2b(f"{salt}\x1f{id}".encode(), digest_size=8).digest(), "little") < bound
+        for place, name in enumerate(ids)
+        if int.from_bytes(hashlib.blake2b(f"{salt}\x1f{name}".encode(), digest_size=8).digest(), "little") < bound
     ]
     return np.array(chosen, np.int64)
