@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.loop.world import POLICY, World
 
+from tests.unit.loop.world import POLICY, World
 from trimtab.core.clock import DAY
 from trimtab.core.ledger import decision_digest, verify
 from trimtab.loop import events as e

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.loop.world import POLICY, START, World
-
 from trimtab.core.clock import DAY
 from trimtab.governance.audit import at, timeline
 from trimtab.loop import events as e

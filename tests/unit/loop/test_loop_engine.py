@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.unit.loop.world import POLICY, START, MemoryLedger, World
 
+from tests.unit.loop.world import POLICY, START, MemoryLedger, World
 from trimtab.core.clock import DAY
 from trimtab.core.ledger import decision_digest
 from trimtab.errors import ConflictError, InputError, StaleEpoch

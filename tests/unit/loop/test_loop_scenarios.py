@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.unit.loop.world import POLICY, START, World
 
+from tests.unit.loop.world import POLICY, START, World
 from trimtab.core.clock import DAY
 from trimtab.core.ledger import decision_digest, verify
 from trimtab.loop import events as e

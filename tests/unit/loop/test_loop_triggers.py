@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.unit.loop.world import POLICY, START, World
 
+from tests.unit.loop.world import POLICY, START, World
 from trimtab.core.clock import DAY
 from trimtab.loop import events as e
 from trimtab.loop.declare import Budget, every, when_drifts, when_new_labels, when_quality_drops

@@ -42,7 +42,9 @@ def null_gains(kind, rng):
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.01])
-@pytest.mark.parametrize("kind", ["normal", "heavy", "alternating spread", "coin", "volatility that follows the past"])
+@pytest.mark.parametrize(
+    "kind", ["normal", "heavy", "alternating spread", "coin", "volatility that follows the past"]
+)
 def test_betting_keeps_its_false_alarm_rate_under_peeking(kind, alpha):
     path = BettingTest(bound=2.0).path(null_gains(kind, np.random.default_rng(1)))
     alarms = (path >= 1 / alpha).any(axis=1).mean()
