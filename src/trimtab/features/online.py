@@ -197,6 +197,7 @@ class OnlineReader:
                 if rows.fresh > 0:
                     self._fresh[part.source] = min(rows.fresh, self._fresh.get(part.source, rows.fresh))
             first += len(part.names())
+        self._width = first
 
     def read(self, batch: RequestBatch) -> FeatureBatch:
         """The features of a batch, all from one snapshot of the store.
@@ -242,7 +243,7 @@ class OnlineReader:
             for line, values in zip(lines, part.read(rows[place : place + count], as_of), strict=True):
                 line.extend(values)
             place += count
-        out = np.array(lines, np.float64).reshape(count, -1)
+        out = np.array(lines, np.float64).reshape(count, self._width)
         if self._modules:
             columns = request_columns(batch, self._plan.requests)
             for module, first in self._modules:

@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import Micros
-from trimtab.core.ids import sha256
 from trimtab.core.ports import Columns
 from trimtab.errors import IntegrityError
 from trimtab.features.additions import additions_of
 from trimtab.features.plan import LatestPart, WindowPart
 from trimtab.features.rows import WindowRows
 
-_LONGEST_KEY = 400
-"""Bytes; stores limit the length of a key, so a longer entity key is stored under its digest."""
 _VERSION = 1
 
 
@@ -138,10 +135,7 @@ class LatestPartRows:
 
 def _keys(part: bytes, keys: Sequence[object]) -> list[bytes]:
     prefix = part + b"="
-    names = [prefix + str(key).encode() for key in keys]
-    if max(map(len, names), default=0) <= _LONGEST_KEY:
-        return names
-    return [name if len(name) <= _LONGEST_KEY else part + b"#" + sha256(name).encode() for name in names]
+    return [prefix + str(key).encode() for key in keys]
 
 
 def part_rows(part: WindowPart | LatestPart) -> PartRows:
