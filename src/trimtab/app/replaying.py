@@ -75,8 +75,8 @@ class Staging:
     replay: Replay
     options: ReplayOptions
     rows: OnlineRows
+    faults: Staged
     timings: dict[str, float] = field(default_factory=dict)
-    train_seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

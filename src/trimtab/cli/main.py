@@ -52,3 +52,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a letter shows "?" rather than a traceback
     trimtab()
+
+
+if __name__ == "__main__":
+    main()
