@@ -30,6 +30,8 @@ class PartRows(Protocol):
     known: str
     """The source's column of known time."""
     fresh: Micros
+    needs: frozenset[str]
+    """The columns of the source that it reads."""
     sharing: object
     """Parts of a source for which this is equal have equal additions."""
 
@@ -56,10 +58,13 @@ class WindowPartRows:
     def __init__(self, part: WindowPart) -> None:
         self.id, self.source, self.fresh = part.row_id.encode(), part.source, part.fresh
         self.time, self.known = part.time, part.known
+        aggregated = {column for _, column in part.aggregates if column != "*"}
+        self.needs = frozenset({part.time, part.known, part.entity, *aggregated})
         self._rows = WindowRows(part)
         self._part = part
         self.sharing: object = (part.along, part.aggregates, part.kinds)
-        self._kinds = {column: kind for (_, column), kind in zip(part.aggregates, part.kinds, strict=True)}
+        kinds = zip(part.aggregates, part.kinds, strict=True)
+        self._kinds = {column: kind for (_, column), kind in kinds if column != "*"}
 
     def keys(self, columns: Columns) -> list[bytes]:
         return _keys(self.id, columns[self._part.entity].tolist())
@@ -87,6 +92,7 @@ class LatestPartRows:
         self.id, self.source = part.row_id.encode(), part.source
         self.time, self.known = part.time, part.known
         self._part = part
+        self.needs = frozenset({part.time, part.known, *part.keys, *part.columns})
         self.sharing: object = part.columns
         self._row = struct.Struct(f"<Bq{len(part.columns)}d")
         self._empty = [float("nan")] * len(part.columns)

@@ -183,9 +183,9 @@ def test_what_is_refused():
         read(window_plan(), {}, asked((0, "a", 1)))
     with pytest.raises(SchemaError, match="lack columns"):
         History.of(SALES, {"at": np.array([1])})
+    numbers = RequestBatch(["x"], np.array([0]), {"shop": np.array([5]), "user": np.array([1])}, {})
     with pytest.raises(SchemaError, match="different types"):
-        keys = {"shop": np.array([5]), "user": np.array([1])}
-        read(window_plan(), {"sales": sales((0, 0, "a", 1, 1.0))}, RequestBatch(["x"], np.array([0]), keys, {}))
+        read(window_plan(), {"sales": sales((0, 0, "a", 1, 1.0))}, numbers)
     with pytest.raises(ProjectError, match="no number") as error:
         compile_plan(VISITS, [latest(STOCK, ["name"])], {})
     assert "take one of left" in str(error.value)

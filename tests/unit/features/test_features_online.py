@@ -144,6 +144,16 @@ def test_ttl_holds_online_as_offline():
     np.testing.assert_array_equal(point_in_time_exact(plan, history, request, {})[:, 0], got)
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_of_rows_that_happened_at_the_same_time_the_later_known_one_is_latest(size):
+    _, _, writer, reader = house(latest(STOCK, ["left"]))
+    at, left = np.array([5, 5, 3, 5]), np.array([1, 2, 9, 4])
+    table = {"at": at, "seen": np.arange(4) + 5, "shop": np.array(["a"] * 4), "left": left}
+    for first in range(0, 4, size):
+        writer.apply("stock", {name: column[first : first + size] for name, column in table.items()}, first)
+    assert reader.read(asked(9)).values.tolist() == [[4]]
+
+
 def test_a_row_widens_with_what_it_sees():
     plan, _, writer, reader = house(
         windows(SALES, by=[SHOP], over=["1h", "13d"], sum=["amount", "price"], max=["price"])
@@ -181,7 +191,7 @@ def test_on_request_features_stand_in_plan_order():
     _, _, writer, reader = house(OnRequest("features.double"), VIEW, modules=[DOUBLE])
     writer.apply("sales", rows([1]), 0)
     assert reader.read(asked(1, 2)).values.tolist() == [[2, 1, 1, 1, 1, 1, 1]] * 2
-    plan, store, _, _ = house()
+    _, store, _, _ = house()
     with pytest.raises(UnknownName, match="was not loaded"):
         OnlineReader(compile_plan(VISITS, [OnRequest("features.double")], {DOUBLE.name: DOUBLE}), store, {})
 
@@ -200,6 +210,8 @@ def test_what_is_refused():
         writer.apply("other", rows([1]), 0)
     with pytest.raises(SchemaError, match="lack"):
         writer.apply("sales", {"seen": np.array([1])}, 0)
+    with pytest.raises(SchemaError, match="'amount' is not of its declared kind int"):
+        writer.apply("sales", rows([1]) | {"amount": np.array([1.5])}, 0)
     writer.apply("sales", rows([1]), 0)
     key = next(key for key in store._rows if not key.startswith(b"watermark"))
     store._rows[key] = b"\x07" + store._rows[key][1:]
