@@ -45,8 +45,9 @@ def test_an_estimator_is_registered_without_a_project(blobs):
 def test_an_onnx_file_is_registered_as_it_is(blobs):
     booster, _ = fitted()
     data = export(booster, 2, TASK)
-    bundle = load(blobs, register(blobs, data, name="visits", task=TASK, feature_names=["a", "b"]))
-    assert bundle.model == data
+    files = {"profile.json": b"{}", "card.md": b"# mine"}
+    bundle = load(blobs, register(blobs, data, name="visits", task=TASK, feature_names=["a", "b"], files=files))
+    assert (bundle.model, bundle.profile, bundle.card) == (data, b"{}", "# mine")
 
 
 def test_two_columns_of_probabilities_give_the_positive_one(blobs):
