@@ -162,7 +162,7 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     replay = Replay(parts, options)
     wiring.replays.append(replay)
     return Staging(
-        project, spec, home, known, replay, options, wiring.rows, {"read history": time.perf_counter() - began}
+        project, spec, home, known, replay=replay, options=options, rows=wiring.rows, faults=staged, timings=timings
     )
 
 
