@@ -162,7 +162,15 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     replay = Replay(parts, options)
     wiring.replays.append(replay)
     return Staging(
-        project, spec, home, known, replay=replay, options=options, rows=wiring.rows, faults=staged, timings=timings
+        project,
+        spec,
+        home,
+        known,
+        replay=replay,
+        options=options,
+        rows=wiring.rows,
+        faults=staged,
+        timings={"read history": time.perf_counter() - began},
     )
 
 
