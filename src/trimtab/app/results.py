@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.app.jobs import modules_of
 from trimtab.app.replaying import Staging, Watch
+from trimtab.app.staged import staged_faults
 from trimtab.core.clock import SECOND, Micros
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, decision_digest
@@ -64,7 +65,7 @@ def results(staging: Staging, watch: Watch) -> dict[str, Any]:
             for name, report in staging.known.quarantine.items()
             if report.total
         },
-        "faults": [],
+        "faults": staged_faults(staging.faults.units, staging.faults.bad_challengers, watch.events),
         "counts": _counts(staging, watch, answered=int(np.isfinite(served.champion).sum())),
     }
     staging.timings["report"] = time.perf_counter() - began

@@ -13,11 +13,16 @@ from trimtab.cli.answer import Result, answer, command
 @command(
     "trimtab replay",
     "trimtab replay --start 2013-03-04 --until 2013-06-01 --report report.html",
-    "trimtab replay --fault unit-change --json",
+    "trimtab replay --fault bad-challenger@2013-03-11 --json",
+    "trimtab replay --fault 'unit:departures.distance*1.609@2013-08-05'",
 )
 @click.option("--start", help="First day to answer; before it, history only trains.  [default: the project's]")
 @click.option("--until", help="Stop before this time.  [default: the end of the history]")
-@click.option("--fault", multiple=True, help="A fault to put on stage; may be given several times.")
+@click.option(
+    "--fault",
+    multiple=True,
+    help="A fault to put on stage: unit:SOURCE.COLUMN*FACTOR@TIME or bad-challenger@TIME; may be given several times.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to keep the replay's own ledger and stores.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this HTML file.")
@@ -38,24 +43,30 @@ def replay(  # each parameter is an option of the command
     labels arrive when they did; the policy retrains, judges and promotes. Equal input and seed give an equal
     decision digest.
     """
+    import msgspec
+
     from trimtab import app
+    from trimtab.web.report import render_report
+    from trimtab.web.report_data import ReplayReport
     from trimtab.web.terminal import Progress
 
     def work() -> Result:
         progress = Progress(sys.stderr if as_json else sys.stdout, timer=app.monotonic)
         try:
-            return app.replay(
+            result = app.replay(
                 project,
                 until=until,
                 start=start,
                 fault=list(fault),
                 seed=seed,
                 out=out,
-                report=report,
                 progress=progress,
             )
         finally:
             progress.close()
+        if report is not None:
+            report.write_text(render_report(msgspec.convert(result, ReplayReport)), "utf-8")
+        return result
 
     def text(result: Result) -> str:
         return _text(result, report)

@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import Micros
-from trimtab.core.ids import sha256
 from trimtab.core.ports import Columns
 from trimtab.errors import IntegrityError
 from trimtab.features.additions import additions_of
 from trimtab.features.plan import LatestPart, WindowPart
 from trimtab.features.rows import WindowRows
 
-_LONGEST_KEY = 400
-"""Bytes; stores limit the length of a key, so a longer entity key is stored under its digest."""
 _VERSION = 1
 
 
@@ -33,6 +30,8 @@ class PartRows(Protocol):
     known: str
     """The source's column of known time."""
     fresh: Micros
+    needs: frozenset[str]
+    """The columns of the source that it reads."""
     sharing: object
     """Parts of a source for which this is equal have equal additions."""
 
@@ -59,10 +58,13 @@ class WindowPartRows:
     def __init__(self, part: WindowPart) -> None:
         self.id, self.source, self.fresh = part.row_id.encode(), part.source, part.fresh
         self.time, self.known = part.time, part.known
+        aggregated = {column for _, column in part.aggregates if column != "*"}
+        self.needs = frozenset({part.time, part.known, part.entity, *aggregated})
         self._rows = WindowRows(part)
         self._part = part
         self.sharing: object = (part.along, part.aggregates, part.kinds)
-        self._kinds = {column: kind for (_, column), kind in zip(part.aggregates, part.kinds, strict=True)}
+        kinds = zip(part.aggregates, part.kinds, strict=True)
+        self._kinds = {column: kind for (_, column), kind in kinds if column != "*"}
 
     def keys(self, columns: Columns) -> list[bytes]:
         return _keys(self.id, columns[self._part.entity].tolist())
@@ -90,6 +92,7 @@ class LatestPartRows:
         self.id, self.source = part.row_id.encode(), part.source
         self.time, self.known = part.time, part.known
         self._part = part
+        self.needs = frozenset({part.time, part.known, *part.keys, *part.columns})
         self.sharing: object = part.columns
         self._row = struct.Struct(f"<Bq{len(part.columns)}d")
         self._empty = [float("nan")] * len(part.columns)
@@ -138,10 +141,7 @@ class LatestPartRows:
 
 def _keys(part: bytes, keys: Sequence[object]) -> list[bytes]:
     prefix = part + b"="
-    names = [prefix + str(key).encode() for key in keys]
-    if max(map(len, names), default=0) <= _LONGEST_KEY:
-        return names
-    return [name if len(name) <= _LONGEST_KEY else part + b"#" + sha256(name).encode() for name in names]
+    return [prefix + str(key).encode() for key in keys]
 
 
 def part_rows(part: WindowPart | LatestPart) -> PartRows:

@@ -8,7 +8,7 @@ known when it was asked. Once per tick, at the end of a simulated hour, the loop
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,9 @@ from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import RouteTable
 from trimtab.training.ports import Compute, Job
 
+OPERATOR = "operator:rehearsal"
+"""Who asks, where a replay puts a fault on stage or a version waits for a person."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
@@ -62,8 +65,8 @@ class ReplayOptions:
         Simulated time from a training request to its result.
     operators
         What people ask for, and when.
-    forced
-        Training jobs whose result an operator pushes past the gate: the moment, the job, and what is said.
+    bad_challengers
+        Moments at which an operator has a version trained on swapped labels and forces it past the gate.
     checkpoint
         Moment at which ``on_checkpoint`` is called; 0 for never.
     """
@@ -73,7 +76,7 @@ class ReplayOptions:
     tick: Micros = HOUR
     training_takes: Micros = HOUR
     operators: tuple[tuple[Micros, Asked], ...] = ()
-    forced: tuple[tuple[Micros, Job, Asked], ...] = ()
+    bad_challengers: tuple[Micros, ...] = ()
     checkpoint: Micros = 0
 
 
@@ -125,8 +128,8 @@ class ReplayParts:
     loop: Loop
     records: Records
     compute: Compute
-    job: Callable[[Train], Job]
-    """Turns a training command into a job."""
+    job: Callable[[Train, bool], Job]
+    """Turns a training command into a job; with swapped labels when the second argument says so."""
     load: Callable[[str], Deployed]
     """Loads a version and tells the observer its reference profile."""
     watcher: Watcher
@@ -159,12 +162,14 @@ class Replay:
         )
         self._delivered = dict.fromkeys(parts.timeline.histories, 0)
         self._labelled = 0
-        self._running: list[tuple[Micros, Job, Asked | None]] = []
+        self._running: list[tuple[Micros, Job]] = []
+        self._sabotaging = False
+        self._to_force: set[str] = set()
         self._counts = StepCounts()
         self._frozen: Deployed | None = None
         self._this_tick: list[tuple[list[int], Answers]] = []
         self._waiting_operators = sorted(options.operators, key=lambda pair: pair[0])
-        self._waiting_forced = sorted(options.forced, key=lambda item: item[0])
+        self._waiting_bad = sorted(options.bad_challengers)
 
     @property
     def timeline(self) -> Timeline:
@@ -322,25 +327,26 @@ class Replay:
         due = [item for item in self._running if item[0] <= now]
         self._running = [item for item in self._running if item[0] > now]
         observations: list[Observation] = []
-        for _, job, ask in due:
+        for _, job in due:
             state = self._parts.compute.wait(job.id, timeout_s=3600)
             if state.status != "done":
                 observations.append(JobLost(job.id, state.error or f"the job is {state.status}"))
-            elif ask is None:
-                self._parts.load(state.result["version"])
-                observations.append(JobDone(job.id, state.result))
-            else:
-                self._parts.load(state.result["version"])
-                observations.append(replace(ask, version=state.result["version"], data=state.result))
+                continue
+            version = state.result["version"]
+            self._parts.load(version)
+            observations.append(JobDone(job.id, state.result))
+            if job.id in self._to_force:
+                reason = "rehearsal: a bad challenger is forced past the gate"
+                observations.append(Asked(f"force {job.id}", "force", OPERATOR, reason, version=version))
         return observations
 
     def _asked(self, now: Micros) -> list[Observation]:
-        """What operators ask for by now; a version that they force is trained first."""
-        while self._waiting_forced and self._waiting_forced[0][0] <= now:
-            _, job, ask = self._waiting_forced.pop(0)
-            self._parts.compute.submit(job)
-            self._running.append((now + self._options.training_takes, job, ask))
+        """What operators ask for by now."""
         asked = self._approvals()
+        while self._waiting_bad and self._waiting_bad[0] <= now:
+            moment = self._waiting_bad.pop(0)
+            self._sabotaging = True
+            asked.append(Asked(f"bad challenger {moment}", "train", OPERATOR, "rehearsal: train a bad challenger"))
         while self._waiting_operators and self._waiting_operators[0][0] <= now:
             asked.append(self._waiting_operators.pop(0)[1])
         return asked
@@ -351,11 +357,12 @@ class Replay:
         if rollout is None or rollout.phase != "approval":
             return []
         name = derived_id("approved in replay", rollout.id)
-        return [Asked(name, "approve", "operator:replay", "a replay approves whatever the gate lets through")]
+        return [Asked(name, "approve", OPERATOR, "a replay approves whatever the gate lets through")]
 
     def _step(self, observations: Sequence[Observation], now: Micros) -> None:
         self._parts.clock.advance_to(now)
         events = self._parts.loop.step(observations)
+        self._sabotaging = False
         if events:
             self._parts.watcher.decided(events)
 
@@ -363,9 +370,11 @@ class Replay:
         """Carry out a command of the loop; given to the loop as its executor."""
         match command:
             case Train():
-                job = self._parts.job(command)
+                job = self._parts.job(command, self._sabotaging)
                 self._parts.compute.submit(job)
-                self._running.append((self._parts.clock.now() + self._options.training_takes, job, None))
+                self._running.append((self._parts.clock.now() + self._options.training_takes, job))
+                if self._sabotaging:
+                    self._to_force.add(job.id)
             case ApplyRoute(route=route, generation=generation):
                 table = RouteTable(generation, {**self._parts.engine.live.table.routes, route.model: route})
                 refused = self._parts.engine.swap(table, self._parts.load)

@@ -167,8 +167,7 @@ nearly = st.fixed_dictionaries({name: st.just(value) | json_values for name, val
 def test_any_json_gives_a_valid_batch_or_an_input_error(value):
     try:
         batch = columns(value)
-    except InputError as error:
-        assert error.what
+    except InputError:
         return
     assert 1 <= len(batch) <= 3
     low, high = SHAPE.ranges["basket"]
