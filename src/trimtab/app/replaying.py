@@ -198,7 +198,7 @@ def _home(request: ReplayRequest, project: Project, spec: ModelSpec) -> Home:
     )
     root = request.out or Path(project.root) / HOME / "replays" / name
     mark = root / REPLAY
-    if root.exists() and not mark.exists() and any(root.iterdir()):
+    if request.out and root.exists() and not mark.exists() and any(root.iterdir()):
         raise InputError("this directory holds something else than a replay", got=str(root), hint="name a new one")
     if (root / FINISHED).exists() or (mark.exists() and mark.read_text() != name):
         shutil.rmtree(root)
