@@ -54,8 +54,6 @@ class Shape:
             self.length += 8 * tiles * extremes
         self.rings = tuple(rings)
         self.hops = tuple((ring.hop, ring) for ring in rings)
-        self.small = self.whole and max(widths) <= 4
-        """Whether every number is whole and below 2**31, so that float arithmetic on them is exact."""
 
     def last_of(self, row: Row) -> Micros:
         """The greatest time in the row."""
