@@ -55,14 +55,14 @@ class WindowRows:
         self._code_length = 1 + 4 * len(self.keeps.totals)
         self._fill = [_DOUBLE.pack(_NOTHING[which]) for which, _ in self.keeps.extremes]
         self._nothing = [0.0 if what == "sum" else _NAN for what, _, _ in self.keeps.program]
+        self._empty = self._nothing * len(part.over)
 
     # ---- reading
 
     def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
         """The features of several keys, each answered as of its own time.
 
-        Rows of the narrowest shape, which is nearly all of them in practice, are read together: their slots are cut
-        out as bytes and subtracted as one array. The others are read one by one.
+        Rows of one shape are read together: their slots are cut out as bytes and subtracted as one array.
 
         Parameters
         ----------
@@ -76,62 +76,60 @@ class WindowRows:
         ndarray
             float64, shape (rows, features): windows outside, aggregates inside.
         """
-        out = np.empty((len(rows), len(self.part.over), len(self._program)))
-        pieces: list[bytes] = []
-        others: list[int] = []
-        if self._running and not self.keeps.extremes:
-            self._cut(rows, as_of, pieces, others)
-            self._subtract(pieces, out)
-        else:
-            others.extend(range(len(rows)))
-        flat = out.reshape(len(rows), len(self.part.over) * len(self._program))
-        for place in others:
-            row = rows[place]
-            flat[place] = self._nothing * len(self.part.over) if row is None else self._read_any(row, as_of[place])
-        return flat
-
-    def _cut(
-        self, rows: Sequence[bytes | None], as_of: Sequence[Micros], pieces: list[bytes], others: list[int]
-    ) -> None:
-        """Cut the totals and the slot before each window out of every narrow row; note the places of the others."""
-        shape, over = self._narrow, self.part.over
-        size, code, length = shape.size, shape.code, len(shape.code)
-        at = shape.totals_at
-        nothing = shape.zero * (1 + len(over))
-        offsets = [ring.offset for ring in shape.rings]
-        for place, (row, moment) in enumerate(zip(rows, as_of, strict=True)):
-            if row is None:
-                pieces.append(nothing)
-            elif row[:length] != code or len(row) != shape.length:
-                pieces.append(nothing)
-                others.append(place)
+        if not self._running or self.keeps.extremes:
+            lines = [self._empty if row is None else self._read_one(row, as_of[at]) for at, row in enumerate(rows)]
+            return np.array(lines, np.float64).reshape(len(rows), len(self._empty))
+        out = np.empty((len(rows), len(self._empty)))
+        for shape, (places, slots) in self._cut(rows, as_of).items():
+            above = shape.differences(slots, 1 + len(self.part.over))
+            if above is None:
+                out[places] = [self._read_one(rows[at] or b"", as_of[at]) for at in places]
             else:
-                last = LAST.unpack_from(row, length)[0]
-                totals = row[at : at + size]
-                pieces.append(totals)
-                for start, _, ring, tile in starts_of(over, moment):
-                    if start > last:
-                        pieces.append(totals)
-                    else:
-                        slot = offsets[ring] + tile * size
-                        pieces.append(row[slot : slot + size])
+                out[places] = self._from_totals(above)
+        return out
 
-    def _subtract(self, pieces: list[bytes], out: NDArray[np.float64]) -> None:
-        """Features from totals and the slots before each window; exact, because all are whole and below 2**31."""
-        slots = np.frombuffer(b"".join(pieces), "<i4").astype(np.float64)
-        slots = slots.reshape(len(out), 1 + out.shape[1], len(self.keeps.totals))
-        sums = slots[:, :1] - slots[:, 1:]
+    def _cut(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> dict[Shape, tuple[list[int], list[bytes]]]:
+        """For each shape the places of its rows, and their totals and the slot before each window."""
+        over, length = self.part.over, self._code_length
+        cut: dict[Shape, tuple[list[int], list[bytes]]] = {}
+        for place, (row, moment) in enumerate(zip(rows, as_of, strict=True)):
+            shape = self._narrow if row is None else self._shapes.get(row[:length])
+            if shape is None or (row is not None and len(row) != shape.length):
+                shape = self._shape_of(row or b"")
+            group = cut.get(shape)
+            if group is None:
+                group = cut[shape] = ([], [])
+            group[0].append(place)
+            slots = group[1]
+            if row is None:
+                slots.append(shape.zero * (1 + len(over)))
+                continue
+            last, at, size = shape.last_of(row), shape.totals_at, shape.size
+            totals = row[at : at + size]
+            slots.append(totals)
+            for start, _, ring, tile in starts_of(over, moment):
+                if start > last:
+                    slots.append(totals)
+                else:
+                    at = shape.offsets[ring] + tile * size
+                    slots.append(row[at : at + size])
+        return cut
+
+    def _from_totals(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features from the totals of each window, shapes (rows, windows, totals) and (rows, features)."""
+        out = np.empty((*sums.shape[:2], len(self._program)))
         with np.errstate(invalid="ignore"):  # the mean of nothing is 0/0, a NaN
             for place, (mean, which, present) in enumerate(self._program):
                 if mean:
                     np.divide(sums[:, :, which], sums[:, :, present], out=out[:, :, place])
                 else:
                     out[:, :, place] = sums[:, :, which]
+        return out.reshape(len(out), -1)
 
-    def _read_any(
+    def _read_one(
         self, row: bytes, as_of: Micros, quotient: Callable[[int, int], float] = operator.truediv
     ) -> list[float]:
-        """As :meth:`read`, for one row of any shape."""
+        """As :meth:`read`, for one row of any shape and kind."""
         shape = self._shapes.get(row[: self._code_length]) or self._shape_of(row)
         last = shape.last_of(row)
         totals = shape.unpack(row, shape.totals_at)
@@ -157,7 +155,7 @@ class WindowRows:
                     else:
                         out.append(_tile_extreme(row, ring, which, what, (tile, last // ring.hop)))
         except OverflowError:  # a sum beyond float64 is an infinity, as it is offline
-            return self._read_any(row, as_of, _infinite)
+            return self._read_one(row, as_of, _infinite)
         return out
 
     # ---- writing
