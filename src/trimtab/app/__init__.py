@@ -7,7 +7,7 @@ only what they use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +66,44 @@ def replay(
 
     request = ReplayRequest(project, model, start, until, tuple(fault), seed, out, checkpoint)
     return run_replay(request, progress).result
+
+
+def up(
+    project: Path,
+    *,
+    home: Path | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    console_port: int | None = None,
+    workers: int | None = None,
+    clock: str | None = None,
+    ready: Callable[[Result], None] = lambda _: None,
+    page: Callable[[Mapping[str, Any]], str] | None = None,
+) -> None:
+    """Run the platform of a project until it is told to stop (SIGTERM or SIGINT).
+
+    Parameters
+    ----------
+    home
+        Where its state is kept; None for ``.trimtab/`` in the project.
+    host, port, console_port, workers
+        None stands for the setting of that name; port 0 takes a free one.
+    clock
+        ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
+    ready
+        Called with ``{data_plane, console, models, pid, epoch, since}`` once it answers; the first start of a home
+        adds the ``token`` of the API, which is not kept anywhere.
+    page
+        Makes the console's page of a status.
+
+    Raises
+    ------
+    ProjectError
+        When the project does not check, or a history file has changed since the first start.
+    StaleEpoch
+        When another control process took over.
+    """
+    from trimtab.app.running import UpRequest, run_platform
+
+    request = UpRequest(project, home, host, port, console_port, workers, clock)
+    run_platform(request, ready=ready, page=page)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import HOUR, WEEK, Micros, VirtualClock
+from trimtab.core.ids import derived_id
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Records
 from trimtab.datasets.splits import LabelEvents
@@ -38,7 +39,7 @@ from trimtab.serving.routing import RouteTable
 from trimtab.training.ports import Compute, Job
 
 OPERATOR = "operator:rehearsal"
-"""Who asks, where a replay puts a fault on stage."""
+"""Who asks, where a replay puts a fault on stage or a version waits for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +236,14 @@ class Replay:
         return np.append(np.flatnonzero(np.diff(known_by_then) != 0) + 1, len(at))
 
     def _deliver(self, now: Micros) -> None:
-        """Apply every event known by ``now``."""
+        """Apply every event known by ``now``; a source that only carries labels feeds no feature."""
         with self._timed("deliver events"):
             self._deliver_rows(now)
 
     def _deliver_rows(self, now: Micros) -> None:
         for source, history in self._parts.timeline.histories.items():
+            if source not in self._parts.writer.sources:
+                continue
             first = self._delivered[source]
             stop = int(np.searchsorted(history.known, now, side="right"))
             if stop > first:
@@ -284,6 +287,7 @@ class Replay:
             with self._timed("wait for training"):
                 finished = self._finished_jobs(now + self._options.training_takes)
             self._step(finished, now)
+        self._step(self._approvals(), now)
         route = self._parts.engine.live.table.routes.get(self._parts.model)
         if route is None:
             raise JobFailed(
@@ -374,7 +378,7 @@ class Replay:
 
     def _asked(self, now: Micros) -> list[Observation]:
         """What operators ask for by now."""
-        asked: list[Observation] = []
+        asked = self._approvals()
         while self._waiting_bad and self._waiting_bad[0] <= now:
             moment = self._waiting_bad.pop(0)
             self._sabotaging = True
@@ -382,6 +386,14 @@ class Replay:
         while self._waiting_operators and self._waiting_operators[0][0] <= now:
             asked.append(self._waiting_operators.pop(0)[1])
         return asked
+
+    def _approvals(self) -> list[Observation]:
+        """Nobody sits beside a replay: what waits for a person's word is approved at the next tick."""
+        rollout = self._parts.loop.state.rollout
+        if rollout is None or rollout.phase != "approval":
+            return []
+        name = derived_id("approved in replay", rollout.id)
+        return [Asked(name, "approve", OPERATOR, "a replay approves whatever the gate lets through")]
 
     def _step(self, observations: Sequence[Observation], now: Micros) -> None:
         self._parts.clock.advance_to(now)
