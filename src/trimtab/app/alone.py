@@ -143,7 +143,8 @@ def _batch(asked: Source, questions: object) -> RequestBatch:
             hint="mend these rows, or take them out",
         )
     columns = found.columns
-    return RequestBatch(columns[_ROW].tolist(), columns[asked.time], {k: columns[k] for k in asked.key_names}, {})
+    keys = {name: columns[name] for name in asked.key_names}
+    return RequestBatch(columns[_ROW].tolist(), columns[asked.time].astype(np.int64), keys, {})
 
 
 def drift(reference: object, current: object, *, policy: DriftPolicy = DriftPolicy()) -> dict[str, ColumnDrift]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor
 from trimtab.app.live import Live
-from trimtab.app.platform import sentence
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.platform import sentence
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event
