@@ -138,4 +138,9 @@ def main(home: Path, number: int, port: int, more: Mapping[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), msgspec.json.decode(sys.argv[4] if sys.argv[4:] else "{}"))
+    main(
+        Path(sys.argv[1]),
+        int(sys.argv[2]),
+        int(sys.argv[3]),
+        msgspec.json.decode(sys.argv[4] if sys.argv[4:] else "{}"),
+    )

@@ -136,7 +136,13 @@ def test_health_and_metrics(house):
         ("DELETE", "/v2/models/m", b"", 405, "read"),
         ("PUT", "/v2/models/m/infer", b"{}", 405, "POST"),
         ("POST", "/predict/m", b"x" * 5001, 413, "too large"),
-        ("POST", "/predict/m", b'{"instances": [' + b",".join([b'{"shop":"a","basket":1}'] * 11) + b"]}", 413, "instances"),
+        (
+            "POST",
+            "/predict/m",
+            b'{"instances": [' + b",".join([b'{"shop":"a","basket":1}'] * 11) + b"]}",
+            413,
+            "instances",
+        ),
     ],
 )
 def test_refusals_are_explained(house, method, path, body, status, word):
@@ -180,7 +186,11 @@ def test_a_chunked_body_is_put_together(house):
 
 def test_noise_does_not_hurt(house):
     async def noise():
-        for data in (b"\x00" * 100, b"GET / HTTP/9\r\n\r\n", b"POST /predict/m HTTP/1.1\r\ncontent-length: 50\r\n\r\nhalf"):
+        for data in (
+            b"\x00" * 100,
+            b"GET / HTTP/9\r\n\r\n",
+            b"POST /predict/m HTTP/1.1\r\ncontent-length: 50\r\n\r\nhalf",
+        ):
             async with Connection(house.port) as connection:
                 connection._writer.write(data)
                 await connection._writer.drain()

@@ -194,7 +194,10 @@ def test_two_workers_share_a_port_and_one_may_die(house):
 
     assert answered_by() == 2
     for index in range(40):
-        assert call(port, "POST", "/predict/m", msgspec.json.encode({"id": f"r{index}", "shop": "a", "basket": 1}))[0] == 200
+        assert (
+            call(port, "POST", "/predict/m", msgspec.json.encode({"id": f"r{index}", "shop": "a", "basket": 1}))[0]
+            == 200
+        )
     assert {len(records(house, number)) > 0 for number in (1, 2)} == {True}
     house.processes[0].kill()
     house.processes[0].wait()

@@ -8,13 +8,15 @@ from pathlib import Path
 import click
 
 from trimtab.cli.answer import Result, answer, command
+from trimtab.errors import InputError
 
 
 @command(
     "trimtab replay",
     "trimtab replay --start 2013-03-04 --until 2013-06-01 --report report.html",
-    "trimtab replay --fault unit-change --json",
+    "trimtab replay --fault bad-challenger@2013-03-11 --json",
 )
+@click.option("--model", help="Which model; needed when there are several.")
 @click.option("--start", help="First day to answer; before it, history only trains.  [default: the project's]")
 @click.option("--until", help="Stop before this time.  [default: the end of the history]")
 @click.option("--fault", multiple=True, help="A fault to put on stage; may be given several times.")
@@ -24,6 +26,7 @@ from trimtab.cli.answer import Result, answer, command
 def replay(  # each parameter is an option of the command
     project: Path,
     *,
+    model: str | None,
     start: str | None,
     until: str | None,
     fault: tuple[str, ...],
@@ -44,23 +47,38 @@ def replay(  # each parameter is an option of the command
     def work() -> Result:
         progress = Progress(sys.stderr if as_json else sys.stdout, timer=app.monotonic)
         try:
-            return app.replay(
+            result = app.replay(
                 project,
+                model=model,
                 until=until,
                 start=start,
                 fault=list(fault),
                 seed=seed,
                 out=out,
-                report=report,
                 progress=progress,
             )
         finally:
             progress.close()
+        if report is not None:
+            _write(report, result)
+        return result
 
     def text(result: Result) -> str:
         return _text(result, report)
 
     answer(work, text, as_json=as_json)
+
+
+def _write(report: Path, result: Result) -> None:
+    import msgspec
+
+    from trimtab.web.report import render_report
+    from trimtab.web.report_data import ReplayReport
+
+    try:
+        report.write_text(render_report(msgspec.convert(result, ReplayReport)), "utf-8")
+    except OSError as error:
+        raise InputError("the report cannot be written", got=f"{report}: {error.strerror}") from None
 
 
 def _text(result: Result, report: Path | None) -> str:

@@ -131,7 +131,9 @@ class House:
         self.made: dict[str, Deployed] = {}
         self.broken: dict[str, Exception] = {}
 
-    def add(self, version: str, bias: float, *, plan: Plan | None = None, reader: Reader | None = None, **more) -> Deployed:
+    def add(
+        self, version: str, bias: float, *, plan: Plan | None = None, reader: Reader | None = None, **more
+    ) -> Deployed:
         plan = plan or small_plan()
         outputs = more.get("outputs", 1)
         model = more.pop("model", "m")
@@ -174,9 +176,7 @@ class Desk:
         names = itertools.count()
         self.answers: list[bytes | Exception] = []
         self.clock = VirtualClock(1_000)
-        self.dispatcher = Dispatcher(
-            engine, self.records, clock=self.clock, new_id=lambda: f"new{next(names)}", **more
-        )
+        self.dispatcher = Dispatcher(engine, self.records, clock=self.clock, new_id=lambda: f"new{next(names)}", **more)
 
     def ask(self, body: object, *, model: str = "m") -> None:
         self.dispatcher.submit(model, msgspec.json.encode(body), self.answers.append)

@@ -153,7 +153,9 @@ def test_a_model_can_leave(house):
 def test_two_models_side_by_side(house):
     house.add("n1", 100, model="n")
     engine = engine_with(house, ("champion", "a", 1.0))
-    both = RouteTable(2, {name: Route(name, (Arm("champion", version, 1.0),)) for name, version in (("m", "a"), ("n", "n1"))})
+    both = RouteTable(
+        2, {name: Route(name, (Arm("champion", version, 1.0),)) for name, version in (("m", "a"), ("n", "n1"))}
+    )
     assert engine.swap(both, house.load) is None
     assert engine.answer("n", batch_of("r1"))[0].outputs.tolist() == [103]
     assert engine.answer("m", batch_of("r1"))[0].outputs.tolist() == [13]
@@ -227,7 +229,10 @@ def test_a_shadow_that_fails_is_recorded_as_failed(house):
     house.add("e", 0, plan=small_plan("y"), reader=Reader(error=SchemaError("no")))
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "d", 0.0), ("second", "e", 0.0))
     engine.mirror("m", engine.answer("m", batch_of("r1")))
-    assert {answers.version: answers.error for answers in engine.run_shadow()} == {"d": "RuntimeError", "e": "SchemaError"}
+    assert {answers.version: answers.error for answers in engine.run_shadow()} == {
+        "d": "RuntimeError",
+        "e": "SchemaError",
+    }
 
 
 def test_work_for_a_version_that_left_is_dropped(house):

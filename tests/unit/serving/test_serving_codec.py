@@ -40,7 +40,9 @@ def test_a_flat_body_becomes_typed_columns():
 
 def test_a_list_keeps_its_order_and_gives_ids_where_none_came():
     names = iter(["n1", "n2"])
-    body = {"instances": [{"shop": "a", "basket": 1}, {"id": "x", "shop": "bb", "basket": 2}, {"shop": "c", "basket": 3}]}
+    body = {
+        "instances": [{"shop": "a", "basket": 1}, {"id": "x", "shop": "bb", "basket": 2}, {"shop": "c", "basket": 3}]
+    }
     codec = RequestCodec(SMALL)
     found = codec.decode(msgspec.json.encode(body), new_id=lambda: next(names))
     batch = codec.batch(found.rows, found.ids, at=0)

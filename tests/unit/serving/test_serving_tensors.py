@@ -134,7 +134,9 @@ values = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(values, st.lists(st.integers(-1, 5), max_size=3) | values, st.sampled_from(["FP32", "INT64", "BOOL", "UINT8", "X"]))
+@given(
+    values, st.lists(st.integers(-1, 5), max_size=3) | values, st.sampled_from(["FP32", "INT64", "BOOL", "UINT8", "X"])
+)
 def test_any_tensor_gives_a_finite_matrix_or_an_input_error(data, shape, datatype):
     try:
         asked = decode(tensor(data=data, shape=shape, datatype=datatype))
