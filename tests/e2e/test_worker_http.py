@@ -5,10 +5,7 @@ import math
 
 import msgspec
 import pytest
-
-from tests.e2e.serving_worker import scan
 from tests.e2e.worker_house import Connection, WorkerHouse, call
-from trimtab.serving.record import decode_record
 
 GOOD = {"id": "r1", "shop": "aa", "basket": 10}
 
@@ -50,14 +47,15 @@ def test_answers_and_shadow_scores_are_recorded(house):
     post(house, "/predict/m", {**GOOD, "id": "recorded"})
 
     def found():
-        rows = [decode_record(row) for row in scan(house.home / "w1.records")]
-        return {row.arm: row for row in rows if row.request_id == "recorded"}
+        return {row.arm: row for row in house.records() if row.request_id == "recorded"}
 
     house.until(lambda: set(found()) == {"champion", "shadow"})
     rows = found()
     assert rows["shadow"].version == house.versions[1]
     assert rows["shadow"].outputs[0] > rows["champion"].outputs[0]
     assert rows["champion"].rollout == "ro"
+    assert rows["champion"].feature_values().tolist() == [2, 10]
+    assert rows["champion"].watermarks["sales"][0] == 2
     assert rows["champion"].timings[3] >= 0
 
 

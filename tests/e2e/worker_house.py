@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
 
+from trimtab.adapters.blobs.directory import DirectoryBlobs
+from trimtab.adapters.online.lmdb import LmdbRows
+from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.routefile import write_routes
 from trimtab.adapters.wire.worker import WorkerStatus, read_status
+from trimtab.core.clock import HOUR
+from trimtab.core.ids import sha256
+from trimtab.features.online import OnlineWriter
+from trimtab.features.plan import ModulePart, Plan, RequestShape, WindowPart
+from trimtab.registry.bundle import module_path, pack
+from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
 from trimtab.serving.routing import Arm, Route, RouteTable
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +47,24 @@ def onnx_model(bias: float, width: int = 2) -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
 
+CALC = """FEATURES = ("basket",)
+
+
+def compute(columns):
+    return {"basket": columns["basket"]}
+"""
+SHAPE = RequestShape("visits", "visit", "asked", {"shop": "str"}, {"basket": "float"}, (), {"basket": (0.0, 1000.0)})
+SALES = WindowPart("sales", "shop", "str", (HOUR,), (("count", "*"),), ("*",), "known", 0, (False,))
+PLAN = Plan(SHAPE, (SALES, ModulePart("calc", ("basket",), sha256(CALC.encode()))))
+
+
+def manifest() -> Manifest:
+    """What a bundle with that plan says."""
+    inputs, outputs = (Tensor("features", "float32", (-1, 2)),), (Tensor("probability", "float32", (-1, 1)),)
+    parity = ExportParity(1, 0.0, 0.0, 0, 1e-5)
+    return Manifest(1, "m", "binary", "onnx", {}, inputs, outputs, PLAN.digest, "", 0, "", {}, parity)
+
+
 class WorkerHouse:
     """A home directory with versions, a route file and worker processes."""
 
@@ -44,12 +72,28 @@ class WorkerHouse:
         self.home = home
         self.generation = 0
         self.processes: list[subprocess.Popen] = []
+        self.blobs = DirectoryBlobs(home / "blobs")
+        rows = LmdbRows(home / "online", durable=False)
+        now = time.time_ns() // 1000
+        known = np.array([now - 2_000_000, now - 1_000_000])
+        sales = {"known": known, "time": known, "shop": np.array(["aa", "aa"])}
+        OnlineWriter(PLAN.parts, rows).apply("sales", sales, 0)
+        rows.close()
 
     def add(self, bias: float) -> str:
-        data = onnx_model(bias)
-        version = hashlib.sha256(data).hexdigest()
-        (self.home / f"{version}.onnx").write_bytes(data)
-        return version
+        """Pack a version whose answer for a basket b of shop aa is ``sigmoid(0.001 * (2 + b) + bias)``."""
+        files = {"model.onnx": onnx_model(bias), "plan.json": PLAN.to_json(), module_path("calc"): CALC.encode()}
+        return pack(self.blobs, files, manifest=manifest())
+
+    def model_file(self, bias: float) -> Path:
+        """Where the model of a version lies."""
+        name = sha256(onnx_model(bias))
+        return self.home / "blobs" / name[:2] / name[2:]
+
+    def records(self, number: int = 1) -> list[PredictionRecord]:
+        """What a worker has recorded."""
+        store = SpoolRecords(self.home / "records", "reader")
+        return [decode_record(row) for place, row in store.scan(PREDICTIONS) if place.writer == f"worker-{number}"]
 
     def route(self, *arms: tuple[str, str, float], rollout: str = "") -> RouteTable:
         self.generation += 1
@@ -97,7 +141,7 @@ class Connection:
     def __init__(self, port: int) -> None:
         self._port = port
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         return self
 

@@ -14,6 +14,7 @@ from trimtab.features.online import OnlineReader, OnlineWriter
 from trimtab.features.plan import LatestPart, compile_plan
 from trimtab.features.sources import Entity, Events, Requests, Table, column
 from trimtab.features.views import latest, window_start, windows
+from trimtab.testing.memory import MemoryRows
 
 SHOP, USER = Entity("shop"), Entity("user", int)
 SALES = Events(
@@ -31,25 +32,6 @@ NUMBERS = {
     "min": ["amount", "price"],
     "max": ["price", "stars"],
 }
-
-
-class DictRows:
-    """The smallest online store."""
-
-    def __init__(self):
-        self.rows = {}
-
-    def get_many(self, keys):
-        return [self.rows.get(key) for key in keys]
-
-    def put_many(self, rows):
-        self.rows.update(rows)
-
-    def sync(self):
-        pass
-
-    def clear(self):
-        self.rows.clear()
 
 
 def plan_of(along, lengths, ttl):
@@ -186,7 +168,7 @@ def test_point_in_time_is_what_the_definition_says(world, along, lengths, ttl):
 @given(worlds(), along_of, lengths_of, ttl_of, st.data())
 def test_online_reads_are_point_in_time_reads_at_their_watermark(world, along, lengths, ttl, data):
     rows, asked = world
-    plan, store = plan_of(along, lengths, ttl), DictRows()
+    plan, store = plan_of(along, lengths, ttl), MemoryRows()
     writer, reader = OnlineWriter(plan.parts, store), OnlineReader(plan, store, {})
     histories = {s.name: History.of(s, columns_of(s, rows[s.name])) for s in (SALES, STOCK)}
     done = dict.fromkeys(rows, 0)

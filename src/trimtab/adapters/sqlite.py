@@ -125,6 +125,11 @@ class Database:
         with self._lock:
             self._connection.close()
 
+    def __del__(self) -> None:
+        # Only the process that opened a connection may close it.
+        if getattr(self, "_process", 0) == os.getpid() and hasattr(self, "_connection"):
+            self._connection.close()
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:

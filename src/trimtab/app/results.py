@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.app.jobs import modules_of
-from trimtab.app.replaying import QUIET, Staging, Watch
+from trimtab.app.replaying import Staging, Watch
+from trimtab.app.staged import staged_faults
 from trimtab.core.clock import SECOND, Micros
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, decision_digest
@@ -25,30 +26,10 @@ from trimtab.loop.sentences import describe
 from trimtab.monitoring.blocks import DriftReport
 from trimtab.registry.bundle import load
 from trimtab.stats.metrics import losses
+from trimtab.web.kinds import KIND_OF_EVENT
 
 PARITY_SHARE = 0.02
 """Share of the served predictions whose features are computed again."""
-
-KINDS: Mapping[str, str] = {
-    e.TRIGGER_FIRED: "trigger",
-    e.TRIGGER_HELD: "note",
-    e.TRAINING_FINISHED: "train",
-    e.TRAINING_FAILED: "train",
-    e.FLOORS_JUDGED: "gate",
-    e.GATE_JUDGED: "gate",
-    e.ROLLOUT_STARTED: "shadow",
-    e.TRAFFIC_SHIFTED: "canary",
-    e.STEP_PASSED: "canary",
-    e.PROMOTED: "promote",
-    e.REJECTED: "reject",
-    e.ROLLED_BACK: "rollback",
-    e.FORCED: "force",
-    e.APPROVED: "approve",
-    e.DENIED: "deny",
-    e.QUALITY_JUDGED: "quality",
-    e.DRIFT_CHANGED: "drift",
-    e.DRIFT_CONFIRMED: "drift",
-}
 
 
 def results(staging: Staging, watch: Watch) -> dict[str, Any]:
@@ -84,7 +65,7 @@ def results(staging: Staging, watch: Watch) -> dict[str, Any]:
             for name, report in staging.known.quarantine.items()
             if report.total
         },
-        "faults": [],
+        "faults": staged_faults(staging.faults.units, staging.faults.bad_challengers, watch.events),
         "counts": _counts(staging, watch, answered=int(np.isfinite(served.champion).sum())),
     }
     staging.timings["report"] = time.perf_counter() - began
@@ -135,12 +116,12 @@ def _decisions(events: Sequence[Event]) -> list[dict[str, Json]]:
     return [
         {
             "when": event.known,
-            "kind": KINDS.get(event.type, "note"),
+            "kind": KIND_OF_EVENT[event.type],
             "sentence": describe(event),
             "evidence": dict(event.data.get("evidence") or {}),
         }
         for event in events
-        if event.type not in QUIET and not is_feature_drift(event)
+        if event.type in KIND_OF_EVENT and not is_feature_drift(event)
     ]
 
 

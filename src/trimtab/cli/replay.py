@@ -8,18 +8,22 @@ from pathlib import Path
 import click
 
 from trimtab.cli.answer import Result, answer, command
-from trimtab.errors import InputError
 
 
 @command(
     "trimtab replay",
     "trimtab replay --start 2013-03-04 --until 2013-06-01 --report report.html",
     "trimtab replay --fault bad-challenger@2013-03-11 --json",
+    "trimtab replay --fault 'unit:departures.distance*1.609@2013-08-05'",
 )
 @click.option("--model", help="Which model; needed when there are several.")
 @click.option("--start", help="First day to answer; before it, history only trains.  [default: the project's]")
 @click.option("--until", help="Stop before this time.  [default: the end of the history]")
-@click.option("--fault", multiple=True, help="A fault to put on stage; may be given several times.")
+@click.option(
+    "--fault",
+    multiple=True,
+    help="A fault to put on stage: unit:SOURCE.COLUMN*FACTOR@TIME or bad-challenger@TIME; may be given several times.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to keep the replay's own ledger and stores.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this HTML file.")
@@ -41,7 +45,11 @@ def replay(  # each parameter is an option of the command
     labels arrive when they did; the policy retrains, judges and promotes. Equal input and seed give an equal
     decision digest.
     """
+    import msgspec
+
     from trimtab import app
+    from trimtab.web.report import render_report
+    from trimtab.web.report_data import ReplayReport
     from trimtab.web.terminal import Progress
 
     def work() -> Result:
@@ -60,25 +68,13 @@ def replay(  # each parameter is an option of the command
         finally:
             progress.close()
         if report is not None:
-            _write(report, result)
+            report.write_text(render_report(msgspec.convert(result, ReplayReport)), "utf-8")
         return result
 
     def text(result: Result) -> str:
         return _text(result, report)
 
     answer(work, text, as_json=as_json)
-
-
-def _write(report: Path, result: Result) -> None:
-    import msgspec
-
-    from trimtab.web.report import render_report
-    from trimtab.web.report_data import ReplayReport
-
-    try:
-        report.write_text(render_report(msgspec.convert(result, ReplayReport)), "utf-8")
-    except OSError as error:
-        raise InputError("the report cannot be written", got=f"{report}: {error.strerror}") from None
 
 
 def _text(result: Result, report: Path | None) -> str:

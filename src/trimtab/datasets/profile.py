@@ -31,6 +31,7 @@ PREDICTION_LEVEL = 0.95
 gates judge what a needless retraining brings, so missing a real change costs more."""
 _FEWEST_BLOCKS = 3
 _BLOCK_ROWS = 200
+_PSI_FLOOR = 0.005
 
 
 class ColumnProfile(msgspec.Struct, frozen=True):
@@ -209,7 +210,7 @@ def profile_column(
     bins
         Frozen bins; None fits new ones to ``values``.
     level
-        Of the limit of what is ordinary (see :func:`ordinary_limit`).
+        Of the limits of what is ordinary, together (see :func:`ordinary_limit`).
     """
     chosen = bins or fit_bins(values)
     placed = chosen.place(values)
@@ -218,6 +219,8 @@ def profile_column(
     good = np.isfinite(numbers)
     usable = numbers[good]
     mean, sd = (float(usable.mean()), float(usable.std())) if len(usable) else (0.0, 0.0)
+    # A block is out of the ordinary by its bins or by its mean: two chances, so each gets half of the false alarms.
+    each = 1 - (1 - level) / 2
     drifts, changes = [], []
     for rows in blocks:
         part = np.bincount(placed[rows], minlength=chosen.width)
@@ -230,8 +233,8 @@ def profile_column(
         mean=mean,
         sd=sd,
         missing=float(counts[-1]) / max(1, len(values)),
-        alarm_psi=ordinary_limit(drifts, level=level),
-        alarm_change=ordinary_limit(changes, level=level),
+        alarm_psi=ordinary_limit(drifts, level=each),
+        alarm_change=ordinary_limit(changes, level=each),
     )
 
 
@@ -242,6 +245,9 @@ def ordinary_limit(values: Sequence[float], *, level: float = FEATURE_LEVEL) -> 
     the 8 weeks of a usual training window that is an alarm every ninth week. To promise ``1 - level`` instead, the
     limit is the upper prediction limit of a log-normal, ``exp(mean + t(level, m - 1) · sd · sqrt(1 + 1 / m))``,
     wherever that is larger: the t quantile is the small-number correction (2.4 for many blocks, 3.0 for 8, 7.0 for 3).
+    It is never more than twice the largest: where blocks differ by orders of magnitude the tail runs off beyond what
+    PSI can reach and would make the monitor blind; the false-alarm rate then lies between ``1 - level`` and
+    ``1 / (m + 1)``.
     Fewer than 3 values give 0: nothing is known about ordinary blocks.
 
     Examples
@@ -254,9 +260,11 @@ def ordinary_limit(values: Sequence[float], *, level: float = FEATURE_LEVEL) -> 
     if len(values) < _FEWEST_BLOCKS:
         return 0.0
     # Corrected PSI is often exactly 0; a logarithm needs a floor, below any level that is ever acted on.
-    logs = np.log(np.maximum(np.asarray(values, dtype=np.float64), 0.005))
+    logs = np.log(np.maximum(np.asarray(values, dtype=np.float64), _PSI_FLOOR))
     spread = float(logs.std(ddof=1)) * math.sqrt(1 + 1 / len(logs))
-    return max(*values, math.exp(min(700.0, float(logs.mean()) + t_quantile(level, len(logs) - 1) * spread)))
+    log_limit = float(logs.mean()) + t_quantile(level, len(logs) - 1) * spread
+    largest = max(values)
+    return max(largest, min(math.exp(min(700.0, log_limit)), 2 * max(largest, _PSI_FLOOR)))
 
 
 def relative_change(reference: float, current: float, sd: float) -> float:

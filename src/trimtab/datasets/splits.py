@@ -22,8 +22,8 @@ from trimtab.core.clock import Micros, duration_text, iso
 from trimtab.errors import InputError, NotEnoughData
 from trimtab.features.batch import RequestBatch
 
-LEAST_TRAIN_ROWS = 100
-LEAST_HOLDOUT_ROWS = 20
+LEAST_ROWS = (100, 20)
+"""Fewest rows to learn from, and to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,7 @@ def split_by_time(
     holdout: Micros,
     span: Micros | None = None,
     classes: int = 0,
-    least_train: int = LEAST_TRAIN_ROWS,
-    least_holdout: int = LEAST_HOLDOUT_ROWS,
+    least: tuple[int, int] = LEAST_ROWS,
 ) -> Split:
     """Split matured, labelled requests into a training part and a held-out tail after it.
 
@@ -89,9 +88,9 @@ def split_by_time(
     requests
         Every request known, in any order.
     labels
-        Every label known; of several for one request the last one known by the boundary counts.
+        Of several for one request the last one known by the boundary counts.
     cutoff
-        Nothing known after this is used: the time at which training was decided.
+        The time at which training was decided; nothing known later is used.
     matures
         Age at which a request has its label or is taken never to get one.
     holdout
@@ -100,7 +99,7 @@ def split_by_time(
         Learn only from requests asked in the last ``span`` before the cutoff; None for all.
     classes
         Distinct labels that both parts must hold: 2 for a binary task, 0 when it does not matter.
-    least_train, least_holdout
+    least
         Fewest rows of the two parts.
 
     Raises
@@ -114,23 +113,21 @@ def split_by_time(
     >>> ids = at.astype(str)
     >>> asked = RequestBatch(ids, at, {}, {})
     >>> known = LabelEvents(ids, at % 2 == 0, at + 1)
-    >>> split = split_by_time(asked, known, cutoff=10, matures=1, holdout=4, least_train=1, least_holdout=1)
+    >>> split = split_by_time(asked, known, cutoff=10, matures=1, holdout=4, least=(1, 1))
     >>> split.trained_until, split.train.tolist(), split.holdout.tolist()
     (5, [0, 1, 2, 3, 4], [6, 7, 8, 9])
     """
     trained_until = cutoff - matures - holdout
     start = _first(requests) if span is None else cutoff - span
     at = np.asarray(requests.at, np.int64)
-    train, train_y = _labelled(
-        requests, (at >= start) & (at <= trained_until - matures), labels, known_by=trained_until
-    )
-    held, held_y = _labelled(
-        requests, (at >= start) & (at > trained_until) & (at <= cutoff - matures), labels, known_by=cutoff
-    )
+    learned = (at >= start) & (at <= trained_until - matures)
+    judged = (at >= start) & (at > trained_until) & (at <= cutoff - matures)
+    train, train_y = _labelled(requests, learned, labels, known_by=trained_until)
+    held, held_y = _labelled(requests, judged, labels, known_by=cutoff)
     split = Split(start, trained_until, cutoff, matures, train, train_y, held, held_y)
-    _check_part("training", train_y, split, least=least_train, classes=classes, holdout=holdout)
+    _check_part("training", train_y, split, least=least[0], classes=classes)
     if holdout:
-        _check_part("held-out", held_y, split, least=least_holdout, classes=classes, holdout=holdout)
+        _check_part("held-out", held_y, split, least=least[1], classes=classes)
     return split
 
 
@@ -154,7 +151,7 @@ def _labelled(
     return rows[order].astype(np.int64), y[order]
 
 
-def _check_part(part: str, y: NDArray[np.float64], split: Split, *, least: int, classes: int, holdout: Micros) -> None:
+def _check_part(part: str, y: NDArray[np.float64], split: Split, *, least: int, classes: int) -> None:
     seen = len(np.unique(y)) if classes else 0
     if len(y) >= max(least, 1) and seen >= classes:
         return
@@ -165,7 +162,7 @@ def _check_part(part: str, y: NDArray[np.float64], split: Split, *, least: int, 
         + f" between {iso(split.start)} and {iso(split.cutoff)} (training ends at {iso(split.trained_until)})",
         hint=f"at least {least} rows{f' and {classes} classes' if classes else ''} are needed; wait for more "
         f"labels (they mature after {duration_text(split.matures)}), learn from a longer span, or keep less than "
-        f"{duration_text(holdout)} back",
+        f"{duration_text(split.cutoff - split.matures - split.trained_until)} back",
     )
 
 

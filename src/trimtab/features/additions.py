@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from trimtab.core.clock import Micros
 from trimtab.core.ports import Columns
+from trimtab.errors import SchemaError
 from trimtab.features.plan import WindowPart
 
 _NAN = float("nan")
@@ -51,16 +52,19 @@ def accumulators(part: WindowPart) -> Accumulators:
 
 
 def additions_of(keeps: Accumulators, columns: Columns, kinds: dict[str, str]) -> Iterator[tuple[Any, ...]]:
-    """What each source row adds: ``(numbers, fractions, extremes)``, see :data:`Addition`."""
+    """What each source row adds: ``(numbers, fractions, extremes)``, see :data:`Addition`; ``kinds`` by column."""
     count = len(next(iter(columns.values())))
     totals: dict[str, list[int]] = {"*": [1] * count}
     fractions: dict[str, list[int]] = {}
-    for name in {name[2:] for name in keeps.totals if name != "*"}:
-        values = columns[name].tolist()
-        if kinds[name] == "int":
-            totals[f"s:{name}"] = values
-        else:
-            totals[f"n:{name}"], totals[f"s:{name}"], fractions[f"s:{name}"] = _fixed_point(values)
+    for name, kind in kinds.items():
+        if columns[name].dtype.kind not in ("bi" if kind == "int" else "bif"):
+            raise SchemaError(f"column {name!r} is not of its declared kind {kind}", got=str(columns[name].dtype))
+        if f"s:{name}" in keeps.totals:
+            values = columns[name].tolist()
+            if kind == "int":
+                totals[f"s:{name}"] = values
+            else:
+                totals[f"n:{name}"], totals[f"s:{name}"], fractions[f"s:{name}"] = _fixed_point(values)
     numbers = zip(*(totals[name] for name in keeps.totals), strict=True)
     whole = [0] * count
     fine = any(any(bits) for bits in fractions.values())

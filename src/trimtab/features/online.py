@@ -56,6 +56,10 @@ class OnlineWriter:
             if not isinstance(part, ModulePart):
                 rows = part_rows(part)
                 self._parts.setdefault(part.source, {}).setdefault(rows.id, rows)
+        self._needs = {
+            source: frozenset[str]().union(*(part.needs for part in group.values()))
+            for source, group in self._parts.items()
+        }
 
     @property
     def sources(self) -> list[str]:
@@ -97,50 +101,37 @@ class OnlineWriter:
         UnknownName
             When no part reads that source.
         SchemaError
-            When a column is missing.
+            When a column is missing or of the wrong type; nothing is written.
         ConflictError
             When rows between the watermark and ``first_seq`` have never been applied; nothing is written.
         """
         parts = self._of(source)
-        known_column = next(iter(parts.values())).known
-        try:
-            known = np.asarray(columns[known_column], np.int64)
-            keys = {part: rows.keys(columns) for part, rows in parts.items()}
-        except KeyError as error:
+        missing = self._needs[source] - columns.keys()
+        if missing:
             raise SchemaError(
-                f"rows of {source!r} lack a column", got=", ".join(columns), hint=f"add {error}"
-            ) from None
-        wanted = [_mark_key(source), *dict.fromkeys(key for names in keys.values() for key in names)]
+                f"rows of {source!r} lack columns", got=", ".join(columns), hint=f"add {', '.join(sorted(missing))}"
+            )
+        known = np.asarray(columns[next(iter(parts.values())).known], np.int64)
+        keys = {part: rows.keys(columns) for part, rows in parts.items()}
+        wanted = [_mark_key(source), *{key for names in keys.values() for key in names}]
         stored = dict(zip(wanted, self._store.get_many(wanted), strict=True))
         marks = _marks(stored[wanted[0]])
         written: dict[bytes, bytes] = {}
         made: dict[tuple[Watermark, object], list[object]] = {}
         for part, rows in parts.items():
             mark = marks.get(part, _NONE)
-            if mark.seq < first_seq:
-                raise ConflictError(
-                    f"rows of {source!r} are missing before this batch",
-                    got=f"position {first_seq}, applied up to {mark.seq}",
-                    hint=f"deliver {source!r} again from {mark.seq}",
-                )
-            skip = mark.seq - first_seq
+            skip = _overlap(source, mark, first_seq)
             if skip >= len(known):
                 continue
             fresh, lifted = _rest(columns, known, skip, mark)
             additions = made.get((mark, rows.sharing))
             if additions is None:
                 additions = made[mark, rows.sharing] = rows.additions(fresh, lifted)
-            pending: dict[bytes, list[object]] = {}
-            for key, added in zip(keys[part][skip:] if skip else keys[part], additions, strict=True):
-                if key in pending:
-                    pending[key].append(added)
-                else:
-                    pending[key] = [added]
-            for key, several in pending.items():
+            for key, several in _by_key(keys[part][skip:], additions).items():
                 written[key] = rows.update(stored[key], several)
             marks[part] = Watermark(first_seq + len(known), int(lifted[-1]))
         if written:
-            written[wanted[0]] = b"".join(_MARK.pack(part, *mark) for part, mark in marks.items())
+            written[wanted[0]] = b"".join([_MARK.pack(part, *mark) for part, mark in marks.items()])
             self._store.put_many(written)
         return min(marks.get(part, _NONE) for part in parts)
 
@@ -149,6 +140,28 @@ class OnlineWriter:
         if parts is None:
             raise UnknownName("no feature reads that source", got=source, hint=f"one of {', '.join(self.sources)}")
         return parts
+
+
+def _overlap(source: str, mark: Watermark, first_seq: int) -> int:
+    """How many rows of a batch have been applied before."""
+    if mark.seq < first_seq:
+        raise ConflictError(
+            f"rows of {source!r} are missing before this batch",
+            got=f"position {first_seq}, applied up to {mark.seq}",
+            hint=f"deliver {source!r} again from {mark.seq}",
+        )
+    return mark.seq - first_seq
+
+
+def _by_key(keys: list[bytes], additions: list[object]) -> dict[bytes, list[object]]:
+    """Additions by store key, each key's in known order."""
+    grouped: dict[bytes, list[object]] = {}
+    for key, added in zip(keys, additions, strict=True):
+        if key in grouped:
+            grouped[key].append(added)
+        else:
+            grouped[key] = [added]
+    return grouped
 
 
 def _rest(columns: Columns, known: NDArray[np.int64], skip: int, mark: Watermark) -> tuple[Columns, NDArray[np.int64]]:
@@ -182,21 +195,21 @@ class OnlineReader:
         self._plan, self._store = plan, store
         self._sources = plan.sources()
         self._mark_keys = [_mark_key(source) for source in self._sources]
-        self._parts: list[PartRows | int] = []
-        """In plan order; a number stands for so many columns that a module fills."""
+        self._groups: dict[object, list[tuple[PartRows, int]]] = {}
+        """Parts that are read together, each with its first column."""
         self._modules: list[tuple[LoadedModule, int]] = []
         self._fresh: dict[str, int] = {}
         first = 0
         for part in plan.parts:
             if isinstance(part, ModulePart):
                 self._modules.append((module_of(part, modules), first))
-                self._parts.append(len(part.features))
             else:
                 rows = part_rows(part)
-                self._parts.append(rows)
+                self._groups.setdefault(rows.reading, []).append((rows, first))
                 if rows.fresh > 0:
                     self._fresh[part.source] = min(rows.fresh, self._fresh.get(part.source, rows.fresh))
             first += len(part.names())
+        self._width = first
 
     def read(self, batch: RequestBatch) -> FeatureBatch:
         """The features of a batch, all from one snapshot of the store.
@@ -220,29 +233,26 @@ class OnlineReader:
 
     def read_exact(self, batch: RequestBatch) -> tuple[NDArray[np.float64], dict[str, Watermark]]:
         """The values before the cast to float32, shape (n, features), and the watermark of each source."""
-        count = len(batch)
+        count, at = len(batch), batch.at.tolist()
         keys = self._mark_keys.copy()
-        for part in self._parts:
-            if not isinstance(part, int):
+        for group in self._groups.values():
+            for part, _ in group:
                 keys += part.keys(batch.keys)
         rows = self._store.get_many(keys)
-        marks = {source: _marks(row) for source, row in zip(self._sources, rows, strict=False)}
-        watermarks: dict[str, Watermark] = {}
-        lines: list[list[float]] = [[] for _ in range(count)]
         place = len(self._sources)
-        at = batch.at.tolist()
-        for part in self._parts:
-            if isinstance(part, int):
-                for line in lines:
-                    line.extend([0.0] * part)
-                continue
-            mark = marks[part.source].get(part.id, _NONE)
-            watermarks[part.source] = min(mark, watermarks.get(part.source, mark))
-            as_of = [max(moment, mark.known) for moment in at] if mark.seq else at
-            for line, values in zip(lines, part.read(rows[place : place + count], as_of), strict=True):
-                line.extend(values)
-            place += count
-        out = np.array(lines, np.float64).reshape(count, -1)
+        marks = {source: _marks(row) for source, row in zip(self._sources, rows[:place], strict=True)}
+        watermarks: dict[str, Watermark] = {}
+        out = np.empty((count, self._width))
+        for group in self._groups.values():
+            as_of: list[int] = []
+            for part, _ in group:
+                mark = marks[part.source].get(part.id, _NONE)
+                watermarks[part.source] = min(mark, watermarks.get(part.source, mark))
+                as_of += [max(moment, mark.known) for moment in at] if mark.seq else at
+            values = group[0][0].read(rows[place : place + len(as_of)], as_of)
+            place += len(as_of)
+            for number, (_, first) in enumerate(group):
+                out[:, first : first + values.shape[1]] = values[number * count : (number + 1) * count]
         if self._modules:
             columns = request_columns(batch, self._plan.requests)
             for module, first in self._modules:

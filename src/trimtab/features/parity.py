@@ -142,7 +142,7 @@ def _differ(
 ) -> NDArray[np.bool_]:
     """Where two numbers are further apart than so many units in the last place."""
     apart = np.abs(_ordinal(served) - _ordinal(recomputed))
-    return (apart > slack) & ~np.isnan(served) & ~np.isnan(recomputed)
+    return np.asarray((apart > slack) & ~np.isnan(served) & ~np.isnan(recomputed), bool)
 
 
 def _ordinal(values: NDArray[np.float32]) -> NDArray[np.int64]:

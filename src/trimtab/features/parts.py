@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import Micros
-from trimtab.core.ids import sha256
 from trimtab.core.ports import Columns
 from trimtab.errors import IntegrityError
 from trimtab.features.additions import additions_of
 from trimtab.features.plan import LatestPart, WindowPart
 from trimtab.features.rows import WindowRows
 
-_LONGEST_KEY = 400
-"""Bytes; stores limit the length of a key, so a longer entity key is stored under its digest."""
 _VERSION = 1
 
 
@@ -33,8 +30,12 @@ class PartRows(Protocol):
     known: str
     """The source's column of known time."""
     fresh: Micros
+    needs: frozenset[str]
+    """The columns of the source that it reads."""
     sharing: object
     """Parts of a source for which this is equal have equal additions."""
+    reading: object
+    """Parts for which this is equal can be read together, by any of them."""
 
     def keys(self, columns: Columns) -> list[bytes]:
         """The store key of each source row or request."""
@@ -48,8 +49,8 @@ class PartRows(Protocol):
         """The online row after these additions; None: there is none yet."""
         ...
 
-    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> list[list[float]]:
-        """The part's features for each online row."""
+    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
+        """The part's features for each online row, shape (rows, features)."""
         ...
 
 
@@ -59,10 +60,14 @@ class WindowPartRows:
     def __init__(self, part: WindowPart) -> None:
         self.id, self.source, self.fresh = part.row_id.encode(), part.source, part.fresh
         self.time, self.known = part.time, part.known
+        aggregated = {column for _, column in part.aggregates if column != "*"}
+        self.needs = frozenset({part.time, part.known, part.entity, *aggregated})
         self._rows = WindowRows(part)
         self._part = part
         self.sharing: object = (part.along, part.aggregates, part.kinds)
-        self._kinds = {column: kind for (_, column), kind in zip(part.aggregates, part.kinds, strict=True)}
+        self.reading: object = (self.sharing, part.over)
+        kinds = zip(part.aggregates, part.kinds, strict=True)
+        self._kinds = {column: kind for (_, column), kind in kinds if column != "*"}
 
     def keys(self, columns: Columns) -> list[bytes]:
         return _keys(self.id, columns[self._part.entity].tolist())
@@ -76,9 +81,8 @@ class WindowPartRows:
     def update(self, row: bytes | None, additions: Sequence[Any]) -> bytes:
         return self._rows.update(row, additions)
 
-    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> list[list[float]]:
-        read, empty = self._rows.read, self._rows.empty
-        return [empty if row is None else read(row, moment) for row, moment in zip(rows, as_of, strict=True)]
+    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
+        return self._rows.read(rows, as_of)
 
 
 class LatestPartRows:
@@ -90,9 +94,10 @@ class LatestPartRows:
         self.id, self.source = part.row_id.encode(), part.source
         self.time, self.known = part.time, part.known
         self._part = part
+        self.needs = frozenset({part.time, part.known, *part.keys, *part.columns})
         self.sharing: object = part.columns
+        self.reading: object = (part.row_id, part.ttl)
         self._row = struct.Struct(f"<Bq{len(part.columns)}d")
-        self._empty = [float("nan")] * len(part.columns)
 
     def keys(self, columns: Columns) -> list[bytes]:
         if len(self._part.keys) == 1:
@@ -116,14 +121,13 @@ class LatestPartRows:
             return row
         return self._row.pack(_VERSION, *best)
 
-    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> list[list[float]]:
-        out = []
-        for row, moment in zip(rows, as_of, strict=True):
-            if row is None:
-                out.append(self._empty)
-                continue
-            _, time, *values = self._unpack(row)
-            out.append(self._empty if 0 < self._part.ttl < moment - time else values)
+    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
+        out = np.full((len(rows), len(self._part.columns)), np.nan)
+        for place, (row, moment) in enumerate(zip(rows, as_of, strict=True)):
+            if row is not None:
+                _, time, *values = self._unpack(row)
+                if not 0 < self._part.ttl < moment - time:
+                    out[place] = values
         return out
 
     def _unpack(self, row: bytes) -> tuple[Any, ...]:
@@ -138,10 +142,7 @@ class LatestPartRows:
 
 def _keys(part: bytes, keys: Sequence[object]) -> list[bytes]:
     prefix = part + b"="
-    names = [prefix + str(key).encode() for key in keys]
-    if max(map(len, names), default=0) <= _LONGEST_KEY:
-        return names
-    return [name if len(name) <= _LONGEST_KEY else part + b"#" + sha256(name).encode() for name in names]
+    return [prefix + str(key).encode() for key in keys]
 
 
 def part_rows(part: WindowPart | LatestPart) -> PartRows:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from trimtab.gates.comparison import PairedEvidence
-from trimtab.gates.evidence import e_value, rate_lower_bound, rate_upper_bound, share_e_value, split_e_value
+from trimtab.gates.evidence import REPORTED_MOST, e_value
+from trimtab.stats.sequential import excess_bound, share_e_value, split_e_value
 
 ROLLBACK_ALPHA = 0.05
 """Greatest chance that a canary that is no worse is ever rolled back by one of the guardrails below."""
@@ -16,6 +17,10 @@ SPLIT_ALPHA = 0.001
 """Of the traffic-split check: routing is a hash, so a wrong split is a fault and not bad luck."""
 RATE_MARGIN = 0.01
 """A step passes only if the canary's rate of errors, and of slow answers, is less than this above the champion's."""
+
+TYPICAL_RATE = 0.01
+"""Where the bounds are tightest. With no bad answer in 500 the upper bound is 0.9 %, below the margin: which is why a
+canary step asks for 500 answers."""
 
 
 class Tally(NamedTuple):
@@ -54,16 +59,15 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     >>> [rail.state for rail in judge_counts(Tally(4500, 0, 0), Tally(500, 0, 0), share=0.1)]
     ['go', 'go', 'go']
     """
-    total = champion.answered + canary.answered
-    split = split_e_value(canary.answered, total, share)
+    split = min(split_e_value(canary.answered, champion.answered, share), REPORTED_MOST)
     rails = [Guardrail("split", "stop" if split > 1 / SPLIT_ALPHA else "go", split, 1 / SPLIT_ALPHA)]
     for name, old, new in (
         ("errors", champion.errors, canary.errors),
         ("slow", champion.slow, canary.slow),
     ):
-        evidence = share_e_value(new, old + new, share)
-        excess = rate_upper_bound(new, canary.answered, alpha=ROLLBACK_ALPHA) - rate_lower_bound(
-            old, champion.answered, alpha=ROLLBACK_ALPHA
+        evidence = min(share_e_value(new, old, share), REPORTED_MOST)
+        excess = excess_bound(
+            (new, canary.answered), (old, champion.answered), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE
         )
         stop_at = GUARDRAILS / ROLLBACK_ALPHA
         state: Literal["stop", "go", "wait"] = "go" if excess < RATE_MARGIN else "wait"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from trimtab.core.ids import Json
 from trimtab.gates.floors import MEASURED, judge_floors
 from trimtab.loop import events as e
-from trimtab.loop.deliberation import Deliberation, finite, finite_all
+from trimtab.loop.deliberation import Deliberation, finite, finite_all, plain
 from trimtab.loop.observations import JobDone, JobLost
 from trimtab.loop.rollout import introduce
 
@@ -73,7 +73,7 @@ def _finished(done: JobDone) -> dict[str, Json]:
         "daily_gains": finite_all(result.get("holdout_daily_gains")),
         "train_seconds": finite(result.get("train_seconds")),
         "p99_ms": finite(result.get("p99_ms")),
-        "other": {name: value for name, value in sorted(result.items()) if name not in RESULT_FIELDS},
+        "other": plain({name: value for name, value in result.items() if name not in RESULT_FIELDS}),
     }
 
 

@@ -65,3 +65,12 @@ def finite_all(values: Json) -> list[float]:
     if not isinstance(values, list | tuple):
         return []
     return [number for number in (finite(value) for value in values) if number is not None]
+
+
+def plain(value: Json) -> Json:
+    """A copy of a JSON value in which every number is finite: others become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return finite(value) if isinstance(value, float) else value

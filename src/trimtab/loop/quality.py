@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
-from trimtab.errors import InputError
+from trimtab.stats.tails import t_quantile
 
 LEVEL_WEEKS = 2
 """Live weeks that join the level."""
@@ -53,39 +52,6 @@ def weekly_limit(reference_weeks: Sequence[float], level: Sequence[float], *, al
     df = len(reference) - 1 + len(levels) - 1
     spread = math.sqrt((_sum_of_squares(reference) + _sum_of_squares(levels)) / df)
     return centre + t_quantile(1 - alpha, df) * spread * math.sqrt(1 + 1 / len(levels))
-
-
-def t_quantile(p: float, df: int) -> float:
-    """The ``p`` quantile of Student's t, for ``p > 0.5``; within 0.001 from three degrees of freedom up.
-
-    Hill, "Algorithm 396: Student's t-quantiles", Communications of the ACM 13, 1970.
-
-    Examples
-    --------
-    >>> round(t_quantile(0.99, 7), 3)
-    2.998
-    """
-    if not 0.5 < p < 1 or df < 3:
-        raise InputError("outside of the range of this quantile", got=f"p={p}, df={df}", hint="0.5 < p < 1, df >= 3")
-    two_sided = 2 * (1 - p)
-    a = 1 / (df - 0.5)
-    b = 48 / a**2
-    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
-    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * df
-    y = (d * two_sided) ** (2 / df)
-    if y > a + 0.05:
-        x = NormalDist().inv_cdf(two_sided / 2)
-        y = x * x
-        if df < 5:
-            c += 0.3 * (df - 4.5) * (x + 0.6)
-        c += (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b
-        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
-        y = math.expm1(a * y * y)
-    else:
-        y = ((1 / (((df + 6) / (df * y) - 0.089 * d - 0.822) * (df + 2) * 3) + 0.5 / (df + 4)) * y - 1) * (df + 1) / (
-            df + 2
-        ) + 1 / y
-    return math.sqrt(df * y)
 
 
 def _sum_of_squares(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The state of a model: everything the loop knows, and nothing that its events do not say (see :mod:`trimtab.loop.fold`)."""
+"""The state of a model: all that the loop knows, and nothing its events do not say (see :mod:`trimtab.loop.fold`)."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from trimtab.core.ports import Blobs
 from trimtab.registry.bundle import CARD, FORMAT, PLAN, PROFILE, load, module_path, pack
 from trimtab.registry.manifest import Manifest, Tensor
@@ -38,23 +40,7 @@ def assemble(
         PROFILE: trained.profile,
         CARD: trained.card.encode(),
     } | {module_path(name): text.encode() for name, text in (modules or {}).items()}
-    manifest = Manifest(
-        format=FORMAT,
-        model=spec.model,
-        task=spec.task.kind,
-        runtime=exported.runtime,
-        files={},
-        inputs=(Tensor("input", "float32", (-1, len(spec.plan.names()))),),
-        outputs=(Tensor("output", "float32", (-1, 1)),),
-        plan_digest=spec.plan.digest,
-        dataset_digest=trained.dataset,
-        trained_until=trained.trained_until,
-        code_revision=spec.code_revision,
-        libraries=dict(exported.libraries),
-        parity=exported.parity,
-        preprocess=preprocess,
-        postprocess=postprocess,
-    )
+    manifest = msgspec.structs.replace(_manifest(trained), preprocess=preprocess, postprocess=postprocess)
     version = pack(blobs, files, manifest=manifest)
     return TrainingResult(
         version=version,
@@ -78,4 +64,23 @@ def assemble(
         code_revision=spec.code_revision,
         seed=spec.seed,
         params=dict(spec.params),
+    )
+
+
+def _manifest(trained: TrainedModel) -> Manifest:
+    spec, exported = trained.spec, trained.exported
+    return Manifest(
+        format=FORMAT,
+        model=spec.model,
+        task=spec.task.kind,
+        runtime=exported.runtime,
+        files={},
+        inputs=(Tensor("input", "float32", (-1, len(spec.plan.names()))),),
+        outputs=(Tensor("output", "float32", (-1, 1)),),
+        plan_digest=spec.plan.digest,
+        dataset_digest=trained.dataset,
+        trained_until=trained.trained_until,
+        code_revision=spec.code_revision,
+        libraries=dict(exported.libraries),
+        parity=exported.parity,
     )

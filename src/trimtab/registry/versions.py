@@ -170,6 +170,8 @@ def _approved(state: Registry, event: Event) -> Registry:
 
 def _shifted(state: Registry, event: Event) -> Registry:
     digest, share = str(event.data["version"]), float(event.data["share"])
+    if state.stable and state.stable[-1] == digest:
+        return state  # the champion's share is what the others leave
     before = state.versions.get(digest)
     begins = share > 0 and before is not None and before.share == 0
     changes = {"share": share} | ({"deployed_at": event.known} if begins else {})
@@ -229,8 +231,10 @@ def _archived(state: Registry, digest: str, event: Event) -> Registry:
 
 def _decided(state: Registry, event: Event) -> Registry:
     """A new version is in production: whatever rollout there was is over."""
+    live = state.stable[-1]
     return replace(
         state,
+        versions={name: v if name == live else replace(v, share=0.0) for name, v in state.versions.items()},
         rollout="",
         shadows=(),
         promoted_at=event.known,

@@ -104,7 +104,7 @@ class Engine:
     # -- what is loaded
 
     def prepare(self, table: RouteTable, loader: Loader) -> Live | None:
-        """Load what a newer table needs and try each new version once; None when the table is not newer.
+        """Load what a newer table needs and try each new version on a row of zeros; None when the table is not newer.
 
         Nothing is switched yet, and what was loaded is freed again when any of it fails.
 
@@ -119,7 +119,7 @@ class Engine:
         try:
             for version in table.versions():
                 if version not in self.live.deployed:
-                    loaded[version] = _load(version, loader)
+                    loaded[version] = self._load(version, loader)
             deployed = {version: loaded.get(version) or self.live.deployed[version] for version in table.versions()}
             for route in table.routes.values():
                 _check_route(route, deployed)
@@ -152,6 +152,24 @@ class Engine:
         if live is not None:
             self.switch(live)
         return None
+
+    def _load(self, version: str, loader: Loader) -> Deployed:
+        """Load and run once: the first run of a session is slow, and a model that cannot run must not go live."""
+        deployed = None
+        try:
+            deployed = loader(version)
+            nothing = np.empty((1, 0), dtype=np.float32)
+            self.pipeline.score(
+                deployed, FeatureBatch(np.zeros((1, deployed.width), dtype=np.float32), nothing, {}, ())
+            )
+        except Exception as error:  # a bundle's own modules may raise anything
+            _close([] if deployed is None else [deployed])
+            if isinstance(error, TrimtabError):
+                raise
+            raise BundleCorrupt(
+                f"version {version[:12]} cannot be loaded", got=f"{type(error).__name__}: {error}"[:200]
+            ) from error
+        return deployed
 
     def _codecs(self, table: RouteTable, deployed: Mapping[str, Deployed]) -> dict[str, RequestCodec]:
         codecs = {}
@@ -310,20 +328,6 @@ class Engine:
 
 def _first(route: Route) -> Arm:
     return next(arm for arm in route.arms if arm.share > 0)
-
-
-def _load(version: str, loader: Loader) -> Deployed:
-    """Load and run once: the first run of a session is slow, and a model that cannot run must not go live."""
-    try:
-        deployed = loader(version)
-        deployed.runtime.run(np.zeros((1, deployed.width), dtype=np.float32))
-    except TrimtabError:
-        raise
-    except Exception as error:  # a bundle's own modules may raise anything
-        raise BundleCorrupt(
-            f"version {version[:12]} cannot be loaded", got=f"{type(error).__name__}: {error}"[:200]
-        ) from error
-    return deployed
 
 
 def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:

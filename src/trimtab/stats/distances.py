@@ -111,8 +111,8 @@ def hellinger(reference: ArrayLike, current: ArrayLike) -> float:
 def binned_ks(reference: ArrayLike, current: ArrayLike) -> float:
     """The Kolmogorov-Smirnov statistic *from binned counts*: the largest gap at an edge, never above the exact one.
 
-    With 20 bins of equal count it falls short of the exact statistic by at most 0.05 and, for a smooth shift, by less
-    than 0.01. Pass ordered bins only, without unseen and missing.
+    With 20 bins of equal count it falls short of the exact statistic by at most 0.05 and, for a shifted normal, by some
+    0.002. Pass ordered bins only, without unseen and missing.
     """
     p, q = _shares(reference, current)
     return float(np.abs(np.cumsum(p) - np.cumsum(q)).max(initial=0.0))

@@ -47,7 +47,7 @@ class ComputeConformance:
     def test_a_running_job_is_known_to_another_object(self, tmp_path: Path) -> None:
         compute = self.make(tmp_path)
         compute.submit(Job("long", f"{_JOBS}:visit", {"path": str(tmp_path / "visits"), "seconds": 1.5}))
-        process = _visitor(tmp_path / "visits")
+        process = _visitor(tmp_path / "visits", compute, "long")
         other = self.make(tmp_path)
         assert other.poll("long").status == "running"
         other.submit(Job("long", f"{_JOBS}:visit", {"path": str(tmp_path / "visits"), "seconds": 1.5}))
@@ -67,7 +67,7 @@ class ComputeConformance:
 
     def test_a_job_that_raises_has_failed_with_its_message_and_stays_failed(self, tmp_path: Path) -> None:
         compute = self.make(tmp_path)
-        job = Job("bad", f"{_JOBS}:fail", {"message": "the moon is full"})
+        job = Job("bad", f"{_JOBS}:refuse", {"what": "the moon is full"})
         compute.submit(job)
         state = compute.wait("bad", timeout_s=_PATIENCE_S)
         assert state.status == "failed"
@@ -88,7 +88,7 @@ class ComputeConformance:
         compute = self.make(tmp_path)
         job = Job("lost", f"{_JOBS}:visit", {"path": str(tmp_path / "visits"), "seconds": 60})
         compute.submit(job)
-        self.lose(_visitor(tmp_path / "visits"))
+        self.lose(_visitor(tmp_path / "visits", compute, "lost"))
         _until_not_running(compute, "lost")
         compute.submit(job)
         assert compute.wait("lost", timeout_s=_PATIENCE_S) == JobState("done", 2)
@@ -97,7 +97,7 @@ class ComputeConformance:
         job = Job("lost", f"{_JOBS}:visit", {"path": str(tmp_path / "visits"), "seconds": 60})
         first = self.make(tmp_path)
         first.submit(job)
-        self.lose(_visitor(tmp_path / "visits"))
+        self.lose(_visitor(tmp_path / "visits", first, "lost"))
         second = self.make(tmp_path)
         _until_not_running(second, "lost")
         second.submit(job)
@@ -107,21 +107,21 @@ class ComputeConformance:
         compute = self.make(tmp_path)
         job = Job("gone", f"{_JOBS}:vanish", {"path": str(tmp_path / "visits"), "times": 1})
         compute.submit(job)
-        _visitor(tmp_path / "visits")
+        _visitor(tmp_path / "visits", compute, "gone")
         assert _until_not_running(compute, "gone").status != "done"
         compute.submit(job)
         assert compute.wait("gone", timeout_s=_PATIENCE_S) == JobState("done", 2)
 
     def test_waiting_ends_when_the_time_is_up(self, tmp_path: Path) -> None:
         compute = self.make(tmp_path)
-        compute.submit(Job("long", f"{_JOBS}:sleep", {"seconds": 60}))
+        compute.submit(Job("long", f"{_JOBS}:pause", {"seconds": 60}))
         assert compute.wait("long", timeout_s=0.2).status == "running"
         compute.cancel("long")
 
     def test_a_cancelled_job_is_over_and_gives_no_result(self, tmp_path: Path) -> None:
         compute = self.make(tmp_path)
         compute.submit(Job("long", f"{_JOBS}:visit", {"path": str(tmp_path / "visits"), "seconds": 60}))
-        process = _visitor(tmp_path / "visits")
+        process = _visitor(tmp_path / "visits", compute, "long")
         compute.cancel("long")
         state = _until_not_running(compute, "long")
         assert state.status != "done"
@@ -142,11 +142,13 @@ class ComputeConformance:
         assert results == [1, 2, 3]
 
 
-def _visitor(path: Path) -> int:
+def _visitor(path: Path, compute: Compute, job_id: str) -> int:
     """The id of the first process that visited, once there is one."""
     for _ in range(int(_PATIENCE_S / 0.02)):
         if path.exists() and (text := path.read_text()).endswith("\n"):
             return int(text.split()[0])
+        if (state := compute.poll(job_id)).status == "failed":
+            pytest.fail(f"the job failed: {state.error}")
         time.sleep(0.02)
     pytest.fail("the job was not started in time")
 

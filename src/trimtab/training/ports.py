@@ -11,7 +11,7 @@ from trimtab.core.ids import Json
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work for another process: the import path of a function ``f(arguments) -> result``, both JSON."""
+    """Work for another process: the import path of a function ``f(**arguments) -> result``, all JSON."""
 
     id: str
     """Names the work: submitting the same id again is the same job."""

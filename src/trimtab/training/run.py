@@ -152,21 +152,7 @@ def train(
         train_metrics=train_metrics,
         champion=score,
         profile=profile(data.train, on_train, data.holdout, on_holdout),
-        card=model_card(
-            model=spec.model,
-            task=spec.task,
-            description=spec.description,
-            data=data,
-            metrics=metrics,
-            train_metrics=train_metrics,
-            parity=exported.parity,
-            facts={
-                "params": dict(spec.params),
-                "seed": spec.seed,
-                "code_revision": spec.code_revision,
-                "libraries": dict(exported.libraries),
-            },
-        ),
+        card=_card(spec, data, exported, metrics=metrics, train_metrics=train_metrics),
         p99_ms=one_row_p99(exported.predict, data.holdout.X if len(data.holdout) else data.train.X, timer=timer),
         train_seconds=train_seconds,
     )
@@ -204,6 +190,31 @@ def _fit(spec: TrainingSpec, part: Dataset) -> Any:
             f"the training function of model {spec.model!r} returned nothing", hint="return the fitted estimator"
         )
     return estimator
+
+
+def _card(
+    spec: TrainingSpec,
+    data: FrozenSplit,
+    exported: Exported,
+    *,
+    metrics: Mapping[str, float],
+    train_metrics: Mapping[str, float],
+) -> str:
+    return model_card(
+        model=spec.model,
+        task=spec.task,
+        description=spec.description,
+        data=data,
+        metrics=metrics,
+        train_metrics=train_metrics,
+        parity=exported.parity,
+        facts={
+            "params": dict(spec.params),
+            "seed": spec.seed,
+            "code_revision": spec.code_revision,
+            "libraries": dict(exported.libraries),
+        },
+    )
 
 
 def _parity_rows(data: FrozenSplit) -> NDArray[np.float32]:

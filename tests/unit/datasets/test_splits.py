@@ -35,7 +35,7 @@ def test_no_row_of_either_part_could_be_known_too_late(history, cutoff, matures,
     requests, events = history
     try:
         split = split_by_time(
-            requests, events, cutoff=cutoff, matures=matures, holdout=holdout, span=span, least_train=1, least_holdout=1
+            requests, events, cutoff=cutoff, matures=matures, holdout=holdout, span=span, least=(1, 1)
         )
     except NotEnoughData:
         return
@@ -60,7 +60,7 @@ def test_what_becomes_known_after_the_cutoff_changes_nothing(history, cutoff):
     requests, events = history
     kept = events.known <= cutoff
     past = LabelEvents(events.ids[kept], events.values[kept], events.known[kept])
-    shape = {"cutoff": cutoff, "matures": 5, "holdout": 10, "least_train": 1, "least_holdout": 1}
+    shape = {"cutoff": cutoff, "matures": 5, "holdout": 10, "least": (1, 1)}
     try:
         full = split_by_time(requests, events, **shape)
     except NotEnoughData:
@@ -76,7 +76,7 @@ def test_a_young_request_is_not_used_although_its_label_is_known():
     # r8 was asked within the maturing time of the boundary: the ones whose label is not known yet differ from it.
     requests = asked(range(20))
     events = labels(range(20), [n % 2 for n in range(20)], [n + 1 for n in range(20)])
-    split = split_by_time(requests, events, cutoff=20, matures=3, holdout=5, least_train=1, least_holdout=1)
+    split = split_by_time(requests, events, cutoff=20, matures=3, holdout=5, least=(1, 1))
     assert split.trained_until == 12
     assert split.train.tolist() == list(range(10))
     assert split.holdout.tolist() == [13, 14, 15, 16, 17]
@@ -85,14 +85,14 @@ def test_a_young_request_is_not_used_although_its_label_is_known():
 def test_the_last_label_known_by_the_boundary_counts():
     requests = asked([0, 1, 50])
     events = labels([0, 0, 0, 1, 2], [1.0, 0.0, 1.0, 1.0, 1.0], [5, 7, 90, 2, 60])
-    split = split_by_time(requests, events, cutoff=70, matures=10, holdout=20, least_train=1, least_holdout=1)
+    split = split_by_time(requests, events, cutoff=70, matures=10, holdout=20, least=(1, 1))
     assert split.train_y.tolist() == [0.0, 1.0]
 
 
 def test_a_missing_label_is_no_label():
     requests = asked([0, 1])
     events = labels([0, 1], [np.nan, 2.0], [1, 2])
-    split = split_by_time(requests, events, cutoff=9, matures=1, holdout=0, least_train=1)
+    split = split_by_time(requests, events, cutoff=9, matures=1, holdout=0, least=(1, 1))
     assert split.train.tolist() == [1]
 
 
@@ -108,8 +108,7 @@ def test_a_history_that_is_too_short_or_one_sided_is_refused_with_a_hint(values,
             matures=2,
             holdout=5,
             classes=classes,
-            least_train=least,
-            least_holdout=1,
+            least=(least, 1),
         )
     assert "wait for more labels" in raised.value.hint
 
@@ -124,8 +123,7 @@ def test_a_one_sided_tail_is_refused_too():
             matures=2,
             holdout=5,
             classes=2,
-            least_train=1,
-            least_holdout=1,
+            least=(1, 1),
         )
 
 
@@ -137,7 +135,7 @@ def test_no_requests_at_all():
 def test_frozen_rows_are_those_of_the_split_and_computed_once():
     requests = asked([30, 10, 20, 40, 5])
     events = labels(range(5), [1, 0, 1, 0, 1], [31, 11, 21, 41, 6])
-    split = split_by_time(requests, events, cutoff=45, matures=2, holdout=18, least_train=1, least_holdout=1)
+    split = split_by_time(requests, events, cutoff=45, matures=2, holdout=18, least=(1, 1))
     calls = []
 
     def compute(batch):

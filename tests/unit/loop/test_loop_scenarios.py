@@ -337,3 +337,13 @@ def test_every_event_has_a_sentence_and_the_ledger_folds_to_the_state_carried():
     assert verify(world.ledger.events) == len(world.ledger.events)
     assert len(decision_digest(world.ledger.events)) == 64
     assert world.state.notices == ()
+
+
+def test_what_else_a_job_says_is_kept_and_may_hold_no_nan():
+    world = World()
+    world.step()
+    world.finish(champion_metrics={"roc_auc": float("nan")}, libraries={"numpy": "2"})
+    assert world.events(e.TRAINING_FINISHED)[0].data["other"] == {
+        "champion_metrics": {"roc_auc": None},
+        "libraries": {"numpy": "2"},
+    }

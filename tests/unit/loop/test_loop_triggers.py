@@ -10,7 +10,7 @@ from tests.unit.loop.world import POLICY, START, World
 from trimtab.core.clock import DAY
 from trimtab.loop import events as e
 from trimtab.loop.declare import Budget, every, when_drifts, when_new_labels, when_quality_drops
-from trimtab.loop.quality import t_quantile, weekly_limit
+from trimtab.loop.quality import weekly_limit
 from trimtab.loop.sentences import describe
 from trimtab.loop.state import Drift, JudgedWeek, Reign, State
 from trimtab.loop.triggers import should_retrain
@@ -189,13 +189,6 @@ def test_a_matured_day_is_taken_once():
 def test_weekly_limit_needs_a_reference():
     assert weekly_limit([0.4, 0.5, 0.4], [0.45], alpha=0.01) is None
     assert weekly_limit([0.4, 0.5, 0.4, 0.5], [], alpha=0.01) is None
-
-
-@pytest.mark.parametrize(
-    ("p", "df", "value"), [(0.99, 3, 4.541), (0.99, 7, 2.998), (0.95, 10, 1.812), (0.999, 30, 3.385), (0.75, 5, 0.727)]
-)
-def test_t_quantiles_agree_with_tables(p, df, value):
-    assert t_quantile(p, df) == pytest.approx(value, abs=0.002)
 
 
 def test_weekly_limit_keeps_its_false_alarm_rate():

@@ -43,10 +43,11 @@ def test_an_estimator_is_registered_without_a_project(blobs):
 
 
 def test_an_onnx_file_is_registered_as_it_is(blobs):
-    booster, X = fitted()
+    booster, _ = fitted()
     data = export(booster, 2, TASK)
-    bundle = load(blobs, register(blobs, data, name="visits", task=TASK, feature_names=["a", "b"]))
-    assert bundle.model == data
+    files = {"profile.json": b"{}", "card.md": b"# mine"}
+    bundle = load(blobs, register(blobs, data, name="visits", task=TASK, feature_names=["a", "b"], files=files))
+    assert (bundle.model, bundle.profile, bundle.card) == (data, b"{}", "# mine")
 
 
 def test_two_columns_of_probabilities_give_the_positive_one(blobs):
@@ -89,9 +90,7 @@ def test_a_model_may_be_asked_from_several_threads(blobs):
     wrong = []
 
     def ask(rows):
-        for _ in range(50):
-            if not np.array_equal(model.run(X[rows]), expected[rows]):
-                wrong.append(rows)
+        wrong.extend(rows for _ in range(50) if not np.array_equal(model.run(X[rows]), expected[rows]))
 
     threads = [threading.Thread(target=ask, args=(slice(i, i + 5),)) for i in range(4)]
     for thread in threads:

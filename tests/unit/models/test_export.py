@@ -216,6 +216,7 @@ def test_a_model_that_says_something_else_is_refused_with_all_three_numbers():
         (LinearSVC(), BINARY, "no probabilities"),
         (LogisticRegression(), REGRESSION, "classifier"),
         (RandomForestClassifier(2), "three", "other classes"),
+        (lgb.LGBMRegressor(n_estimators=2, verbose=-1, n_jobs=1), BINARY, "gives no probabilities"),
     ],
 )
 def test_an_estimator_that_does_not_fit_the_task_is_refused(estimator, task, sentence):

@@ -132,7 +132,7 @@ def autocorrelated(weeks, seed):
 
 def test_what_ordinary_weeks_show_is_no_alarm():
     alarms = naive = looked = 0
-    for seed in range(25):
+    for seed in range(60):
         *reference, current = autocorrelated(9, seed)
         values = np.concatenate(reference)
         rng = np.random.default_rng(seed)
@@ -147,6 +147,20 @@ def test_what_ordinary_weeks_show_is_no_alarm():
         naive += found.psi > 0.25
     assert naive / looked > 0.5, "the case no longer shows what it is here to show"
     assert alarms / looked <= 0.05
+
+
+def test_a_change_of_unit_shows_even_where_ordinary_weeks_do_not_overlap():
+    rng = np.random.default_rng(20)
+    weeks = np.repeat(rng.normal(15, 6, 9), 2000)
+    values = (weeks + rng.normal(0, 0.5, len(weeks)))[:, None]
+    at = np.concatenate([np.sort(rng.integers(0, WEEK, 2000)) + week * WEEK for week in range(8)])
+    n = len(at)
+    rows = ScoredRows(values[:n].astype(np.float32), at, rng.beta(2, 6, n), np.ones(n), np.zeros(n))
+    profile = build_profile(["rolling"], rows)
+    ordinary = compare(profile, window(profile, values[n:], rng.beta(2, 6, 2000))).features[0]
+    seconds = compare(profile, window(profile, values[n:] * 60, rng.beta(2, 6, 2000))).features[0]
+    assert (ordinary.severity, seconds.severity) == ("ok", "critical")
+    assert ordinary.psi > 1
 
 
 def test_confident_predictions_are_reported():

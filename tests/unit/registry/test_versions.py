@@ -142,3 +142,21 @@ def test_an_unknown_version_names_the_known_ones(name):
 def test_a_decision_about_an_unregistered_version_is_refused():
     with pytest.raises(UnknownName, match="never registered"):
         fold_registry(ledger((1, "Promoted", {"version": A, "replaces": "", "evidence": None})), "late")
+
+
+def test_a_rollback_of_the_champion_ends_the_rollout_under_way():
+    events = [
+        *STORY[:10],
+        *ledger(
+            registered(40, C, 3),
+            shifted(41, C, 0.3),
+            (42, "RolledBack", {"version": B, "to": A, "reason": "operator", "evidence": {}}),
+        ),
+    ]
+    answer = live_at(events, "late", 42)
+    assert (answer.version.digest, answer.version.share, answer.others) == (A, 1.0, ())
+    assert fold_registry(events, "late").versions[C].share == 0.0
+
+
+def test_a_shift_of_the_champion_says_nothing_new():
+    assert fold_registry([*STORY[:3], *ledger(shifted(13, A, 0.4))], "late") == fold_registry(STORY[:3], "late")

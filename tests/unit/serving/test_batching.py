@@ -68,7 +68,7 @@ def test_every_row_is_handed_out_once_and_in_order(waiters, max_rows):
     queue = BatchQueue(max_rows=max_rows)
     for name, (lane, size) in enumerate(waiters):
         queue.put(lane, waiter(name, size))
-    seen = {name: 0 for name in range(len(waiters))}
+    seen = dict.fromkeys(range(len(waiters)), 0)
     while len(queue):
         lane, pieces = queue.take()
         assert 1 <= sum(piece.stop - piece.start for piece in pieces) <= max_rows

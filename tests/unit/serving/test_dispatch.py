@@ -1,6 +1,6 @@
 import pytest
-
 from tests.unit.serving.parts import Desk, House, Reader, engine_with, small_plan, table
+
 from trimtab.errors import InputError, SchemaError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.plan import ModulePart, Plan, RequestShape
 

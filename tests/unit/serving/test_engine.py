@@ -1,6 +1,6 @@
 import pytest
-
 from tests.unit.serving.parts import House, Reader, batch_of, engine_with, small_plan, table
+
 from trimtab.core.ids import derived_id
 from trimtab.errors import BundleCorrupt, InputError, SchemaError, Unavailable, UnknownName
 from trimtab.features.batch import RequestBatch

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from tests.unit.serving.parts import Linear, Reader, batch_of, manifest_of, small_plan
+
 from trimtab.errors import BundleCorrupt, ParityError, SchemaError
 from trimtab.features.batch import FeatureBatch
 from trimtab.serving.pipeline import Pipeline, deploy, infer, postprocess, preprocess, read_features

@@ -16,6 +16,8 @@ from trimtab.errors import InputError, JobFailed, Unavailable
 from trimtab.training.ports import Job, JobState
 
 _CHILD = "trimtab.adapters.compute.child"
+_LOG = "children.log"
+"""What children say before they have a job."""
 _POLL_S = 0.005
 _GRACE_S = 10.0
 """A child ends itself when its time is up; this much later we do, in case it hangs in native code."""
@@ -83,7 +85,7 @@ class ProcessCompute:
                 error = JobFailed(
                     "the job's process died again and again without a result",
                     got=f"{ATTEMPTS} attempts",
-                    hint=f"see {directory.path / 'log.txt'}; often memory ran out",
+                    hint=f"see {directory.path / 'log.txt'} and {self._root / _LOG}; often memory ran out",
                 )
                 directory.finish("error.json", {**error.to_json(), "message": f"JobFailed: {error}"})
                 return
@@ -127,6 +129,10 @@ class ProcessCompute:
         if process is None:
             return
         _end(process)
+        # Killed is not yet gone, and a job is not started anew while its process lives.
+        deadline = self._monotonic() + _GRACE_S
+        while process.alive and self._monotonic() < deadline:
+            time.sleep(_POLL_S)
         self._reap()
         if self._warm == process:
             self._drop_warm()
@@ -195,8 +201,9 @@ class ProcessCompute:
         self._pipe, self._warm = -1, None
 
     def _start(self, arguments: list[str], *, stdin: int | None) -> ProcessMark:
-        command = [self._python, "-m", _CHILD, repr(float(self._timeout_s)), *arguments]
-        log = self._root / "children.log"
+        # -P: a project may hold a module with the name of one of the standard library.
+        command = [self._python, "-P", "-m", _CHILD, repr(float(self._timeout_s)), *arguments]
+        log = self._root / _LOG
         actions: list[tuple[int | str, ...]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0) if stdin is None else (os.POSIX_SPAWN_DUP2, stdin, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
@@ -232,6 +239,9 @@ def _end(process: ProcessMark) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with Trimtab importable as it is here, and a fixed order of sets: a training must be repeatable."""
+    """Ours, with Trimtab importable as it is here, and a fixed order of sets: a training must be repeatable.
+
+    OpenMP threads that wait sleep: on a busy machine they would burn several times the CPU of the work itself.
+    """
     paths = [str(Path(trimtab.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH", "")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}

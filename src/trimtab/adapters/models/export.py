@@ -44,7 +44,7 @@ def export(estimator: Any, feature_count: int, task: Task) -> bytes:
     booster = _booster(estimator)
     if booster is not None:
         _require("onnx", extra="lightgbm")
-        return convert_booster(booster, features=feature_count)
+        return convert_booster(booster, features=feature_count, probability=task.kind == "binary")
     if type(estimator).__name__ in HIST_CLASSES:
         _require("onnx", extra="sklearn")
         return convert_hist(estimator, features=feature_count)

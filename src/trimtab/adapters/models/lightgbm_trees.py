@@ -27,7 +27,7 @@ _LINKS: dict[str, Link] = {
 }
 
 
-def convert_booster(booster: Any, *, features: int) -> bytes:
+def convert_booster(booster: Any, *, features: int, probability: bool) -> bytes:
     """A LightGBM booster as an ONNX file (see :meth:`TreeEnsemble.to_onnx`).
 
     Parameters
@@ -36,6 +36,8 @@ def convert_booster(booster: Any, *, features: int) -> bytes:
         A ``lightgbm.Booster`` of one output; its best iteration counts, as in ``predict``.
     features
         Columns of the input.
+    probability
+        Whether it must give a probability.
 
     Raises
     ------
@@ -49,6 +51,9 @@ def convert_booster(booster: Any, *, features: int) -> bytes:
     if dump["max_feature_idx"] + 1 != features:
         raise _refuse("another number of columns than the data", got=f"{dump['max_feature_idx'] + 1} and {features}")
     link, scale = _objective(str(dump.get("objective", "")))
+    if probability and link != "sigmoid":
+        hint = 'train a binary task with the objective "binary"'
+        raise _refuse("an objective that gives no probabilities", got=str(dump["objective"]), hint=hint)
     trees = [tree["tree_structure"] for tree in dump["tree_info"]]
     if dump.get("average_output"):
         scale /= max(1, len(trees))

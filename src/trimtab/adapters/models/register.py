@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from trimtab.core.clock import Micros
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, PROFILE, pack
+from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.training.task import Task
 
@@ -28,8 +28,7 @@ def register(
     feature_names: Sequence[str],
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
-    profile: bytes = b"",
-    card: str = "",
+    files: Mapping[str, bytes] | None = None,
 ) -> str:
     """Pack an already trained model as a version that takes its columns as inputs of the request.
 
@@ -45,10 +44,9 @@ def register(
         Real rows, shape (n, features): required for an estimator, whose export is checked on them.
     trained_until
         Microseconds: it saw nothing after this; 0 when unknown.
-    profile
-        A reference profile for the monitors (:mod:`trimtab.datasets.profile`); empty for none.
-    card
-        Markdown for people; empty: a line that says where it came from.
+    files
+        Further files of the bundle: ``profile.json``, the reference profile that monitors need
+        (:mod:`trimtab.datasets.profile`), and ``card.md``, what people should know.
 
     Returns
     -------
@@ -57,22 +55,16 @@ def register(
 
     Raises
     ------
-    InputError
-        When the model and the columns do not fit, or nothing can export it.
-    ParityError
-        When the exported model differs from the estimator on the rows.
+    InputError, ParityError
+        When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
     names = tuple(feature_names)
+    if not names or len(set(names)) < len(names):
+        raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
-    plan = Plan(
-        RequestShape(
-            source=name, id="id", at="at", keys={}, inputs=dict.fromkeys(names, "float"), optional=names, ranges={}
-        ),
-        (),
-    )
-    files = {MODEL: data, PLAN: plan.to_json(), CARD: (card or f"# {name}\n\nRegistered as it was.\n").encode()}
-    if profile:
-        files[PROFILE] = profile
+    plan = _tensor_plan(name, names)
+    card = f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
+    packed = {CARD: card, **(files or {}), MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -88,7 +80,13 @@ def register(
         libraries={} if isinstance(model, bytes) else libraries(),
         parity=parity,
     )
-    return pack(blobs, files, manifest=manifest)
+    return pack(blobs, packed, manifest=manifest)
+
+
+def _tensor_plan(name: str, names: tuple[str, ...]) -> Plan:
+    """A plan without parts: the caller sends the columns themselves."""
+    inputs = dict.fromkeys(names, "float")
+    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=names, ranges={}), ())
 
 
 def _from_estimator(

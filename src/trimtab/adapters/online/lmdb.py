@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 
 from trimtab.adapters.files import make_directory
-from trimtab.errors import ConflictError, InputError, IntegrityError, Unavailable
+from trimtab.errors import ConflictError, InputError, IntegrityError, TrimtabError, Unavailable
 
 _MAP_SIZE = 256 << 20
 _PENDING_BYTES = 64 << 20
@@ -83,23 +83,26 @@ class LmdbRows:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The rows under these keys, ``None`` where there is none, all from one snapshot."""
-        with self._lock, self._translated():
+        with self._lock:
             try:
                 return self._get(keys)
             except lmdb.MapResizedError:  # another process has grown the map
                 self._env.set_mapsize(0)
                 return self._get(keys)
+            except lmdb.Error as error:
+                raise self._ours(error) from error
 
     def _get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        with self._env.begin() as transaction:  # renews a spare one
-            get = transaction.get
-            if not self._pending:
+        if not self._pending:
+            with self._env.begin() as transaction:  # renews a spare one
+                get = transaction.get
                 return [get(key if len(key) < _LONGEST else _shortened(key)) for key in keys]
-            pending = self._pending
-            return [
-                row if (row := pending.get(stored)) is not None else get(stored)
-                for stored in (key if len(key) < _LONGEST else _shortened(key) for key in keys)
-            ]
+        stored = [key if len(key) < _LONGEST else _shortened(key) for key in keys]
+        rows = [self._pending.get(key) for key in stored]
+        if None in rows:
+            with self._env.begin() as transaction:
+                return [transaction.get(key) if row is None else row for key, row in zip(stored, rows, strict=True)]
+        return rows
 
     def put_many(self, rows: Mapping[bytes, bytes]) -> None:
         """Write these rows in one atomic step."""
@@ -173,24 +176,25 @@ class LmdbRows:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except _DAMAGED as error:
-            raise IntegrityError(
+        except lmdb.Error as error:
+            raise self._ours(error) from error
+
+    def _ours(self, error: lmdb.Error) -> TrimtabError:
+        if isinstance(error, _DAMAGED):
+            return IntegrityError(
                 "the online store is damaged",
                 got=f"{self._path}: {error}",
                 hint="delete it; it is rebuilt from the events",
-            ) from error
-        except lmdb.BadValsizeError as error:
-            raise InputError("a key or a row has a length that cannot be stored", got=str(error)) from error
-        except lmdb.Error as error:
-            if "already open" in str(error):
-                raise ConflictError(
-                    "this process has the online store open already", got=str(self._path), hint="share one object"
-                ) from error
-            raise Unavailable(
-                "the online store cannot be used now",
-                got=f"{self._path}: {error}",
-                hint="is its writer up, the disk full?",
-            ) from error
+            )
+        if isinstance(error, lmdb.BadValsizeError):
+            return InputError("a key or a row has a length that cannot be stored", got=str(error))
+        if "already open" in str(error):
+            return ConflictError(
+                "this process has the online store open already", got=str(self._path), hint="share one object"
+            )
+        return Unavailable(
+            "the online store cannot be used now", got=f"{self._path}: {error}", hint="is its writer up, the disk full?"
+        )
 
 
 def _shortened(key: bytes) -> bytes:

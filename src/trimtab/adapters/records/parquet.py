@@ -62,7 +62,7 @@ def prediction_row(row: bytes) -> tuple[str, Micros, Mapping[str, Json]]:
         "version": record.version,
         "arm": record.arm,
         "rollout": record.rollout,
-        "keys": canonical(record.keys).decode(),
+        "keys": msgspec.json.encode(record.keys, order="deterministic").decode(),
         "features": record.feature_values() if record.features else None,
         "outputs": list(record.outputs),
         "status": record.status,
@@ -235,9 +235,10 @@ def read_predictions(
 
 
 def _write(directory: Path, segment: Segment, rows: list[tuple[str, Micros, Mapping[str, Json]]], schema: Any) -> int:
-    parts: dict[str, list[Mapping[str, Json]]] = {}
+    days: dict[tuple[str, int], list[Mapping[str, Json]]] = {}
     for model, when, columns in rows:
-        parts.setdefault(f"{_partition(model)}/day={_day(when)}", []).append(columns)
+        days.setdefault((model, when // DAY), []).append(columns)
+    parts = {f"{_partition(model)}/day={_day(day * DAY)}": columns for (model, day), columns in days.items()}
     before = set(_marked(directory, segment))
     for part, columns_of in sorted(parts.items()):
         _write_file(directory / part / f"{segment.name}.parquet", columns_of, schema)

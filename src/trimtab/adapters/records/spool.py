@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,6 +142,7 @@ class _Tail:
             except BaseException:
                 os.close(self._descriptor)
                 raise
+            self._closing = weakref.finalize(self, os.close, self._descriptor)
         except BlockingIOError as error:
             raise ConflictError(
                 "another process writes records under this name", got=str(path), hint="give each writer its own name"
@@ -165,8 +167,8 @@ class _Tail:
         os.ftruncate(self._descriptor, self._end)
 
     def close(self) -> None:
-        """Give the file free."""
-        os.close(self._descriptor)
+        """Give the file free; dropping the object does so too."""
+        self._closing()
 
 
 def _checked(name: str, kind: str) -> str:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from trimtab.errors import TrimtabError, UnknownName
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.tensors import describe
 
+_log = logging.getLogger("trimtab.serving")
 _READ = ("GET", "HEAD")
 
 
@@ -38,9 +40,11 @@ class DataPlane:
         self.dispatcher = dispatcher
         self.replies: Counter[int] = Counter()
         """Answers by HTTP status."""
+        self.shadow_failures = 0
+        """Shadow scores lost to an error, most likely of the store."""
         self._fixed: dict[str, Callable[[], Reply]] = {
             "health": self._health,
-            "metrics": lambda: Reply(200, exposition(dispatcher, self.replies), TEXT_TYPE),
+            "metrics": lambda: Reply(200, exposition(dispatcher, self.replies, self.shadow_failures), TEXT_TYPE),
             "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": []}),
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
@@ -76,11 +80,12 @@ class DataPlane:
                 await asyncio.sleep(0)  # let what has arrived go first
 
     def shadow_step(self) -> int:
-        """Score a few rows of the shadow queue; a store that cannot be written costs these scores, not the worker."""
+        """Score a few rows of the shadow queue; whatever goes wrong costs these scores, not the worker."""
         try:
             return self.dispatcher.step_shadow()
-        except TrimtabError:
-            self.replies[-1] += 1
+        except Exception:  # noqa: BLE001 - logged below; the worker lives on
+            _log.exception("shadow scores are lost")
+            self.shadow_failures += 1
             return self.dispatcher.engine.shadow_rows
 
     async def _routed(self, method: str, parts: list[str], content_type: str, body: bytes) -> Reply:

@@ -16,7 +16,7 @@ _PREDICTIONS = {
 }
 
 
-def exposition(dispatcher: Dispatcher, replies: Mapping[int, int]) -> bytes:
+def exposition(dispatcher: Dispatcher, replies: Mapping[int, int], shadow_failures: int) -> bytes:
     """Every metric of this worker in the Prometheus text format."""
     engine = dispatcher.engine
     lines: list[str] = []
@@ -27,11 +27,11 @@ def exposition(dispatcher: Dispatcher, replies: Mapping[int, int]) -> bytes:
             if kind == what
         ]
         lines += _family(name, "counter", text, samples)
-    http = [(f'code="{status}"', number) for status, number in sorted(replies.items()) if status > 0]
+    http = [(f'code="{status}"', number) for status, number in sorted(replies.items())]
     lines += _family("trimtab_http_responses_total", "counter", "Answers by HTTP status.", http)
     lines += _family(
-        "trimtab_shadow_write_failures_total", "counter", "Shadow scores lost to a store that could not be written.",
-        [("", replies.get(-1, 0))],
+        "trimtab_shadow_failures_total", "counter", "Batches of shadow scores lost to an error.",
+        [("", shadow_failures)],
     )  # fmt: skip
     lines += _family("trimtab_queue_requests", "gauge", "Requests that wait.", [("", len(dispatcher.queue))])
     lines += _family("trimtab_shadow_queue_rows", "gauge", "Rows that wait for a shadow.", [("", engine.shadow_rows)])

@@ -223,7 +223,10 @@ class _Process:
             await asyncio.sleep(self._settings.poll_ms / 1000)
             if self._problem and asyncio.get_running_loop().time() >= self._retry_at:
                 self._routes.forget()
-            await self._obey(loading)
+            try:
+                await self._obey(loading)
+            except Exception:  # noqa: BLE001 - whatever it is, the next route change must still be heard
+                _log.exception("a route change failed")
 
     async def _obey(self, loading: ThreadPoolExecutor) -> None:
         """Put a changed route table in force: load beside the traffic, switch between two batches."""
