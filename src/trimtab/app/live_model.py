@@ -178,11 +178,15 @@ class LiveModel:
         """Decide until a first version answers, also while a driven clock stands: nothing can be served before it."""
         if self.loop.state.champion or self.loop.state.rollout is not None:
             return []
-        return self._decide(self._finished_jobs(now + TRAINING_TAKES, wait=False))
+        return self.finish_trainings(now)
 
     def ask(self, asked: Asked) -> list[Event]:
         """What follows at once from what a person asks."""
         return self._decide([asked])
+
+    def finish_trainings(self, now: Micros) -> list[Event]:
+        """Take in the trainings that are over, whatever the clock does; for a single step without the rest."""
+        return self._decide(self._finished_jobs(now + TRAINING_TAKES, wait=False))
 
     def _observed(self, now: Micros) -> Iterator[Observation]:
         for matured in self.observer.advance(now):

@@ -101,7 +101,7 @@ def _rollout(state: State, events: Sequence[Event]) -> dict[str, Json] | None:
         "step": rollout.phase if rollout.phase != "canary" else f"canary {rollout.step + 1}",
         "share": rollout.share,
         "since": iso(rollout.since),
-        "expires": iso(rollout.expires),
+        "expires": iso(rollout.since + rollout.expires),
         "rows": said["rows"],
         "evidence": {name: value for name, value in said.items() if name != "rows" and value is not None},
     }
