@@ -12,8 +12,8 @@ from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor
 from trimtab.app.live import Live
-from trimtab.app.platform import sentence
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.platform import sentence
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event
@@ -81,9 +81,9 @@ class LiveControl:
         if kind not in ASKED:
             raise UnknownName("no such request", got=repr(kind), hint=f"one of {', '.join(ASKED)}")
         with self._lock:
-            asked = _asked(kind, fields, self._versions(model))
+            asked = read_request(kind, fields, self._versions(model))
             events = self._live.ask(model, asked)
-            return _answered(asked, events or self._followed(model, asked))
+            return answer_of(asked, events or self._followed(model, asked))
 
     def advance(self, when: str) -> dict[str, Json]:
         """Move the clock, where a driver controls it."""
@@ -154,7 +154,7 @@ class LiveControl:
         return [event for event in self._live.ledger.read(stream=stream) if event.data.get("asked") == asked.id]
 
 
-def _asked(kind: str, fields: Mapping[str, Json], versions: Sequence[str]) -> Asked:
+def read_request(kind: str, fields: Mapping[str, Json], versions: Sequence[str]) -> Asked:
     """Read what is asked for; a version may be named by its first digits."""
     unknown = sorted(set(fields) - _FIELDS)
     if unknown:
@@ -170,14 +170,15 @@ def _asked(kind: str, fields: Mapping[str, Json], versions: Sequence[str]) -> As
     matching = [version for version in versions if named and version.startswith(named)]
     if len(matching) > 1:
         raise InputError("that begins several versions", got=named, hint=", ".join(found[:12] for found in matching))
-    actor = given.get("actor", "").strip() or "operator:api"
+    # Whoever holds the token is an operator, whatever else the name says.
+    actor = "operator:" + (given.get("actor", "").strip().removeprefix("operator:") or "api")
     data = {"cutoff": instant(given["cutoff"])} if "cutoff" in given else {}
     version = matching[0] if matching else named
     asked_id = given.get("id") or secrets.token_hex(10)
     return Asked(asked_id, kind, actor, reason, version, data)  # type: ignore[arg-type]
 
 
-def _answered(asked: Asked, events: Sequence[Event]) -> dict[str, Json]:
+def answer_of(asked: Asked, events: Sequence[Event]) -> dict[str, Json]:
     """What to say: the event that deals with the request, and all that followed."""
     deciding = next((event for event in events if event.data.get("asked") == asked.id), None)
     if deciding is None:

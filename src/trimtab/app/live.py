@@ -13,6 +13,8 @@ from typing import Any
 from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.processes import ProcessCompute
+from trimtab.adapters.files import write_atomic
+from trimtab.adapters.ledger.head import sign_head
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
 from trimtab.app.home import Home, setting
@@ -31,6 +33,8 @@ from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
 
 NOTICES = "notices.jsonl"
+SIGNED = "head.json"
+"""The signed head of the ledger: a ledger that ends before it has lost its tail."""
 _PIECE = 50_000
 _log = logging.getLogger("trimtab.loop")
 
@@ -38,10 +42,17 @@ _log = logging.getLogger("trimtab.loop")
 def open_clock(home: Home, text: str | None) -> tuple[Clock, bool]:
     """The real clock, or one that a driver moves and that stands at a time; and whether it is driven."""
     if text is None:
+        (home.run / CLOCK).unlink(missing_ok=True)
         return SystemClock(), False
     clock = SharedClock(home.run / CLOCK, writable=True)
     clock.advance_to(instant(text))
     return clock, True
+
+
+def standing_clock(home: Home) -> tuple[Clock, bool]:
+    """The clock of a home without a control process: that of its rehearsal if it is one, else the real one."""
+    path = home.run / CLOCK
+    return (SharedClock(path), True) if path.exists() else (SystemClock(), False)
 
 
 class Live:
@@ -77,6 +88,7 @@ class Live:
         self.models = {name: LiveModel(shared, spec) for name, spec in sorted(project.models.items())}
         self.ingests: dict[str, Ingest] = {}
         self.quarantined: dict[str, int] = {}
+        self._signed = ""
         self.problem = ""
         """Why the last tick could not be finished; empty when it could."""
 
@@ -215,9 +227,14 @@ class Live:
     # -- out
 
     def save(self) -> None:
-        """Keep what the observers hold."""
+        """Keep what the observers hold, and sign where the ledger stands."""
         for model in self.models.values():
             model.save()
+        head = self.ledger.head()[1]
+        if head != self._signed:
+            signed = sign_head(self.ledger, self.home.signing_key(), when=self.clock.now())
+            write_atomic(self.home.root / SIGNED, json.dumps(signed).encode())
+            self._signed = head
 
     def _apply(self, command: ApplyRoute) -> None:
         self._routes.apply(command.route, generation=command.generation)

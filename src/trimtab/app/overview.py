@@ -16,6 +16,7 @@ from trimtab.loop.commands import route_of
 from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import QUIET
 from trimtab.loop.state import State
+from trimtab.web.kinds import KIND_OF_EVENT
 
 DECISIONS = 20
 
@@ -101,7 +102,7 @@ def _rollout(state: State, events: Sequence[Event]) -> dict[str, Json] | None:
         "step": rollout.phase if rollout.phase != "canary" else f"canary {rollout.step + 1}",
         "share": rollout.share,
         "since": iso(rollout.since),
-        "expires": iso(rollout.expires),
+        "expires": iso(rollout.since + rollout.expires),
         "rows": said["rows"],
         "evidence": {name: value for name, value in said.items() if name != "rows" and value is not None},
     }
@@ -150,11 +151,9 @@ def _drift(state: State, events: Sequence[Event]) -> list[dict[str, Json]]:
 
 
 def _decision(event: Event) -> dict[str, Json]:
-    from trimtab.app.results import KINDS
-
     return {
         "when": iso(event.known),
-        "kind": KINDS.get(event.type, "note"),
+        "kind": KIND_OF_EVENT.get(event.type, "note"),
         "sentence": sentence(event),
         "evidence": dict(event.data.get("evidence") or {}),
     }

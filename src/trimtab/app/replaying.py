@@ -247,6 +247,7 @@ class _Wiring:
             job=self.job,
             load=self.load,
             watcher=watcher,
+            timer=time.perf_counter_ns,
         )
 
     def _execute(self, command: Command) -> None:
@@ -310,7 +311,10 @@ def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None =
         watches[0].on_checkpoint = take_checkpoint(staging, request.checkpoint[1])
     began = time.perf_counter()
     staging.replay.run()
-    staging.timings["replay"] = time.perf_counter() - began
+    whole = time.perf_counter() - began
+    staging.timings.update(staging.replay.seconds)
+    staging.timings["everything else"] = whole - sum(staging.replay.seconds.values())
+    staging.timings["replay, all of these"] = whole
     result = results(staging, watches[0])
     (staging.home.root / FINISHED).write_text(result["digest"])
     return Replayed(staging, watches[0], result)

@@ -7,7 +7,9 @@ known when it was asked. Once per tick, at the end of a simulated hour, the loop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -133,6 +135,8 @@ class ReplayParts:
     load: Callable[[str], Deployed]
     """Loads a version and tells the observer its reference profile."""
     watcher: Watcher
+    timer: Callable[[], int]
+    """Nanoseconds of a clock that never goes back: how long each stage takes, never part of a decision."""
 
 
 class Replay:
@@ -166,10 +170,24 @@ class Replay:
         self._sabotaging = False
         self._to_force: set[str] = set()
         self._counts = StepCounts()
+        self._nanoseconds: Counter[str] = Counter()
         self._frozen: Deployed | None = None
         self._this_tick: list[tuple[list[int], Answers]] = []
         self._waiting_operators = sorted(options.operators, key=lambda pair: pair[0])
         self._waiting_bad = sorted(options.bad_challengers)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time taken by stage: deliver events, answer, record, observe, wait for training, decide."""
+        return {stage: nanoseconds / 1e9 for stage, nanoseconds in self._nanoseconds.items()}
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = self._parts.timer()
+        try:
+            yield
+        finally:
+            self._nanoseconds[stage] += self._parts.timer() - began
 
     @property
     def timeline(self) -> Timeline:
@@ -219,6 +237,10 @@ class Replay:
 
     def _deliver(self, now: Micros) -> None:
         """Apply every event known by ``now``; a source that only carries labels feeds no feature."""
+        with self._timed("deliver events"):
+            self._deliver_rows(now)
+
+    def _deliver_rows(self, now: Micros) -> None:
         for source, history in self._parts.timeline.histories.items():
             if source not in self._parts.writer.sources:
                 continue
@@ -240,7 +262,8 @@ class Replay:
             {name: values[part] for name, values in requests.inputs.items()},
         )
         self._parts.clock.advance_to(int(requests.at[stop - 1]))
-        answered = self._parts.engine.answer_rows(self._parts.model, batch)
+        with self._timed("answer"):
+            answered = self._parts.engine.answer_rows(self._parts.model, batch)
         for answers, rows in answered:
             where = [first + row for row in rows]
             self.served.champion[where] = answers.outputs
@@ -261,7 +284,9 @@ class Replay:
         """Decide at one instant until a first version answers: nothing can be served before it."""
         self._step([], now)
         while self._running:
-            self._step(self._finished_jobs(now + self._options.training_takes), now)
+            with self._timed("wait for training"):
+                finished = self._finished_jobs(now + self._options.training_takes)
+            self._step(finished, now)
         self._step(self._approvals(), now)
         route = self._parts.engine.live.table.routes.get(self._parts.model)
         if route is None:
@@ -275,10 +300,21 @@ class Replay:
         parts = self._parts
         parts.clock.advance_to(now)
         self._deliver(now)
-        self._record()
-        self._score_frozen()
+        with self._timed("shadow and record"):
+            self._record()
+            self._score_frozen()
+        with self._timed("observe"):
+            observations = self._observe(now)
+        with self._timed("wait for training"):
+            observations = [*self._finished_jobs(now), *self._asked(now), *observations]
+        with self._timed("decide"):
+            self._step(observations, now)
+
+    def _observe(self, now: Micros) -> list[Observation]:
+        """Labels, matured days, drift and the counts of a canary."""
+        parts = self._parts
         self._label(now)
-        observations: list[Observation] = [*self._finished_jobs(now), *self._asked(now)]
+        observations: list[Observation] = []
         observations.extend(
             DayMatured(matured.day, matured.blocks, matured.pairs) for matured in parts.observer.advance(now)
         )
@@ -290,7 +326,7 @@ class Replay:
         counted = self._counts.observe(parts.observer, parts.loop.state)
         if counted is not None:
             observations.append(counted)
-        self._step(observations, now)
+        return observations
 
     def _record(self) -> None:
         """Write the records of the tick: the answers given, then what the shadow arms say of the same rows."""
