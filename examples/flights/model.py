@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def fit_lightgbm(data: TrainingData, params: Mapping[str, Any]) -> Any:
-    """Gradient-boosted trees; the same data and seed give the same trees, whatever the machine is doing besides."""
+    """Gradient-boosted trees; the same data and seed give the same trees, whatever the machine does besides."""
     import lightgbm
 
     model = lightgbm.LGBMClassifier(
@@ -21,7 +21,7 @@ def fit_lightgbm(data: TrainingData, params: Mapping[str, Any]) -> Any:
         random_state=data.seed,
         deterministic=True,
         force_row_wise=True,
-        n_jobs=1,
+        n_jobs=2,  # as many as a small machine has; with deterministic=True the trees are the same for any number
         verbosity=-1,
     )
     return model.fit(data.X, data.y.astype(int))

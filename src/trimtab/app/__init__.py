@@ -7,7 +7,7 @@ only what they use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +66,129 @@ def replay(
 
     request = ReplayRequest(project, model, start, until, tuple(fault), seed, out, checkpoint)
     return run_replay(request, progress).result
+
+
+def up(
+    project: Path,
+    *,
+    home: Path | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    console_port: int | None = None,
+    workers: int | None = None,
+    clock: str | None = None,
+    ready: Callable[[Result], None] = lambda _: None,
+    page: Callable[[Mapping[str, Any]], str] | None = None,
+) -> None:
+    """Run the platform of a project until it is told to stop (SIGTERM or SIGINT).
+
+    Parameters
+    ----------
+    home
+        Where its state is kept; None for ``.trimtab/`` in the project.
+    host, port, console_port, workers
+        None stands for the setting of that name; port 0 takes a free one.
+    clock
+        ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
+    ready
+        Called with ``{data_plane, console, models, pid, epoch, since}`` once it answers; the first start of a home
+        adds the ``token`` of the API, which is not kept anywhere.
+    page
+        Makes the console's page of a status.
+
+    Raises
+    ------
+    ProjectError
+        When the project does not check, or a history file has changed since the first start.
+    StaleEpoch
+        When another control process took over.
+    """
+    from trimtab.app.running import UpRequest, run_platform
+
+    request = UpRequest(project, home, host, port, console_port, workers, clock)
+    run_platform(request, ready=ready, page=page)
+
+
+def check(project: Path) -> Result:
+    """Validate a project and its histories: ``{problems: [{what, got, hint, where}], models, sources}``."""
+    from trimtab.app.operations import check_project
+
+    return check_project(project)
+
+
+def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
+    """Train once and register the version: ``{model, version, rows, trained_until, metrics, seconds}``.
+
+    What follows is the policy's: the first version that passes its floors goes live, a later one is compared.
+
+    Raises
+    ------
+    JobFailed
+        When the training fails, or the loop refuses it (another is under way, the budget is spent).
+    """
+    from trimtab.app.operations import train_once
+
+    return train_once(project, model, cutoff=cutoff)
+
+
+def gate(project: Path, model: str, version: str) -> Result:
+    """What the gates say of a version: ``{passed, checks: [{name, value, bound, side, passed, detail}]}``."""
+    from trimtab.app.operations import judge
+
+    return judge(project, model, version)
+
+
+def deploy(
+    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, force: bool = False
+) -> Result:
+    """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``."""
+    from trimtab.app.operations import ask
+
+    kind = "force" if force else "deploy"
+    return ask(project, model, kind, version=version, reason=reason, actor=actor)
+
+
+def approve(
+    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, deny: bool = False
+) -> Result:
+    """Give or deny the approval that a rollout waits for: ``{accepted, sentence, event}``."""
+    from trimtab.app.operations import ask
+
+    return ask(project, model, "deny" if deny else "approve", version=version, reason=reason, actor=actor)
+
+
+def rollback(project: Path, model: str, *, reason: str, actor: str | None = None) -> Result:
+    """End the canary under way, or go back to the champion before: ``{accepted, sentence, event}``."""
+    from trimtab.app.operations import ask
+
+    return ask(project, model, "rollback", reason=reason, actor=actor)
+
+
+def status(project: Path) -> Result:
+    """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
+    from trimtab.app.operations import show_status
+
+    return show_status(project)
+
+
+def log(
+    project: Path, *, at: str | None = None, model: str | None = None, limit: int = 50, verify: bool = False
+) -> Result:
+    """Events, oldest first: ``{events: [{seq, when, stream, type, actor, text, data}], live, verified}``.
+
+    ``live`` is there when ``at`` is given: what answered then, who approved it, and on what evidence. ``verified`` is
+    the number of events whose hashes were checked, when ``verify`` is given.
+    """
+    from trimtab.app.operations import show_log
+
+    return show_log(project, at=at, model=model, limit=limit, verify=verify)
+
+
+def predict(project: Path, model: str, fields: Mapping[str, Any], *, url: str | None = None) -> Result:
+    """Ask a model once: ``{model, version, arm, id, prediction_id, outputs, status}``.
+
+    Text among ``fields`` is read as the kind that the project declares.
+    """
+    from trimtab.app.operations import predict_once
+
+    return predict_once(project, model, fields, url=url)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.app.history import limit_history
 from trimtab.app.observer_state import write_observer_state
 from trimtab.app.replaying import Staging
 from trimtab.core.clock import Micros
 from trimtab.serving.record import PREDICTIONS
-
-HISTORY = "history.json"
-"""Says up to when the history files count; what became known later comes over HTTP."""
 
 
 def take_checkpoint(staging: Staging, target: Path) -> Callable[[Micros], None]:
@@ -31,7 +28,7 @@ def take_checkpoint(staging: Staging, target: Path) -> Callable[[Micros], None]:
         for name in ("ledger.db", "ledger.db-wal"):
             if (home / name).exists():
                 shutil.copy2(home / name, target / name)
-        (target / HISTORY).write_text(json.dumps({"until": now}))
+        limit_history(target, now)
         counted: dict[str, int] = {}
         for place, _ in SpoolRecords(target / "records", "reader").scan(PREDICTIONS):
             counted[place.writer] = place.offset

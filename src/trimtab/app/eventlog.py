@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.app.data import Known, in_order, labels_of
+from trimtab.app.history import asked_by, empty_columns, history_limit
 from trimtab.app.home import Home
 from trimtab.core.ports import Columns, Records
 from trimtab.datasets.ingest import logged_columns
 from trimtab.errors import Unavailable
 from trimtab.features.batch import RequestBatch
+from trimtab.features.history import History
 from trimtab.features.sources import Source
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Project
@@ -20,15 +22,20 @@ from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
 
 
 def with_event_log(project: Project, spec: ModelSpec, known: Known, home: Path) -> Known:
-    """What the files say, and what was posted and asked since."""
+    """What the files say as far as they count, and what was posted and asked since."""
     records = Home(home).records("reader")
-    histories = dict(known.histories)
-    for name, history in known.histories.items():
-        columns = logged_columns(project.sources[name], records)
+    until = history_limit(home)
+    histories = {}
+    for name in {*project.plan(spec.name).sources(), spec.label.source.name}:
+        source = project.sources[name]
+        history = known.histories.get(name) or History.of(source, empty_columns(source))
+        columns = logged_columns(source, records)
+        histories[name] = history if until is None else history.until(until)
         if columns is not None:
-            histories[name] = history.extend(columns)
+            histories[name] = histories[name].extend(columns)
     asked = asked_requests(spec, records)
-    requests = _joined(known.requests, asked) if asked is not None else known.requests
+    requests = known.requests if until is None else asked_by(known.requests, until)
+    requests = _joined(requests, asked) if asked is not None else requests
     return Known(histories, requests, labels_of(spec, histories), known.quarantine)
 
 
@@ -38,7 +45,8 @@ def asked_requests(spec: ModelSpec, records: Records) -> RequestBatch | None:
     rows: dict[str, PredictionRecord] = {}
     for _, row in records.scan(PREDICTIONS):
         record = decode_record(row)
-        if record.model == spec.name and record.arm != "shadow":
+        raw = bool(source.keys) and not record.keys  # the caller brought features: nothing can be computed again
+        if record.model == spec.name and record.arm != "shadow" and not raw:
             rows.setdefault(record.request_id, record)
     if not rows:
         return None

@@ -10,8 +10,10 @@ from trimtab.features.online import OnlineReader
 from trimtab.features.onrequest import LoadedModule, load_module
 from trimtab.features.plan import ModulePart
 from trimtab.features.ports import OnlineRows
+from trimtab.features.sent import SentReader
 from trimtab.registry.bundle import Bundle, load
 from trimtab.serving.pipeline import Deployed, Pipeline, deploy
+from trimtab.serving.ports import FeatureReader
 
 
 def bundle_modules(bundle: Bundle) -> dict[str, LoadedModule]:
@@ -24,8 +26,12 @@ def bundle_modules(bundle: Bundle) -> dict[str, LoadedModule]:
 
 
 def deployed(bundle: Bundle, rows: OnlineRows, *, threads: int = 1) -> Deployed:
-    """Wire a verified bundle to the online rows and a runtime."""
-    reader = OnlineReader(bundle.plan, rows, bundle_modules(bundle))
+    """Wire a verified bundle to the online rows and a runtime; one without features takes what the caller sends."""
+    reader: FeatureReader
+    if bundle.plan.parts:
+        reader = OnlineReader(bundle.plan, rows, bundle_modules(bundle))
+    else:
+        reader = SentReader(bundle.plan.requests)
     return deploy(
         bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=OnnxModel(bundle.model, threads=threads)
     )

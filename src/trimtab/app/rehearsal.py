@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.core.clock import Micros, iso
+from trimtab.core.clock import HOUR, Micros, iso
 from trimtab.core.ids import Json
 from trimtab.core.ports import Columns
 from trimtab.errors import Unavailable
@@ -27,6 +27,8 @@ from trimtab.features.sources import Source
 from trimtab.loop.replay import Served, Timeline
 
 READY_S = 60.0
+TRAINING_S = 600.0
+"""Moving the clock past the hour at which a training is due waits for its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def start_platform(project: Path, home: Path, *, now: Micros, log: Path, token: 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What is sent between two moments: rows by source, then the requests asked at ``at``."""
+    """What is sent at one moment: rows by source that became known by then, then the requests asked at ``at``."""
 
     at: Micros
     rows: dict[str, tuple[int, int]]
@@ -107,15 +109,18 @@ class Delivery:
 
 
 def deliveries(timeline: Timeline, start: Micros, until: Micros) -> Iterator[Delivery]:
-    """Cut a timeline into steps: one per distinct time of asking, with the events known by then."""
+    """Cut a timeline into steps: one per distinct time of asking and one per full hour, with the events known by then.
+
+    The loop decides at full hours, on everything that became known until then: so that has to be sent before.
+    """
     requests = timeline.requests
     first, last = np.searchsorted(requests.at, [start, until], side="right")
     sent = {
         name: int(np.searchsorted(history.known, start, side="right")) for name, history in timeline.histories.items()
     }
+    asked = np.unique(requests.at[first:last])
     position = int(first)
-    while position < last:
-        at = int(requests.at[position])
+    for at in np.union1d(asked, np.arange(-(-start // HOUR) * HOUR, until + 1, HOUR)).tolist():
         stop = min(int(np.searchsorted(requests.at, at, side="right")), int(last))
         rows = {}
         for name, history in timeline.histories.items():
@@ -143,7 +148,10 @@ def rehearse(
     asked = events = other = 0
     largest = 0.0
     example: dict[str, Json] = {}
-    with JsonClient(platform.console, token=platform.token) as console, JsonClient(platform.predict) as data:
+    with (
+        JsonClient(platform.console, token=platform.token, timeout_s=TRAINING_S) as console,
+        JsonClient(platform.predict) as data,
+    ):
         for step in deliveries(timeline, start, until):
             console.post("/v1/clock", {"now": iso(step.at)})
             for name, (first, stop) in step.rows.items():
@@ -151,14 +159,17 @@ def rehearse(
                 console.post(f"/v1/events/{name}", {"rows": rows})
                 events += stop - first
             first, stop = step.requests
+            if first == stop:
+                continue
             instances = _requests(timeline, first, stop)
             answers = data.post(f"/predict/{model}", {"instances": instances})["predictions"]
             for position, answer in zip(range(first, stop), answers, strict=True):
-                largest = max(largest, abs(float(answer["output"]) - float(served.champion[position])))
+                largest = max(largest, abs(float(answer["prediction"]) - float(served.champion[position])))
                 other += answer["version"] != served.versions[served.version[position]]
             asked += stop - first
             example = instances[-1]
             progress(step.at, asked)
+        console.post("/v1/clock", {"now": iso(until + 1)})  # the last full hour is over once the clock has left it
     seconds = time.monotonic() - began
     return Rehearsed(asked, events, largest, other, seconds, platform.console, platform.predict, example)
 

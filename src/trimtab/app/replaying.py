@@ -26,7 +26,6 @@ from trimtab.features.ports import OnlineRows
 from trimtab.loop.commands import Command, Train
 from trimtab.loop.engine import Loop
 from trimtab.loop.model import ModelSpec
-from trimtab.loop.observations import Asked
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project, check
 from trimtab.loop.replay import Replay, ReplayOptions, ReplayParts, Timeline
@@ -155,7 +154,7 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     options = ReplayOptions(
         start=start,
         until=until,
-        forced=tuple(wiring.forced(moment) for moment in staged.bad_challengers),
+        bad_challengers=staged.bad_challengers,
         checkpoint=instant(request.checkpoint[0]) if request.checkpoint else 0,
     )
     parts = wiring.parts(watch(start, until))
@@ -241,6 +240,7 @@ class _Wiring:
             job=self.job,
             load=self.load,
             watcher=watcher,
+            timer=time.perf_counter_ns,
         )
 
     def _execute(self, command: Command) -> None:
@@ -251,26 +251,18 @@ class _Wiring:
         self.observer.profile(version, Profile.from_json(bundle.profile))
         return deployed(bundle, self.rows)
 
-    def job(self, command: Train) -> Job:
-        return Job(command.job_id, JOB, self._arguments(command.cutoff, command.seed, champion=command.champion))
+    def job(self, command: Train, sabotage: bool) -> Job:
+        arguments = self._arguments(command, sabotage=sabotage)
+        return Job(command.job_id, JOB, arguments)
 
-    def forced(self, moment: Micros) -> tuple[Micros, Job, Asked]:
-        """A bad challenger: trained on swapped labels, pushed past the gate by an operator."""
-        name = derived_id("bad-challenger", moment)
-        job = Job(name, JOB, self._arguments(moment, self.seed, sabotage=True))
-        reason = "rehearsal: a bad challenger is forced past the gate"
-        return moment, job, Asked(name, "force", "operator:rehearsal", reason)
-
-    def _arguments(
-        self, cutoff: Micros, seed: int, *, champion: str = "", sabotage: bool = False
-    ) -> Mapping[str, object]:
+    def _arguments(self, command: Train, *, sabotage: bool) -> Mapping[str, object]:
         return {
             "project": str(Path(self.project.root) / self.project.file),
             "model": self.spec.name,
-            "cutoff": cutoff,
-            "seed": seed,
+            "cutoff": command.cutoff,
+            "seed": command.seed + self.seed,
             "blobs": str(self.home.root / "blobs"),
-            "champion": champion,
+            "champion": command.champion,
             "faults": list(self.staged.units),
             "sabotage": sabotage,
         }
@@ -312,7 +304,10 @@ def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None =
         watches[0].on_checkpoint = take_checkpoint(staging, request.checkpoint[1])
     began = time.perf_counter()
     staging.replay.run()
-    staging.timings["replay"] = time.perf_counter() - began
+    whole = time.perf_counter() - began
+    staging.timings.update(staging.replay.seconds)
+    staging.timings["everything else"] = whole - sum(staging.replay.seconds.values())
+    staging.timings["replay, all of these"] = whole
     result = results(staging, watches[0])
     (staging.home.root / FINISHED).write_text(result["digest"])
     return Replayed(staging, watches[0], result)

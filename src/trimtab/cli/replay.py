@@ -16,6 +16,7 @@ from trimtab.cli.answer import Result, answer, command
     "trimtab replay --fault bad-challenger@2013-03-11 --json",
     "trimtab replay --fault 'unit:departures.distance*1.609@2013-08-05'",
 )
+@click.option("--model", help="Which model; needed when there are several.")
 @click.option("--start", help="First day to answer; before it, history only trains.  [default: the project's]")
 @click.option("--until", help="Stop before this time.  [default: the end of the history]")
 @click.option(
@@ -29,6 +30,7 @@ from trimtab.cli.answer import Result, answer, command
 def replay(  # each parameter is an option of the command
     project: Path,
     *,
+    model: str | None,
     start: str | None,
     until: str | None,
     fault: tuple[str, ...],
@@ -55,6 +57,7 @@ def replay(  # each parameter is an option of the command
         try:
             result = app.replay(
                 project,
+                model=model,
                 until=until,
                 start=start,
                 fault=list(fault),

@@ -17,9 +17,13 @@ _port = click.IntRange(0, 65535)
 @click.option("--port", type=_port, help="Port of the data plane.  [default: setting port]")
 @click.option("--console-port", type=_port, help="Port of the console and the API.  [default: setting console_port]")
 @click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
+@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="State is kept here, not in .trimtab/.")
+@click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
 def up(
     project: Path,
     *,
+    home: Path | None,
+    clock: str | None,
     host: str | None,
     port: int | None,
     console_port: int | None,
@@ -32,11 +36,22 @@ def up(
     same command goes on where it ended.
     """
     from trimtab import app
+    from trimtab.web.status import render_status
 
     def ready(result: Result) -> None:
         click.echo(as_text(result) if as_json else "\n".join(lines(result)))
 
     try:
-        app.up(project, host=host, port=port, console_port=console_port, workers=workers, ready=ready)
+        app.up(
+            project,
+            home=home,
+            host=host,
+            port=port,
+            console_port=console_port,
+            workers=workers,
+            clock=clock,
+            ready=ready,
+            page=render_status,
+        )
     except TrimtabError as error:
         refuse(error, as_json=as_json)

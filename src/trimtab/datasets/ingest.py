@@ -6,6 +6,7 @@ up at start. A row sent twice is recognised by its id, or by its whole content w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from trimtab.core.clock import Clock, Micros
 from trimtab.core.ids import Json, sha256
 from trimtab.core.ports import Columns, Records
 from trimtab.datasets.validation import Quarantine, rows_to_columns, validate
+from trimtab.errors import Unavailable
 from trimtab.features.history import History
 from trimtab.features.online import OnlineWriter
 from trimtab.features.sources import Source
@@ -69,6 +71,8 @@ class Ingest:
         self._seen = set(_identities(source, history.columns))
         self._seq = len(history)
         self._known: Micros = int(history.known[-1]) if len(history) else 0
+        self._unapplied: list[tuple[Columns, int]] = []
+        """Rows in the log that the online store could not take yet, with the position of the first."""
 
     @property
     def seq(self) -> int:
@@ -84,8 +88,30 @@ class Ingest:
         self._apply(columns, [identity for identity, _ in logged])
         return columns
 
+    @property
+    def behind(self) -> int:
+        """Rows in the event log that the online store has not taken yet."""
+        return sum(len(columns[self._source.known]) for columns, _ in self._unapplied)
+
+    @property
+    def known(self) -> Micros:
+        """When the last row of the source became known; 0 when there is none."""
+        return self._known
+
+    def catch_up(self) -> None:
+        """Apply what the online store could not take when it came.
+
+        Raises
+        ------
+        Unavailable
+            When it still cannot; nothing is lost.
+        """
+        while self._unapplied:
+            self._writer.apply(self._source.name, *self._unapplied[0])
+            self._unapplied.pop(0)
+
     def take(self, rows: Sequence[Mapping[str, Json]]) -> Taken:
-        """Take posted rows: on disk and applied when it returns.
+        """Take posted rows: in the event log on disk when it returns, and applied unless the online store is full.
 
         Raises
         ------
@@ -116,11 +142,16 @@ class Ingest:
         return places[np.argsort(columns[self._source.known][places], kind="stable")]
 
     def _apply(self, columns: Columns, identities: Sequence[str]) -> None:
+        # The rows are in the log: they count from here on, whether or not the online rows can follow at once.
         known = columns[self._source.known]
-        self._writer.apply(self._source.name, columns, self._seq)
+        if self._source.name in self._writer.sources:
+            self._unapplied.append((columns, self._seq))
         self._seen.update(identities)
         self._seq += len(known)
         self._known = int(known[-1])
+        # They are acknowledged whatever becomes of the online rows: those can be caught up, and their watermark tells.
+        with contextlib.suppress(Unavailable):
+            self.catch_up()
 
 
 def logged_columns(source: Source, records: Records) -> Columns | None:

@@ -195,18 +195,17 @@ class OnlineReader:
         self._plan, self._store = plan, store
         self._sources = plan.sources()
         self._mark_keys = [_mark_key(source) for source in self._sources]
-        self._parts: list[PartRows | int] = []
-        """In plan order; a number stands for so many columns that a module fills."""
+        self._groups: dict[object, list[tuple[PartRows, int]]] = {}
+        """Parts that are read together, each with its first column."""
         self._modules: list[tuple[LoadedModule, int]] = []
         self._fresh: dict[str, int] = {}
         first = 0
         for part in plan.parts:
             if isinstance(part, ModulePart):
                 self._modules.append((module_of(part, modules), first))
-                self._parts.append(len(part.features))
             else:
                 rows = part_rows(part)
-                self._parts.append(rows)
+                self._groups.setdefault(rows.reading, []).append((rows, first))
                 if rows.fresh > 0:
                     self._fresh[part.source] = min(rows.fresh, self._fresh.get(part.source, rows.fresh))
             first += len(part.names())
@@ -234,29 +233,26 @@ class OnlineReader:
 
     def read_exact(self, batch: RequestBatch) -> tuple[NDArray[np.float64], dict[str, Watermark]]:
         """The values before the cast to float32, shape (n, features), and the watermark of each source."""
-        count = len(batch)
+        count, at = len(batch), batch.at.tolist()
         keys = self._mark_keys.copy()
-        for part in self._parts:
-            if not isinstance(part, int):
+        for group in self._groups.values():
+            for part, _ in group:
                 keys += part.keys(batch.keys)
         rows = self._store.get_many(keys)
-        marks = {source: _marks(row) for source, row in zip(self._sources, rows, strict=False)}
-        watermarks: dict[str, Watermark] = {}
-        lines: list[list[float]] = [[] for _ in range(count)]
         place = len(self._sources)
-        at = batch.at.tolist()
-        for part in self._parts:
-            if isinstance(part, int):
-                for line in lines:
-                    line.extend([0.0] * part)
-                continue
-            mark = marks[part.source].get(part.id, _NONE)
-            watermarks[part.source] = min(mark, watermarks.get(part.source, mark))
-            as_of = [max(moment, mark.known) for moment in at] if mark.seq else at
-            for line, values in zip(lines, part.read(rows[place : place + count], as_of), strict=True):
-                line.extend(values)
-            place += count
-        out = np.array(lines, np.float64).reshape(count, self._width)
+        marks = {source: _marks(row) for source, row in zip(self._sources, rows[:place], strict=True)}
+        watermarks: dict[str, Watermark] = {}
+        out = np.empty((count, self._width))
+        for group in self._groups.values():
+            as_of: list[int] = []
+            for part, _ in group:
+                mark = marks[part.source].get(part.id, _NONE)
+                watermarks[part.source] = min(mark, watermarks.get(part.source, mark))
+                as_of += [max(moment, mark.known) for moment in at] if mark.seq else at
+            values = group[0][0].read(rows[place : place + len(as_of)], as_of)
+            place += len(as_of)
+            for number, (_, first) in enumerate(group):
+                out[:, first : first + values.shape[1]] = values[number * count : (number + 1) * count]
         if self._modules:
             columns = request_columns(batch, self._plan.requests)
             for module, first in self._modules:

@@ -34,6 +34,8 @@ class PartRows(Protocol):
     """The columns of the source that it reads."""
     sharing: object
     """Parts of a source for which this is equal have equal additions."""
+    reading: object
+    """Parts for which this is equal can be read together, by any of them."""
 
     def keys(self, columns: Columns) -> list[bytes]:
         """The store key of each source row or request."""
@@ -47,8 +49,8 @@ class PartRows(Protocol):
         """The online row after these additions; None: there is none yet."""
         ...
 
-    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> list[list[float]]:
-        """The part's features for each online row."""
+    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
+        """The part's features for each online row, shape (rows, features)."""
         ...
 
 
@@ -63,6 +65,7 @@ class WindowPartRows:
         self._rows = WindowRows(part)
         self._part = part
         self.sharing: object = (part.along, part.aggregates, part.kinds)
+        self.reading: object = (self.sharing, part.over)
         kinds = zip(part.aggregates, part.kinds, strict=True)
         self._kinds = {column: kind for (_, column), kind in kinds if column != "*"}
 
@@ -78,9 +81,8 @@ class WindowPartRows:
     def update(self, row: bytes | None, additions: Sequence[Any]) -> bytes:
         return self._rows.update(row, additions)
 
-    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> list[list[float]]:
-        read, empty = self._rows.read, self._rows.empty
-        return [empty if row is None else read(row, moment) for row, moment in zip(rows, as_of, strict=True)]
+    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
+        return self._rows.read(rows, as_of)
 
 
 class LatestPartRows:
@@ -94,8 +96,8 @@ class LatestPartRows:
         self._part = part
         self.needs = frozenset({part.time, part.known, *part.keys, *part.columns})
         self.sharing: object = part.columns
+        self.reading: object = (part.row_id, part.ttl)
         self._row = struct.Struct(f"<Bq{len(part.columns)}d")
-        self._empty = [float("nan")] * len(part.columns)
 
     def keys(self, columns: Columns) -> list[bytes]:
         if len(self._part.keys) == 1:
@@ -119,14 +121,13 @@ class LatestPartRows:
             return row
         return self._row.pack(_VERSION, *best)
 
-    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> list[list[float]]:
-        out = []
-        for row, moment in zip(rows, as_of, strict=True):
-            if row is None:
-                out.append(self._empty)
-                continue
-            _, time, *values = self._unpack(row)
-            out.append(self._empty if 0 < self._part.ttl < moment - time else values)
+    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
+        out = np.full((len(rows), len(self._part.columns)), np.nan)
+        for place, (row, moment) in enumerate(zip(rows, as_of, strict=True)):
+            if row is not None:
+                _, time, *values = self._unpack(row)
+                if not 0 < self._part.ttl < moment - time:
+                    out[place] = values
         return out
 
     def _unpack(self, row: bytes) -> tuple[Any, ...]:

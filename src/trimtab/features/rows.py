@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trimtab.core.clock import Micros
 from trimtab.errors import IntegrityError
@@ -47,42 +48,89 @@ class WindowRows:
         self.keeps = accumulators(part)
         self._hops = rings_of(part.over)
         self._running = part.along == "known"
-        self._plain = self._running and not self.keeps.extremes
         self._program = [(what == "mean", which, present) for what, which, present in self.keeps.program]
         self._shapes: dict[bytes, Shape] = {}
+        self._made: dict[tuple[int, ...], Shape] = {}
         self._narrow = self._shape([4] * len(self.keeps.totals), [0] * len(self.keeps.totals))
         self._code_length = 1 + 4 * len(self.keeps.totals)
         self._fill = [_DOUBLE.pack(_NOTHING[which]) for which, _ in self.keeps.extremes]
         self._nothing = [0.0 if what == "sum" else _NAN for what, _, _ in self.keeps.program]
-        self.empty = self._nothing * len(part.over)
-        """The features of a key that has no row."""
+        self._empty = self._nothing * len(part.over)
 
     # ---- reading
 
-    def read(self, row: bytes, as_of: Micros) -> list[float]:
-        """The features of a key, answered as of a time: windows outside, aggregates inside."""
-        shape = self._shapes.get(row[: self._code_length]) or self._shape_of(row)
-        if not (self._plain and shape.small):
-            return self._read_any(row, shape, as_of)
-        last = shape.last_of(row)
-        totals = shape.unpack(row, shape.totals_at)
-        out: list[float] = []
-        for start, _, ring, place in starts_of(self.part.over, as_of):
-            if start > last:
-                out += self._nothing
-                continue
-            before = shape.unpack(row, shape.rings[ring].offset + place * shape.size)
-            sums = [*map(operator.sub, totals, before)]
-            out += [
-                sums[which] if not mean else sums[which] / sums[present] if sums[present] else _NAN
-                for mean, which, present in self._program
-            ]
+    def read(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> NDArray[np.float64]:
+        """The features of several keys, each answered as of its own time.
+
+        Rows of one shape are read together: their slots are cut out as bytes and subtracted as one array.
+
+        Parameters
+        ----------
+        rows
+            As :meth:`update` made them, for this part or one with equal windows and aggregates; None for no row.
+        as_of
+            Microseconds, one per row.
+
+        Returns
+        -------
+        ndarray
+            float64, shape (rows, features): windows outside, aggregates inside.
+        """
+        if not self._running or self.keeps.extremes:
+            lines = [self._empty if row is None else self._read_one(row, as_of[at]) for at, row in enumerate(rows)]
+            return np.array(lines, np.float64).reshape(len(rows), len(self._empty))
+        out = np.empty((len(rows), len(self._empty)))
+        for shape, (places, slots) in self._cut(rows, as_of).items():
+            above = shape.differences(slots, 1 + len(self.part.over))
+            if above is None:
+                out[places] = [self._read_one(rows[at] or b"", as_of[at]) for at in places]
+            else:
+                out[places] = self._from_totals(above)
         return out
 
-    def _read_any(
-        self, row: bytes, shape: Shape, as_of: Micros, quotient: Callable[[int, int], float] = operator.truediv
+    def _cut(self, rows: Sequence[bytes | None], as_of: Sequence[Micros]) -> dict[Shape, tuple[list[int], list[bytes]]]:
+        """For each shape the places of its rows, and their totals and the slot before each window."""
+        over, length = self.part.over, self._code_length
+        cut: dict[Shape, tuple[list[int], list[bytes]]] = {}
+        for place, (row, moment) in enumerate(zip(rows, as_of, strict=True)):
+            shape = self._narrow if row is None else self._shapes.get(row[:length])
+            if shape is None or (row is not None and len(row) != shape.length):
+                shape = self._shape_of(row or b"")
+            group = cut.get(shape)
+            if group is None:
+                group = cut[shape] = ([], [])
+            group[0].append(place)
+            slots = group[1]
+            if row is None:
+                slots.append(shape.zero * (1 + len(over)))
+                continue
+            last, at, size = shape.last_of(row), shape.totals_at, shape.size
+            totals = row[at : at + size]
+            slots.append(totals)
+            for start, _, ring, tile in starts_of(over, moment):
+                if start > last:
+                    slots.append(totals)
+                else:
+                    at = shape.offsets[ring] + tile * size
+                    slots.append(row[at : at + size])
+        return cut
+
+    def _from_totals(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features from the totals of each window, shapes (rows, windows, totals) and (rows, features)."""
+        out = np.empty((*sums.shape[:2], len(self._program)))
+        with np.errstate(invalid="ignore"):  # the mean of nothing is 0/0, a NaN
+            for place, (mean, which, present) in enumerate(self._program):
+                if mean:
+                    np.divide(sums[:, :, which], sums[:, :, present], out=out[:, :, place])
+                else:
+                    out[:, :, place] = sums[:, :, which]
+        return out.reshape(len(out), -1)
+
+    def _read_one(
+        self, row: bytes, as_of: Micros, quotient: Callable[[int, int], float] = operator.truediv
     ) -> list[float]:
-        """As :meth:`read`, for a row of any shape."""
+        """As :meth:`read`, for one row of any shape and kind."""
+        shape = self._shapes.get(row[: self._code_length]) or self._shape_of(row)
         last = shape.last_of(row)
         totals = shape.unpack(row, shape.totals_at)
         units = shape.units
@@ -107,7 +155,7 @@ class WindowRows:
                     else:
                         out.append(_tile_extreme(row, ring, which, what, (tile, last // ring.hop)))
         except OverflowError:  # a sum beyond float64 is an infinity, as it is offline
-            return self._read_any(row, shape, as_of, _infinite)
+            return self._read_one(row, as_of, _infinite)
         return out
 
     # ---- writing
@@ -136,10 +184,12 @@ class WindowRows:
         last = shape.last_of(row)
         totals = shape.unpack(row, shape.totals_at)
         for when, numbers, fractions, extremes in additions:
+            before = b""
             for hop, ring in shape.hops:
                 tile, behind = when // hop, last // hop
                 if tile > behind:
-                    _fill_tiles(row, ring.offset, shape.pack(totals), ring.tiles, first=behind + 1, last=tile)
+                    before = before or shape.pack(totals)
+                    _fill_tiles(row, ring.offset, before, ring.tiles, first=behind + 1, last=tile)
                     for offset, nothing in zip(ring.extremes, self._fill, strict=True):
                         _fill_tiles(row, offset, nothing, ring.tiles, first=behind + 1, last=tile)
                 if extremes:
@@ -182,8 +232,11 @@ class WindowRows:
     # ---- shapes
 
     def _shape(self, widths: Sequence[int], fractions: Sequence[int]) -> Shape:
-        shape = Shape(widths, fractions, self._hops, len(self.keeps.extremes))
-        return self._shapes.setdefault(shape.code, shape)
+        made = self._made.get((*widths, *fractions))
+        if made is None:
+            made = Shape(widths, fractions, self._hops, len(self.keeps.extremes))
+            self._made[(*widths, *fractions)] = self._shapes[made.code] = made
+        return made
 
     def _shape_of(self, row: bytes) -> Shape:
         """The shape of a stored row, from its first bytes."""

@@ -7,11 +7,16 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trimtab.core.clock import Micros
 from trimtab.features.views import hop_of
 
 VERSION = 1
 LAST = struct.Struct("<q")
+
+_LARGE = 1 << 62
 
 Row = bytes | bytearray
 
@@ -40,6 +45,10 @@ class Shape:
         self._slot = struct.Struct("<" + "".join(formats.get(width, f"{width}s") for width in widths))
         self._wide = tuple(place for place, width in enumerate(widths) if width not in formats)
         self.size = self._slot.size
+        fields = {4: "<i4", 8: "<i8", 16: [("low", "<u8"), ("high", "<i8")]}
+        self._fields = None
+        if all(width in fields for width in widths):
+            self._fields = np.dtype([(str(place), fields[width]) for place, width in enumerate(widths)])
         self.zero = self.pack([0] * len(self.widths))
         self.last_at = len(self.code)
         self.totals_at = self.last_at + LAST.size
@@ -53,9 +62,40 @@ class Shape:
             rings.append(Ring(hop, tiles, offset, tuple(self.length + 8 * tiles * place for place in range(extremes))))
             self.length += 8 * tiles * extremes
         self.rings = tuple(rings)
+        self.offsets = tuple(places)
         self.hops = tuple((ring.hop, ring) for ring in rings)
-        self.small = self.whole and max(widths) <= 4
-        """Whether every number is whole and below 2**31, so that float arithmetic on them is exact."""
+
+    def differences(self, slots: Sequence[bytes], group: int) -> NDArray[np.float64] | None:
+        """How far the first slot of each group is above the others of it.
+
+        Parameters
+        ----------
+        slots
+            Whole groups of slots of this shape, one group after another.
+        group
+            Slots in a group.
+
+        Returns
+        -------
+        ndarray or None
+            float64, shape (groups, group - 1, totals), fractions applied; each exact difference rounded at most twice,
+            and once where the width is 4 or 8 bytes. None when numbers are too wide or too large for int64 arithmetic.
+        """
+        if self._fields is None:
+            return None
+        table = np.frombuffer(b"".join(slots), self._fields).reshape(-1, group)
+        out = np.empty((len(table), group - 1, len(self.widths)))
+        for place, (width, fraction) in enumerate(zip(self.widths, self.fractions, strict=True)):
+            column = table[str(place)]
+            high = column["high"] if width == 16 else column
+            if width > 4 and bool(((high >= _LARGE) | (high <= -_LARGE)).any()):
+                return None
+            if width < 16:
+                above = (high[:, :1].astype(np.int64) - high[:, 1:]).astype(np.float64)
+            else:
+                above = _wide_differences(column["low"], high)
+            out[:, :, place] = np.ldexp(above, -fraction) if fraction else above
+        return out
 
     def last_of(self, row: Row) -> Micros:
         """The greatest time in the row."""
@@ -86,6 +126,17 @@ class Shape:
         for place in self._wide:
             numbers[place] = int.from_bytes(numbers[place], "little", signed=True)
         return numbers
+
+
+def _wide_differences(low: NDArray[np.uint64], high: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Differences of 128-bit numbers, from their halves: magnitude first, so that nothing cancels in floats."""
+    rest = low[:, :1] - low[:, 1:]
+    above = high[:, :1] - high[:, 1:] - (low[:, :1] < low[:, 1:])
+    negative = above < 0
+    above = np.where(negative, ~above + (rest == 0), above)
+    rest = np.where(negative, -rest, rest)
+    size = np.ldexp(above.astype(np.float64), 64) + rest
+    return np.asarray(np.where(negative, -size, size), np.float64)
 
 
 def rings_of(over: Sequence[Micros]) -> dict[Micros, int]:

@@ -7,14 +7,17 @@ known when it was asked. Once per tick, at the end of a simulated hour, the loop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import HOUR, WEEK, Micros, VirtualClock
+from trimtab.core.ids import derived_id
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Records
 from trimtab.datasets.splits import LabelEvents
@@ -34,6 +37,9 @@ from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import RouteTable
 from trimtab.training.ports import Compute, Job
+
+OPERATOR = "operator:rehearsal"
+"""Who asks, where a replay puts a fault on stage or a version waits for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,8 @@ class ReplayOptions:
         Simulated time from a training request to its result.
     operators
         What people ask for, and when.
-    forced
-        Training jobs whose result an operator pushes past the gate: the moment, the job, and what is said.
+    bad_challengers
+        Moments at which an operator has a version trained on swapped labels and forces it past the gate.
     checkpoint
         Moment at which ``on_checkpoint`` is called; 0 for never.
     """
@@ -72,7 +78,7 @@ class ReplayOptions:
     tick: Micros = HOUR
     training_takes: Micros = HOUR
     operators: tuple[tuple[Micros, Asked], ...] = ()
-    forced: tuple[tuple[Micros, Job, Asked], ...] = ()
+    bad_challengers: tuple[Micros, ...] = ()
     checkpoint: Micros = 0
 
 
@@ -124,11 +130,13 @@ class ReplayParts:
     loop: Loop
     records: Records
     compute: Compute
-    job: Callable[[Train], Job]
-    """Turns a training command into a job."""
+    job: Callable[[Train, bool], Job]
+    """Turns a training command into a job; with swapped labels when the second argument says so."""
     load: Callable[[str], Deployed]
     """Loads a version and tells the observer its reference profile."""
     watcher: Watcher
+    timer: Callable[[], int]
+    """Nanoseconds of a clock that never goes back: how long each stage takes, never part of a decision."""
 
 
 class Replay:
@@ -158,12 +166,28 @@ class Replay:
         )
         self._delivered = dict.fromkeys(parts.timeline.histories, 0)
         self._labelled = 0
-        self._running: list[tuple[Micros, Job, Asked | None]] = []
+        self._running: list[tuple[Micros, Job]] = []
+        self._sabotaging = False
+        self._to_force: set[str] = set()
         self._counts = StepCounts()
+        self._nanoseconds: Counter[str] = Counter()
         self._frozen: Deployed | None = None
         self._this_tick: list[tuple[list[int], Answers]] = []
         self._waiting_operators = sorted(options.operators, key=lambda pair: pair[0])
-        self._waiting_forced = sorted(options.forced, key=lambda item: item[0])
+        self._waiting_bad = sorted(options.bad_challengers)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time taken by stage: deliver events, answer, record, observe, wait for training, decide."""
+        return {stage: nanoseconds / 1e9 for stage, nanoseconds in self._nanoseconds.items()}
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = self._parts.timer()
+        try:
+            yield
+        finally:
+            self._nanoseconds[stage] += self._parts.timer() - began
 
     @property
     def timeline(self) -> Timeline:
@@ -212,8 +236,14 @@ class Replay:
         return np.append(np.flatnonzero(np.diff(known_by_then) != 0) + 1, len(at))
 
     def _deliver(self, now: Micros) -> None:
-        """Apply every event known by ``now``."""
+        """Apply every event known by ``now``; a source that only carries labels feeds no feature."""
+        with self._timed("deliver events"):
+            self._deliver_rows(now)
+
+    def _deliver_rows(self, now: Micros) -> None:
         for source, history in self._parts.timeline.histories.items():
+            if source not in self._parts.writer.sources:
+                continue
             first = self._delivered[source]
             stop = int(np.searchsorted(history.known, now, side="right"))
             if stop > first:
@@ -232,7 +262,8 @@ class Replay:
             {name: values[part] for name, values in requests.inputs.items()},
         )
         self._parts.clock.advance_to(int(requests.at[stop - 1]))
-        answered = self._parts.engine.answer_rows(self._parts.model, batch)
+        with self._timed("answer"):
+            answered = self._parts.engine.answer_rows(self._parts.model, batch)
         for answers, rows in answered:
             where = [first + row for row in rows]
             self.served.champion[where] = answers.outputs
@@ -253,7 +284,10 @@ class Replay:
         """Decide at one instant until a first version answers: nothing can be served before it."""
         self._step([], now)
         while self._running:
-            self._step(self._finished_jobs(now + self._options.training_takes), now)
+            with self._timed("wait for training"):
+                finished = self._finished_jobs(now + self._options.training_takes)
+            self._step(finished, now)
+        self._step(self._approvals(), now)
         route = self._parts.engine.live.table.routes.get(self._parts.model)
         if route is None:
             raise JobFailed(
@@ -266,10 +300,21 @@ class Replay:
         parts = self._parts
         parts.clock.advance_to(now)
         self._deliver(now)
-        self._record()
-        self._score_frozen()
+        with self._timed("shadow and record"):
+            self._record()
+            self._score_frozen()
+        with self._timed("observe"):
+            observations = self._observe(now)
+        with self._timed("wait for training"):
+            observations = [*self._finished_jobs(now), *self._asked(now), *observations]
+        with self._timed("decide"):
+            self._step(observations, now)
+
+    def _observe(self, now: Micros) -> list[Observation]:
+        """Labels, matured days, drift and the counts of a canary."""
+        parts = self._parts
         self._label(now)
-        observations: list[Observation] = [*self._finished_jobs(now), *self._asked(now)]
+        observations: list[Observation] = []
         observations.extend(
             DayMatured(matured.day, matured.blocks, matured.pairs) for matured in parts.observer.advance(now)
         )
@@ -281,7 +326,7 @@ class Replay:
         counted = self._counts.observe(parts.observer, parts.loop.state)
         if counted is not None:
             observations.append(counted)
-        self._step(observations, now)
+        return observations
 
     def _record(self) -> None:
         """Write the records of the tick: the answers given, then what the shadow arms say of the same rows."""
@@ -318,32 +363,42 @@ class Replay:
         due = [item for item in self._running if item[0] <= now]
         self._running = [item for item in self._running if item[0] > now]
         observations: list[Observation] = []
-        for _, job, ask in due:
+        for _, job in due:
             state = self._parts.compute.wait(job.id, timeout_s=3600)
             if state.status != "done":
                 observations.append(JobLost(job.id, state.error or f"the job is {state.status}"))
-            elif ask is None:
-                self._parts.load(state.result["version"])
-                observations.append(JobDone(job.id, state.result))
-            else:
-                self._parts.load(state.result["version"])
-                observations.append(replace(ask, version=state.result["version"], data=state.result))
+                continue
+            version = state.result["version"]
+            self._parts.load(version)
+            observations.append(JobDone(job.id, state.result))
+            if job.id in self._to_force:
+                reason = "rehearsal: a bad challenger is forced past the gate"
+                observations.append(Asked(f"force {job.id}", "force", OPERATOR, reason, version=version))
         return observations
 
     def _asked(self, now: Micros) -> list[Observation]:
-        """What operators ask for by now; a version that they force is trained first."""
-        while self._waiting_forced and self._waiting_forced[0][0] <= now:
-            _, job, ask = self._waiting_forced.pop(0)
-            self._parts.compute.submit(job)
-            self._running.append((now + self._options.training_takes, job, ask))
-        asked: list[Observation] = []
+        """What operators ask for by now."""
+        asked = self._approvals()
+        while self._waiting_bad and self._waiting_bad[0] <= now:
+            moment = self._waiting_bad.pop(0)
+            self._sabotaging = True
+            asked.append(Asked(f"bad challenger {moment}", "train", OPERATOR, "rehearsal: train a bad challenger"))
         while self._waiting_operators and self._waiting_operators[0][0] <= now:
             asked.append(self._waiting_operators.pop(0)[1])
         return asked
 
+    def _approvals(self) -> list[Observation]:
+        """Nobody sits beside a replay: what waits for a person's word is approved at the next tick."""
+        rollout = self._parts.loop.state.rollout
+        if rollout is None or rollout.phase != "approval":
+            return []
+        name = derived_id("approved in replay", rollout.id)
+        return [Asked(name, "approve", OPERATOR, "a replay approves whatever the gate lets through")]
+
     def _step(self, observations: Sequence[Observation], now: Micros) -> None:
         self._parts.clock.advance_to(now)
         events = self._parts.loop.step(observations)
+        self._sabotaging = False
         if events:
             self._parts.watcher.decided(events)
 
@@ -351,9 +406,11 @@ class Replay:
         """Carry out a command of the loop; given to the loop as its executor."""
         match command:
             case Train():
-                job = self._parts.job(command)
+                job = self._parts.job(command, self._sabotaging)
                 self._parts.compute.submit(job)
-                self._running.append((self._parts.clock.now() + self._options.training_takes, job, None))
+                self._running.append((self._parts.clock.now() + self._options.training_takes, job))
+                if self._sabotaging:
+                    self._to_force.add(job.id)
             case ApplyRoute(route=route, generation=generation):
                 table = RouteTable(generation, {**self._parts.engine.live.table.routes, route.model: route})
                 refused = self._parts.engine.swap(table, self._parts.load)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from trimtab.loop import events as e
 from trimtab.loop.deliberation import Deliberation
 from trimtab.loop.observations import Asked
-from trimtab.loop.rollout import evidence_of, go_on, promote, reject, roll_back_canary, start_rollout, under_way
+from trimtab.loop.rollout import (
+    evidence_of,
+    go_on,
+    introduce,
+    promote,
+    reject,
+    roll_back_canary,
+    start_rollout,
+    under_way,
+)
 from trimtab.loop.state import Rollout
 from trimtab.loop.triggers import held_back, request_training
 
@@ -21,6 +30,8 @@ def answer_request(work: Deliberation, asked: Asked) -> None:
             _judge(work, asked)
         case "rollback":
             _roll_back(work, asked)
+        case "deploy":
+            _deploy(work, asked)
         case "force":
             _force(work, asked)
 
@@ -45,7 +56,11 @@ def _train(work: Deliberation, asked: Asked) -> None:
         _refuse(work, asked, reason)
         return
     why = f"{_by(asked)} asked for it: {asked.reason}"
-    request_training(work, "manual", why, evidence={}, actor=_actor(asked), asked=asked.id)
+    cutoff = asked.data.get("cutoff")
+    if cutoff is not None and not 0 < cutoff <= work.now:
+        _refuse(work, asked, "nothing can be learned from what has yet to happen")
+        return
+    request_training(work, "manual", why, evidence={}, actor=_actor(asked), asked=asked.id, cutoff=cutoff)
 
 
 def _judge(work: Deliberation, asked: Asked) -> None:
@@ -98,6 +113,21 @@ def _stable_before(work: Deliberation, wanted: str) -> str:
     if wanted not in ("", champion):
         return wanted if wanted in past else ""
     return next((version for version in reversed(past) if version not in bad), "")
+
+
+def _deploy(work: Deliberation, asked: Asked) -> None:
+    """Begin the rollout of a version that was trained before, as the policy declares it."""
+    version = work.version(asked.version)
+    if version is None:
+        _refuse(work, asked, f"no registered version {asked.version[:8] or '(none named)'}")
+    elif version.digest == work.state.champion:
+        _refuse(work, asked, "it is the champion already")
+    elif work.state.rollout is not None:
+        _refuse(work, asked, f"version {work.state.rollout.version[:8]} is being rolled out: one at a time")
+    elif not version.floors_passed:
+        _refuse(work, asked, "it has not passed its floors, which only force may skip")
+    else:
+        introduce(work, version, cause="", actor=_actor(asked), asked=asked.id)
 
 
 def _force(work: Deliberation, asked: Asked) -> None:

@@ -28,8 +28,10 @@ MARGIN = 0.02
 """A challenger may be worse by this share of its held-out loss and still pass a canary step (forced ones need it)."""
 
 
-def start_rollout(work: Deliberation, version: Version, *, cause: str = "") -> Rollout:
-    """Begin to compare a version with the champion."""
+def start_rollout(
+    work: Deliberation, version: Version, *, cause: str = "", actor: str = "loop", asked: str = ""
+) -> Rollout:
+    """Begin to compare a version with the champion; ``asked`` is the request of a person that this answers."""
     level = version.reference_level or 0.0
     bound = winsor_bound(version.daily_gains, level=level)
     data = {
@@ -41,7 +43,7 @@ def start_rollout(work: Deliberation, version: Version, *, cause: str = "") -> R
         "alpha": work.policy.alpha,
         "expires": work.policy.expires,
     }
-    work.record(e.ROLLOUT_STARTED, data, cause=cause)
+    work.record(e.ROLLOUT_STARTED, data | ({"asked": asked} if asked else {}), actor=actor, cause=cause)
     return under_way(work)
 
 
@@ -52,14 +54,16 @@ def under_way(work: Deliberation) -> Rollout:
     return rollout
 
 
-def introduce(work: Deliberation, version: Version, *, cause: str) -> None:
+def introduce(work: Deliberation, version: Version, *, cause: str, actor: str = "loop", asked: str = "") -> None:
     """A version that passed its floors: the first one goes live, later ones are compared with the champion."""
     first, manual = not work.state.champion, work.policy.approval == "manual"
-    if first and not manual:
+    if first and not manual and not asked:
         promote(work, version.digest, "it passed its floors and there is no champion to compare it with", rollout="")
         return
-    rollout = start_rollout(work, version, cause=cause)
-    if first:
+    rollout = start_rollout(work, version, cause=cause, actor=actor, asked=asked)
+    if first and not manual:
+        judged(work, rollout, "floors")
+    elif first:
         request_approval(work, rollout)
     elif work.policy.comparison is None:
         judged(work, rollout, "floors")

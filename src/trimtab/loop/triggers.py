@@ -102,13 +102,14 @@ def request_training(
     evidence: Mapping[str, Json],
     actor: str = "loop",
     asked: str = "",
+    cutoff: Micros | None = None,
 ) -> None:
-    """Record that a trigger fired and that a training is wanted."""
+    """Record that a trigger fired and that a training is wanted, on what was known by ``cutoff`` (now)."""
     fired = {"trigger": trigger, "reason": reason, "evidence": dict(evidence)}
     cause = work.record(e.TRIGGER_FIRED, fired | ({"asked": asked} if asked else {}), actor=actor)
     request = {
         "job": work.new_id("train"),
-        "cutoff": work.now,
+        "cutoff": work.now if cutoff is None else cutoff,
         "reason": reason,
         "trigger": trigger,
         "champion": work.state.champion,

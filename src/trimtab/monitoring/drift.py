@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import Micros
+from trimtab.core.frames import column_names, column_values
 from trimtab.datasets.profile import ColumnProfile, Profile, relative_change
-from trimtab.errors import InputError, UnknownName
+from trimtab.errors import UnknownName
 from trimtab.monitoring.blocks import DriftReport, FeatureDrift
 from trimtab.stats.bins import Bins, Counts, fit_bins
 from trimtab.stats.distances import binned_ks, chi_squared, jsd, kl, ks, psi, tvd
@@ -232,14 +233,14 @@ def compare_frames(
     >>> {name: found.severity for name, found in compare_frames(before, after).items()}
     {'age': 'critical', 'plan': 'ok'}
     """
-    names = _columns(reference)
-    absent = sorted(set(names) - set(_columns(current)))
+    names = column_names(reference)
+    absent = sorted(set(names) - set(column_names(current)))
     if absent:
         raise UnknownName("columns of the reference are absent from the current frame", got=", ".join(absent))
     frozen = bins or {}
     return {
         name: _compare_columns(
-            name, (_column(reference, name), _column(current, name)), frozen.get(name), len(names), policy
+            name, (column_values(reference, name), column_values(current, name)), frozen.get(name), len(names), policy
         )
         for name in names
     }
@@ -290,23 +291,6 @@ def _compare_columns(
         reference_mean=reference_mean,
         mean=mean,
     )
-
-
-def _columns(frame: object) -> list[str]:
-    for attribute in ("column_names", "columns", "keys"):
-        found = getattr(frame, attribute, None)
-        if found is not None:
-            return [str(name) for name in (found() if callable(found) else found)]
-    raise InputError(
-        "not a data frame", got=type(frame).__name__, hint="pass a mapping of arrays, a pandas, polars or Arrow table"
-    )
-
-
-def _column(frame: object, name: str) -> NDArray[np.generic]:
-    values = np.asarray(frame[name])  # type: ignore[index]
-    if values.ndim != 1:
-        raise InputError(f"column {name!r} is not one-dimensional", got=f"shape {values.shape}")
-    return values
 
 
 def _floats(values: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -82,7 +82,8 @@ def cells(
 
 def _together(record: PredictionRecord) -> tuple[object, ...]:
     marks = tuple(sorted(record.watermarks.items()))
-    return (record.version, record.arm, record.rollout, marks, record.timings, record.status, bool(record.features))
+    held = (bool(record.features), bool(record.keys))
+    return (record.version, record.arm, record.rollout, marks, record.timings, record.status, held)
 
 
 def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:
@@ -103,7 +104,7 @@ def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:
         requests=RequestBatch(
             ids=ids,
             at=np.array([record.asked_at for record in batch], dtype=np.int64),
-            keys={key: np.array([record.keys[key] for record in batch]) for key in plan.requests.keys},
+            keys={key: np.array([record.keys[key] for record in batch]) for key in plan.requests.keys if first.keys},
             inputs={},
         ),
         features=FeatureBatch(

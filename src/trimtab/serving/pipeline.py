@@ -6,6 +6,7 @@ replaced alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,7 +40,7 @@ class Deployed:
     pre: Transform | None
     post: Transform | None
     width: int
-    """Number of features."""
+    """Number of features: the columns of the model's input tensors."""
 
 
 def deploy(
@@ -62,7 +63,8 @@ def deploy(
     Raises
     ------
     BundleCorrupt
-        The plan is not the one of the manifest, or a named module is missing.
+        The plan is not the one of the manifest or gives another number of features than its input tensors take, or a
+        named module is missing.
     """
     if manifest.plan_digest != plan.digest:
         raise BundleCorrupt(
@@ -71,7 +73,14 @@ def deploy(
     for named, found in ((manifest.preprocess, pre), (manifest.postprocess, post)):
         if bool(named) != (found is not None):
             raise BundleCorrupt("a module of the bundle is not wired", got=repr(named), hint="load it from modules/")
-    return Deployed(version, manifest, plan, plan.digest, reader, runtime, pre, post, len(plan.names()))
+    width = sum(math.prod(tensor.shape[1:]) for tensor in manifest.inputs)
+    if plan.parts and width != len(plan.names()):
+        raise BundleCorrupt(
+            "the plan does not give the features that the model takes",
+            got=f"{len(plan.names())} features for {width} columns",
+            hint="build the bundle again",
+        )
+    return Deployed(version, manifest, plan, plan.digest, reader, runtime, pre, post, width)
 
 
 def read_features(deployed: Deployed, batch: RequestBatch) -> FeatureBatch:

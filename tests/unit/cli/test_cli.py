@@ -156,10 +156,9 @@ def test_replay_prints_the_months_and_the_digest(fake, monkeypatch):
 def test_replay_as_json_keeps_stdout_for_the_answer(fake, monkeypatch):
     monkeypatch.setattr(app, "monotonic", lambda: 0)
     calls = fake("replay", REPLAYED)
-    done = run("replay", "--json", "--fault", "a", "--fault", "b", "--report", "r.html")
+    done = run("replay", "--json", "--fault", "a", "--fault", "b")
     assert json.loads(done.stdout)["digest"] == "ab" * 32
     assert calls[0][1]["fault"] == ["a", "b"]
-    assert str(calls[0][1]["report"]) == "r.html"
 
 
 def test_gate_ends_with_one_when_the_version_does_not_pass(fake):
@@ -246,7 +245,8 @@ def test_up_says_where_it_answers_and_reports_a_refusal(monkeypatch):
     monkeypatch.setattr(app, "up", up)
     done = run("up", "--workers", "2")
     assert (done.exit_code, done.output) == (0, "data_plane: http://127.0.0.1:8080\n")
-    assert seen == {"host": None, "port": None, "console_port": None, "workers": 2}
+    assert callable(seen.pop("page"))
+    assert seen == {"home": None, "host": None, "port": None, "console_port": None, "workers": 2, "clock": None}
 
     def broken(project, **_):
         raise ProjectError("a project file that raises", where="project.py:3")

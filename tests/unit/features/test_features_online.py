@@ -214,7 +214,11 @@ def test_what_is_refused():
         writer.apply("sales", rows([1]) | {"amount": np.array([1.5])}, 0)
     writer.apply("sales", rows([1]), 0)
     key = next(key for key in store._rows if not key.startswith(b"watermark"))
-    store._rows[key] = b"\x07" + store._rows[key][1:]
+    whole = store._rows[key]
+    store._rows[key] = whole[:-1]
+    with pytest.raises(IntegrityError, match="damaged"):
+        reader.read(asked(2))
+    store._rows[key] = b"\x07" + whole[1:]
     with pytest.raises(IntegrityError, match="rebuild"):
         reader.read(asked(2))
     store._rows[key] = b"\x01\x04"

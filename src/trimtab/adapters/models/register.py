@@ -59,6 +59,8 @@ def register(
         When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
     names = tuple(feature_names)
+    if not names or len(set(names)) < len(names):
+        raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
     plan = _tensor_plan(name, names)
     card = f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()

@@ -56,18 +56,22 @@ class Control(Protocol):
         ...
 
 
-def control_app(control: Control, *, token_digest: str, max_body: int, max_rows: int) -> Starlette:
+def control_app(
+    control: Control, *, token_digest: str, max_body: int, max_rows: int, own_digest: str = ""
+) -> Starlette:
     """The ASGI application of the control process.
 
     Parameters
     ----------
     token_digest
         SHA-256 of the token, hexadecimal.
+    own_digest
+        Of a second token that counts as well: the one by which the command line of the same machine comes in.
     max_body, max_rows
         Largest body in bytes (413 above) and most rows in one body.
     """
     console = _Console(control, max_body, max_rows)
-    guard = functools.partial(_guarded, token_digest=token_digest)
+    guard = functools.partial(_guarded, digests=tuple(filter(None, (token_digest, own_digest))))
     routes = [
         Route("/", guard(console.page), methods=["GET"]),
         Route("/health", console.health, methods=["GET"]),
@@ -132,12 +136,13 @@ class _Console:
         return JSONResponse({"status": "ok"})
 
 
-def _guarded(handler: Handler, *, token_digest: str) -> Handler:
+def _guarded(handler: Handler, *, digests: tuple[str, ...]) -> Handler:
     async def checked(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             given = request.query_params.get("token") or request.cookies.get(COOKIE, "")
-        if not hmac.compare_digest(hashlib.sha256(given.encode()).hexdigest(), token_digest):
+        found = hashlib.sha256(given.encode()).hexdigest()
+        if not any([hmac.compare_digest(found, digest) for digest in digests]):  # noqa: C419 - each is compared, always
             body = {
                 "error": "a valid token is needed",
                 "hint": "send Authorization: Bearer <token>",

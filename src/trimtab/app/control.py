@@ -1,0 +1,193 @@
+"""What the control process does for its callers over HTTP, one thing at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trimtab.adapters.compute.supervisor import Supervisor
+from trimtab.app.live import Live
+from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.platform import sentence
+from trimtab.core.clock import SECOND, instant, iso
+from trimtab.core.ids import Json
+from trimtab.core.ledger import Event
+from trimtab.errors import InputError, StaleEpoch, UnknownName
+from trimtab.loop import events as e
+from trimtab.loop.observations import Asked
+
+Page = Callable[[Mapping[str, Any]], str]
+
+ASKED = ("train", "approve", "deny", "rollback", "force", "deploy")
+_FIELDS = frozenset({"actor", "reason", "version", "id", "cutoff"})
+_SAVE_S, _BEAT_S, _LOOK_S = 10.0, 1.0, 0.1
+_log = logging.getLogger("trimtab.control")
+
+
+class LiveControl:
+    """Implements :class:`trimtab.adapters.wire.control.Control` over a :class:`Live`.
+
+    Parameters
+    ----------
+    page
+        Makes the status page of a status.
+    """
+
+    def __init__(self, live: Live, supervisor: Supervisor, *, page: Page | None) -> None:
+        self._live, self._supervisor, self._page = live, supervisor, page
+        self._lock = threading.RLock()
+        self._workers = threading.Lock()
+        """Apart from the other: a tick that waits for a training must not keep a dead worker from being replaced."""
+        self._saved = time.monotonic()
+
+    # -- asked over HTTP
+
+    def ingest(self, source: str, rows: list[Mapping[str, Json]]) -> dict[str, Json]:
+        """Take events of a source; on disk when it returns."""
+        with self._lock:
+            return self._live.take(source, rows).to_json()
+
+    def status(self) -> dict[str, Json]:
+        """Everything the status page shows."""
+        live = self._live
+        with self._lock:
+            now = live.clock.now()
+            sources = [self._source(name, now) for name in live.ingests]
+            problem = live.problem
+        with self._workers:
+            living = {state.name: state.state for state in self._supervisor.states()}
+        return {
+            "project": live.project.root.rpartition("/")[2],
+            "now": iso(now),
+            "ledger": ledger_status(live.ledger),
+            "control": {"state": "running", "pid": os.getpid(), "since": iso(live.tenure.since), "problem": problem},
+            "models": models_status(live.ledger, list(live.models), now),
+            "sources": sources,
+            "workers": workers_status(live.home.run, living),
+        }
+
+    def log(self, *, at: str | None, model: str | None, limit: int) -> dict[str, Json]:
+        """The newest events of the ledger, and with ``at`` what was live then."""
+        when = None if at is None else instant(at)
+        return log_events(self._live.ledger, at=when, model=model, limit=limit)
+
+    def ask(self, model: str, kind: str, fields: Mapping[str, Json]) -> dict[str, Json]:
+        """Pass on what an operator asks for, and say what followed at once."""
+        if kind not in ASKED:
+            raise UnknownName("no such request", got=repr(kind), hint=f"one of {', '.join(ASKED)}")
+        with self._lock:
+            asked = read_request(kind, fields, self._versions(model))
+            events = self._live.ask(model, asked)
+            return answer_of(asked, events or self._followed(model, asked))
+
+    def advance(self, when: str) -> dict[str, Json]:
+        """Move the clock, where a driver controls it."""
+        with self._lock:
+            ticks = self._live.advance(instant(when))
+            return {"now": iso(self._live.clock.now()), "ticks": ticks}
+
+    def page(self) -> str:
+        """The status page."""
+        status = self.status()
+        return self._page(status) if self._page is not None else "<!doctype html><title>Trimtab</title>"
+
+    # -- by itself
+
+    def run(self, stop: threading.Event) -> StaleEpoch | None:
+        """Watch the workers, and let the loop decide every second, until told to stop or replaced."""
+        due = 0.0
+        while not stop.wait(_LOOK_S):
+            try:
+                with self._workers:
+                    self._supervisor.check()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + _BEAT_S
+                    self.beat()
+            except StaleEpoch as error:
+                return error
+            except Exception:  # noqa: BLE001 - a bug in one tick must not end the process that others rely on
+                _log.exception("a tick failed")
+        return None
+
+    def beat(self) -> None:
+        """Once a second of real time: decide when the clock is the real one, and save now and then."""
+        live = self._live
+        with self._lock:
+            live.tenure.check()
+            events = live.bootstrap() if live.driven else live.tick(live.clock.now())
+            if events or time.monotonic() > self._saved + _SAVE_S:
+                live.save()
+                self._saved = time.monotonic()
+
+    def save(self) -> None:
+        """Keep what the observers hold; at the end."""
+        with self._lock:
+            self._live.save()
+
+    # -- parts
+
+    def _source(self, name: str, now: int) -> dict[str, Json]:
+        live, ingest = self._live, self._live.ingests[name]
+        mark = live.writer.watermark(name) if name in live.writer.sources else None
+        known = mark.known if mark else ingest.known
+        return {
+            "name": name,
+            "kind": live.project.sources[name].kind,
+            "rows": ingest.seq,
+            "quarantined": live.quarantined[name],
+            "watermark": {"seq": mark.seq if mark else ingest.seq, "known": iso(known) if known else None},
+            "behind_s": (now - known) / SECOND if known else None,
+        }
+
+    def _versions(self, model: str) -> Sequence[str]:
+        found = self._live.models.get(model)
+        return list(found.loop.state.versions) if found else []
+
+    def _followed(self, model: str, asked: Asked) -> list[Event]:
+        """What followed when the same request was made before."""
+        stream = self._live.models[model].loop.stream
+        return [event for event in self._live.ledger.read(stream=stream) if event.data.get("asked") == asked.id]
+
+
+def read_request(kind: str, fields: Mapping[str, Json], versions: Sequence[str]) -> Asked:
+    """Read what is asked for; a version may be named by its first digits."""
+    unknown = sorted(set(fields) - _FIELDS)
+    if unknown:
+        raise InputError("unknown fields", got=", ".join(unknown), hint=f"the fields are {', '.join(sorted(_FIELDS))}")
+    for name, value in fields.items():
+        if value is not None and (not isinstance(value, str) or len(value) > 2000):
+            raise InputError(f"{name} must be a text of at most 2000 characters", got=type(value).__name__)
+    given = {name: str(value) for name, value in fields.items() if value is not None}
+    reason = given.get("reason", "").strip()
+    if not reason:
+        raise InputError("a reason is needed", hint="it is kept in the ledger with your name")
+    named = given.get("version", "")
+    matching = [version for version in versions if named and version.startswith(named)]
+    if len(matching) > 1:
+        raise InputError("that begins several versions", got=named, hint=", ".join(found[:12] for found in matching))
+    # Whoever holds the token is an operator, whatever else the name says.
+    actor = "operator:" + (given.get("actor", "").strip().removeprefix("operator:") or "api")
+    data = {"cutoff": instant(given["cutoff"])} if "cutoff" in given else {}
+    version = matching[0] if matching else named
+    asked_id = given.get("id") or secrets.token_hex(10)
+    return Asked(asked_id, kind, actor, reason, version, data)  # type: ignore[arg-type]
+
+
+def answer_of(asked: Asked, events: Sequence[Event]) -> dict[str, Json]:
+    """What to say: the event that deals with the request, and all that followed."""
+    deciding = next((event for event in events if event.data.get("asked") == asked.id), None)
+    if deciding is None:
+        return {"accepted": False, "sentence": "Nothing followed from it.", "event": None, "events": []}
+    training = next((event for event in events if event.type == e.TRAINING_REQUESTED), None)
+    return {
+        "accepted": deciding.type != e.REQUEST_REFUSED,
+        "sentence": sentence(deciding),
+        "event": deciding.id,
+        "job": training.data["job"] if training else None,
+        "events": [{"id": event.id, "type": event.type, "text": sentence(event)} for event in events],
+    }

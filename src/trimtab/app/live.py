@@ -1,0 +1,256 @@
+"""The control process: wiring a project's home to its loop, its ingest, its workers and its console."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trimtab.adapters.clock.shared import SharedClock
+from trimtab.adapters.clock.system import SystemClock
+from trimtab.adapters.compute.processes import ProcessCompute
+from trimtab.adapters.files import write_atomic
+from trimtab.adapters.ledger.head import sign_head
+from trimtab.app.fencing import Tenure
+from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
+from trimtab.app.home import Home, setting
+from trimtab.app.live_model import LiveModel, Shared
+from trimtab.app.platform import HISTORY_READ
+from trimtab.app.routes import Routes
+from trimtab.app.worker import CLOCK
+from trimtab.core.clock import HOUR, Clock, Micros, instant, iso
+from trimtab.core.ledger import PLATFORM, Event, Ledger
+from trimtab.datasets.ingest import Ingest, Taken
+from trimtab.errors import InputError, TrimtabError, UnknownName
+from trimtab.features.history import History
+from trimtab.features.online import OnlineWriter
+from trimtab.loop.commands import ApplyRoute, Notify
+from trimtab.loop.observations import Asked
+from trimtab.loop.project import Project
+
+NOTICES = "notices.jsonl"
+SIGNED = "head.json"
+"""The signed head of the ledger: a ledger that ends before it has lost its tail."""
+_PIECE = 50_000
+_log = logging.getLogger("trimtab.loop")
+
+
+def open_clock(home: Home, text: str | None) -> tuple[Clock, bool]:
+    """The real clock, or one that a driver moves and that stands at a time; and whether it is driven."""
+    if text is None:
+        (home.run / CLOCK).unlink(missing_ok=True)
+        return SystemClock(), False
+    clock = SharedClock(home.run / CLOCK, writable=True)
+    clock.advance_to(instant(text))
+    return clock, True
+
+
+def standing_clock(home: Home) -> tuple[Clock, bool]:
+    """The clock of a home without a control process: that of its rehearsal if it is one, else the real one."""
+    path = home.run / CLOCK
+    return (SharedClock(path), True) if path.exists() else (SystemClock(), False)
+
+
+class Live:
+    """Everything that decides, of one project on one home. Not thread-safe: the control process holds a lock.
+
+    Parameters
+    ----------
+    tenure
+        Makes sure that nobody else decides meanwhile.
+    """
+
+    def __init__(
+        self, project: Project, home: Home, *, clock: Clock, driven: bool, ledger: Ledger, tenure: Tenure
+    ) -> None:
+        self.project, self.home, self.clock, self.driven = project, home, clock, driven
+        self.ledger, self.tenure = ledger, tenure
+        self._routes = Routes(home.route_file, home.run, models=project.models)
+        self._records = home.records()
+        job_time = float(setting("job_time"))
+        shared = Shared(
+            project,
+            home,
+            clock,
+            driven=driven,
+            epoch=tenure.epoch,
+            ledger=ledger,
+            blobs=home.blobs(),
+            records=self._records,
+            compute=ProcessCompute(home.jobs, timeout_s=job_time),
+            apply=self._apply,
+            tell=self._tell,
+        )
+        self.models = {name: LiveModel(shared, spec) for name, spec in sorted(project.models.items())}
+        self.ingests: dict[str, Ingest] = {}
+        self.quarantined: dict[str, int] = {}
+        self._signed = ""
+        self.problem = ""
+        """Why the last tick could not be finished; empty when it could."""
+
+    # -- start
+
+    def restore(self) -> None:
+        """Read the histories, catch the online rows up, and take up where the last control process was.
+
+        Raises
+        ------
+        ProjectError
+            When a history is not what it was on the first start.
+        """
+        seen = any(event.type == HISTORY_READ for event in self.ledger.read(stream=PLATFORM))
+        if self.driven and not seen:
+            limit_history(self.home.root, self.clock.now())  # under this clock, the rest has yet to happen
+        until = history_limit(self.home.root)
+        histories = {name: read_limited(self.project, name, until) for name in live_sources(self.project)}
+        hold_histories(self.ledger, histories.values(), now=self.clock.now(), epoch=self.tenure.epoch)
+        parts = [part for name in self.project.models for part in self.project.plan(name).parts]
+        self.writer = OnlineWriter(parts, self.home.online())
+        for name, history in histories.items():
+            self._restore_source(name, history)
+
+    def _restore_source(self, name: str, history: History) -> None:
+        source = self.project.sources[name]
+        if name in self.writer.sources:
+            for first in range(self.writer.watermark(name).seq, len(history), _PIECE):
+                piece = {column: values[first : first + _PIECE] for column, values in history.columns.items()}
+                self.writer.apply(name, piece, first)
+        ingest = Ingest(source, history, records=self._records, writer=self.writer, clock=self.clock)
+        logged = ingest.recover()
+        self.ingests[name], self.quarantined[name] = ingest, 0
+        for model in self.models.values():
+            if model.spec.label.source.name == name:
+                model.restore(logged, first_seq=len(history))
+
+    # -- in
+
+    def take(self, source: str, rows: list[Mapping[str, Any]]) -> Taken:
+        """Take events of a source: on disk when it returns.
+
+        Raises
+        ------
+        StaleEpoch
+            When another control process has taken over.
+        UnknownName
+            When no feature and no label of the project comes from that source.
+        """
+        ingest = self.ingests.get(source)
+        if ingest is None:
+            raise UnknownName("no such source", got=repr(source), hint=f"one of {', '.join(self.ingests)}")
+        self.tenure.check()
+        taken = ingest.take(rows)
+        self.quarantined[source] += taken.quarantine.total
+        for model in self.models.values():
+            if taken.accepted and model.spec.label.source.name == source:
+                model.take_labels(taken.columns, seq=taken.seq)
+        return taken
+
+    # -- decide
+
+    def tick(self, now: Micros) -> list[Event]:
+        """Let every model observe and decide; what goes wrong with one does not keep the others from it.
+
+        Raises
+        ------
+        StaleEpoch
+            When another control process has taken over.
+        """
+        self.tenure.check()
+        return self._each(lambda model: model.tick(now))
+
+    def bootstrap(self) -> list[Event]:
+        """Under a driven clock: let models that have no version yet come to one, although the clock stands."""
+        now = self.clock.now()
+        return self._each(lambda model: model.bootstrap(now))
+
+    def advance(self, when: Micros) -> int:
+        """Move a driven clock; the loop decides once at every full hour that is left behind. How often it did.
+
+        What became known at the full hour itself may be sent while the clock stands there: its tick comes when the
+        clock moves on.
+
+        Raises
+        ------
+        InputError
+            When the clock is the real one, or would go backwards.
+        """
+        clock = self.clock
+        if not isinstance(clock, SharedClock):
+            raise InputError("the clock is the real one", hint="start with --clock <time> to move it")
+        now = clock.now()
+        if when < now:
+            raise InputError("the clock cannot go backwards", got=iso(when), hint=f"it stands at {iso(now)}")
+        ticks = 0
+        for hour in range(math.ceil(now / HOUR) * HOUR, when, HOUR):
+            clock.advance_to(hour)
+            self.tick(hour)
+            ticks += 1
+        clock.advance_to(when)
+        return ticks
+
+    def ask(self, model: str, asked: Asked) -> list[Event]:
+        """Pass on what a person asks; what followed at once.
+
+        Raises
+        ------
+        UnknownName
+            When there is no such model.
+        """
+        found = self.models.get(model)
+        if found is None:
+            raise UnknownName("no such model", got=repr(model), hint=f"one of {', '.join(self.models)}")
+        self.tenure.check()
+        return found.ask(asked)
+
+    def _each(self, step: Callable[[LiveModel], list[Event]]) -> list[Event]:
+        events: list[Event] = []
+        problems = []
+        for name, ingest in self.ingests.items():
+            try:
+                ingest.catch_up()
+            except TrimtabError as error:
+                problems.append(f"{name}: {error}")
+        for name, model in self.models.items():
+            try:
+                events += step(model)
+            except TrimtabError as error:
+                self.tenure.check()
+                _log.error("%s: %s", name, error)
+                problems.append(f"{name}: {error}")
+        self.problem = "; ".join(problems)
+        return events
+
+    # -- out
+
+    def save(self) -> None:
+        """Keep what the observers hold, and sign where the ledger stands."""
+        for model in self.models.values():
+            model.save()
+        head = self.ledger.head()[1]
+        if head != self._signed:
+            signed = sign_head(self.ledger, self.home.signing_key(), when=self.clock.now())
+            write_atomic(self.home.root / SIGNED, json.dumps(signed).encode())
+            self._signed = head
+
+    def _apply(self, command: ApplyRoute) -> None:
+        self._routes.apply(command.route, generation=command.generation)
+
+    def _tell(self, notice: Notify, model: str) -> None:
+        """Hand a notice over: one line of JSON, at least once, recognisable by its key."""
+        line = {"key": notice.key, "model": model, "kind": notice.kind, "text": notice.text}
+        line["when"] = iso(self.clock.now())
+        _log.info("%s: %s", model, notice.text)
+        handle = os.open(self.home.root / NOTICES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(handle, json.dumps(line).encode() + b"\n")
+        finally:
+            os.close(handle)
+
+
+def open_home(project: Project, home: Path | None) -> Home:
+    """The home that was named, or the project's own."""
+    return Home(home.resolve()).made() if home is not None else Home.of(Path(project.root))

@@ -1,0 +1,376 @@
+"""The single steps: each asks the control process when one runs, and else takes its place for a moment."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trimtab.adapters.compute.supervisor import read_post
+from trimtab.adapters.offline.parquet import read_history
+from trimtab.adapters.project.file import load_project
+from trimtab.adapters.wire.client import JsonClient
+from trimtab.adapters.wire.worker import read_status
+from trimtab.app.control import answer_of, read_request
+from trimtab.app.fencing import Tenure, control_runs
+from trimtab.app.home import HOME, Home, setting
+from trimtab.app.live import Live, standing_clock
+from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.replaying import checked_project
+from trimtab.app.running import CONTROL, OWN_TOKEN
+from trimtab.core.clock import instant, iso
+from trimtab.core.ids import Json, derived_id
+from trimtab.core.ledger import Event, Ledger, model_stream
+from trimtab.errors import InputError, JobFailed, ProjectError, TrimtabError, Unavailable, UnknownName
+from trimtab.features.sources import Source
+from trimtab.loop import events as e
+from trimtab.loop.project import Problem, check, check_history
+
+Result = dict[str, Any]
+_POLL_S = 0.2
+_START_S = 10.0
+
+
+# -- the project
+
+
+def check_project(path: Path) -> Result:
+    """Everything that is wrong with a project, its histories included."""
+    try:
+        project = load_project(path)
+    except ProjectError as error:
+        if not error.where:
+            raise
+        return _checked([Problem.of(error)], [], [])
+    problems = check(project)
+    if not problems:
+        history = {}
+        for name, source in project.sources.items():
+            if not source.history:
+                continue
+            try:
+                history[name] = read_history(source, Path(project.root))
+            except TrimtabError as error:
+                problems.append(Problem.of(error))
+        problems += check_history(project, history)
+    return _checked(problems, sorted(project.models), sorted(project.sources))
+
+
+def _checked(problems: Sequence[Problem], models: list[str], sources: list[str]) -> Result:
+    fields = ("what", "got", "hint", "where")
+    told = [{name: getattr(problem, name) for name in fields} for problem in problems]
+    return {"problems": told, "models": models, "sources": sources}
+
+
+# -- the way in
+
+
+def _home(path: Path) -> Home:
+    if not path.exists():
+        raise ProjectError("no project there", got=str(path), hint="give the directory of a project with --project")
+    return Home.of(path.resolve())
+
+
+def existing_home(path: Path) -> Home:
+    """The home of a project that has one.
+
+    Raises
+    ------
+    Unavailable
+        When the project was never started, trained or replayed.
+    """
+    folder = path if path.is_dir() else path.parent
+    home = Home(folder.resolve() / HOME)
+    if not (home.root / "ledger.db").exists():
+        raise Unavailable(
+            "this project has no home yet", got=str(home.root), hint="`trimtab up` or `trimtab train` makes one"
+        )
+    return home
+
+
+def running_control(home: Home) -> JsonClient | None:
+    """The control process of a home, None when none runs.
+
+    Raises
+    ------
+    Unavailable
+        When one runs that does not say where.
+    """
+    deadline = time.monotonic() + _START_S
+    while control_runs(home.run):
+        try:
+            facts = msgspec.json.decode((home.run / CONTROL).read_bytes())
+            token = os.environ.get("TRIMTAB_TOKEN") or (home.run / OWN_TOKEN).read_text()
+            return JsonClient(facts["console"], token=token, timeout_s=120)
+        except FileNotFoundError:  # it is just starting, or has just stopped
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    "a control process runs but does not say where", got=str(home.run), hint="wait until it is ready"
+                ) from None
+            time.sleep(_POLL_S)
+        except PermissionError as error:
+            raise Unavailable(
+                "the token of the control process cannot be read", got=str(error), hint="set TRIMTAB_TOKEN"
+            ) from None
+    return None
+
+
+@contextmanager
+def in_its_place(path: Path) -> Iterator[Live]:
+    """Be the control process for a moment: the loops of a project, without its observers and its ingest."""
+    project = checked_project(path)
+    home = Home.of(Path(project.root))
+    clock, driven = standing_clock(home)
+    ledger = home.ledger()
+    tenure = Tenure(home.run, ledger, clock)
+    try:
+        yield Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
+    finally:
+        tenure.close()
+
+
+def _operator(actor: str | None) -> str:
+    try:
+        return actor or f"operator:{getpass.getuser()}"
+    except (KeyError, OSError):  # a user without a name
+        return "operator:cli"
+
+
+def ask(path: Path, model: str, kind: str, **fields: str | None) -> Result:
+    """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
+    body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
+    body["actor"] = _operator(fields.get("actor"))
+    client = running_control(_home(path))
+    if client is not None:
+        with client:
+            return dict(client.post(f"/v1/models/{model}/{kind}", body))
+    with in_its_place(path) as live:
+        return _ask_directly(live, model, kind, body)
+
+
+def _ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -> Result:
+    found = live.models.get(model)
+    versions = list(found.loop.state.versions) if found else []
+    asked = read_request(kind, body, versions)
+    return answer_of(asked, live.ask(model, asked))
+
+
+# -- the steps
+
+
+def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
+    """Ask for a training and wait until it is over."""
+    fields = {"reason": "asked for on the command line", "cutoff": cutoff, "actor": None}
+    began = time.monotonic()
+    client = running_control(_home(path))
+    if client is not None:
+        with client:
+            answer = ask(path, model, "train", **fields)
+            ended = _wait(_accepted(answer), lambda: _remote_events(client, model))
+    else:
+        with in_its_place(path) as live:
+            body = {name: value for name, value in fields.items() if value} | {"actor": _operator(None)}
+            answer = _ask_directly(live, model, "train", body)
+
+            def events() -> list[Mapping[str, Json]]:
+                live.models[model].finish_trainings(live.clock.now())
+                return [_plain(event) for event in live.ledger.read(stream=model_stream(model))]
+
+            ended = _wait(_accepted(answer), events)
+    data = ended["data"]
+    if ended["type"] == e.TRAINING_FAILED:
+        raise JobFailed("the training failed", got=str(data["error"]))
+    return {
+        "model": model,
+        "version": data["version"],
+        "rows": data["rows"],
+        "trained_until": iso(data["trained_until"]),
+        "metrics": data["metrics"],
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _accepted(answer: Result) -> str:
+    if not answer["accepted"] or not answer.get("job"):
+        raise JobFailed("the loop does not train now", got=str(answer["sentence"]))
+    return str(answer["job"])
+
+
+def _wait(job: str, events: Callable[[], Sequence[Mapping[str, Json]]]) -> Mapping[str, Json]:
+    deadline = time.monotonic() + float(setting("job_time")) + 60
+    while time.monotonic() < deadline:
+        for event in events():
+            if event["type"] in (e.TRAINING_FINISHED, e.TRAINING_FAILED) and event["data"]["job"] == job:
+                return event
+        time.sleep(_POLL_S)
+    raise JobFailed("the training did not end in time", got=job, hint="see its directory below jobs/")
+
+
+def _remote_events(client: JsonClient, model: str) -> list[Mapping[str, Json]]:
+    return list(client.get(f"/v1/log?model={model}&limit=200")["events"])
+
+
+def _plain(event: Event) -> Mapping[str, Json]:
+    return {"type": event.type, "data": event.data}
+
+
+def judge(path: Path, model: str, version: str) -> Result:
+    """What the gates of a model say of a version, from the ledger: its floors, and the comparison."""
+    ledger = existing_home(path).ledger()
+    events = list(ledger.read(stream=model_stream(model)))
+    if not events:
+        raise UnknownName("nothing is known of that model", got=repr(model))
+    digest = _version(events, version)
+    floors = [event.data for event in events if event.type == e.FLOORS_JUDGED and event.data["version"] == digest]
+    checks = [_floor(check, floors[-1]["measured_values"]) for check in floors[-1]["checks"]] if floors else []
+    passed = bool(floors) and bool(floors[-1]["passed"])
+    comparison = _comparison(events, digest)
+    if comparison is not None:
+        checks.append(comparison)
+        passed = passed and comparison["passed"]
+    return {"model": model, "version": digest, "passed": passed, "checks": checks}
+
+
+def _version(events: Sequence[Event], named: str) -> str:
+    known = [event.data["version"] for event in events if event.type == e.VERSION_REGISTERED]
+    found = [version for version in known if version.startswith(named)]
+    if len(found) != 1:
+        hint = f"one of {', '.join(version[:12] for version in known)}" if known else "nothing has been trained yet"
+        raise UnknownName("no such version" if not found else "that begins several versions", got=named, hint=hint)
+    return str(found[0])
+
+
+def _floor(check: Mapping[str, Json], measured: Mapping[str, Json]) -> Result:
+    name = check["measure"]
+    value = check["value"] if check["value"] is not None else measured.get(name)
+    kept = {key: check[key] for key in ("bound", "side", "passed")}
+    return {"name": name, "value": value, **kept, "detail": "held-out tail" if value is not None else "not measured"}
+
+
+def _comparison(events: Sequence[Event], version: str) -> Result | None:
+    """The last comparison of a version with a champion; None where it needed none."""
+    ours = [event for event in events if event.data.get("version") == version]
+    started = [event.data for event in ours if event.type == e.ROLLOUT_STARTED]
+    if not started or not started[-1]["champion"]:
+        return None
+    rollout = started[-1]["rollout"]
+    progress = [event.data for event in ours if event.type == e.GATE_PROGRESSED and event.data["rollout"] == rollout]
+    verdict = next(
+        (e_.data["verdict"] for e_ in ours if e_.type == e.GATE_JUDGED and e_.data["rollout"] == rollout), ""
+    )
+    last = progress[-1] if progress else {"days": 0, "rows": 0, "gain": 0.0, "e_superior": None}
+    said = f"{last['days']} matured days, {last['rows']} rows, gain {last['gain']:+.4f} a row"
+    return {
+        "name": "better than the champion",
+        "value": last["e_superior"],
+        "bound": 1 / started[-1]["alpha"],
+        "side": "at_least",
+        "passed": verdict in ("superior", "floors"),
+        "detail": f"{said}: {verdict or 'no verdict yet'}",
+    }
+
+
+def show_status(path: Path) -> Result:
+    """What the status page shows, also when no control process runs."""
+    home = existing_home(path)
+    client = running_control(home)
+    if client is not None:
+        with client:
+            return dict(client.get("/v1/status"))
+    ledger = home.ledger()
+    clock, _ = standing_clock(home)
+    streams = dict.fromkeys(event.stream for event in ledger.read())
+    models = [stream.removeprefix("model:") for stream in streams if stream.startswith("model:")]
+    posts = [read_post(home.run, file.stem) for file in sorted(home.run.glob("worker-*.pid"))]
+    return {
+        "project": home.root.parent.name,
+        "now": iso(clock.now()),
+        "ledger": ledger_status(ledger),
+        "control": {"state": "gone", "pid": None, "since": None},
+        "models": models_status(ledger, sorted(models), clock.now()),
+        "sources": [],
+        "workers": workers_status(home.run, {post.name: "running" for post in posts if post.held}),
+    }
+
+
+def show_log(path: Path, *, at: str | None, model: str | None, limit: int, verify: bool) -> Result:
+    """What was decided, from the ledger alone."""
+    home = existing_home(path)
+    ledger = home.ledger()
+    checked = {"verified": _verified(home, ledger)} if verify else {}
+    return checked | log_events(ledger, at=None if at is None else instant(at), model=model, limit=limit)
+
+
+def _verified(home: Home, ledger: Ledger) -> int:
+    from trimtab.adapters.ledger.head import check_head
+    from trimtab.adapters.ledger.sqlite import SqliteLedger
+    from trimtab.app.live import SIGNED
+
+    assert isinstance(ledger, SqliteLedger)
+    checked = ledger.verify()
+    if (home.root / SIGNED).exists():
+        check_head(ledger, msgspec.json.decode((home.root / SIGNED).read_bytes()), home.signing_key())
+    return checked
+
+
+def predict_once(path: Path, model: str, fields: Mapping[str, Any], *, url: str | None) -> Result:
+    """Ask a model once; text among the fields is read as the project declares it."""
+    project = load_project(path)
+    source = project.model(model).requests
+    body = {name: _typed(source, name, value) for name, value in fields.items()}
+    with JsonClient(url or data_plane(Home.of(Path(project.root)))) as client:
+        answer = client.post(f"/predict/{model}", body)
+    outputs = answer["prediction"] if isinstance(answer["prediction"], list) else [answer["prediction"]]
+    return {
+        "model": model,
+        "version": answer["version"],
+        "arm": answer["arm"],
+        "id": answer["id"],
+        "prediction_id": derived_id(answer["id"], answer["version"], answer["arm"]),
+        "outputs": outputs,
+        "status": answer["status"],
+    }
+
+
+def data_plane(home: Home) -> str:
+    """Where a living worker of a home answers; the control process need not run.
+
+    Raises
+    ------
+    Unavailable
+        When none lives.
+    """
+    for file in sorted(home.run.glob("worker-*.pid")):
+        said = read_status(file.with_suffix(".json"))
+        if said is not None and read_post(home.run, file.stem).held:
+            host = f"[{said.host}]" if ":" in said.host else said.host
+            return f"http://{host}:{said.port}"
+    raise Unavailable("no serving worker runs", got=str(home.root), hint="start `trimtab up`, or give --url")
+
+
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _typed(source: Source, name: str, value: Any) -> Any:
+    declared = source.every_column().get(name)
+    if declared is None or not isinstance(value, str) or declared.kind in ("str", "time"):
+        return value
+    if value == "" and declared.optional:
+        return None
+    try:
+        match declared.kind:
+            case "bool":
+                return _WORDS[value.lower()]
+            case "int":
+                return int(value)
+            case _:
+                return float(value)
+    except (ValueError, KeyError):
+        raise InputError(f"{name} is not of its type", got=repr(value), hint=f"{name} is {declared.kind}") from None

@@ -1,0 +1,266 @@
+"""``trimtab up``: the control process from start to end, and the workers that it starts or finds."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trimtab.adapters.compute.supervisor import Supervisor, read_post
+from trimtab.adapters.files import write_atomic
+from trimtab.adapters.wire.control import control_app
+from trimtab.adapters.wire.worker import read_status
+from trimtab.app.control import LiveControl, Page
+from trimtab.app.fencing import Tenure
+from trimtab.app.home import Home, setting
+from trimtab.app.live import Live, open_clock, open_home
+from trimtab.app.replaying import checked_project
+from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
+from trimtab.core.clock import iso
+from trimtab.errors import InputError, StaleEpoch, Unavailable
+
+CONTROL = "control.json"
+OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
+_READY_S = 30.0
+_log = logging.getLogger("trimtab.control")
+
+
+@dataclass(frozen=True)
+class UpRequest:
+    """What ``up`` was asked for; None stands for the setting of that name."""
+
+    project: Path
+    home: Path | None = None
+    host: str | None = None
+    port: int | None = None
+    console_port: int | None = None
+    workers: int | None = None
+    clock: str | None = None
+
+
+def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None], page: Page | None = None) -> None:
+    """Run the platform until it is told to stop, or another control process takes over.
+
+    Raises
+    ------
+    ProjectError
+        When the project does not check, or a history has changed.
+    StaleEpoch
+        When another control process took over; the workers are its workers then.
+    Unavailable
+        When a port is taken.
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    project = checked_project(request.project)
+    home = open_home(project, request.home)
+    count = _number("workers", request.workers)
+    if count < 1:
+        raise InputError("there must be a worker", got=str(count), hint="--workers 1")
+    clock, driven = open_clock(home, request.clock)
+    ledger = home.ledger()
+    tenure = Tenure(home.run, ledger, clock)
+    supervisor = Supervisor(home.run, MODULE)
+    try:
+        with _console_socket(request) as console, _data_port(request, home) as port:
+            options = WorkerOptions(
+                host=setting("host", request.host),
+                port=port,
+                driven=driven,
+                max_body=_number("max_body"),
+                max_rows=_number("max_batch_rows"),
+                max_queue=_number("max_queue"),
+                software=_software(),
+            )
+            wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
+            # First of all: until the histories are read, they answer from what is there.
+            supervisor.keep(wanted, among=POSTS)
+            live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
+            live.restore()
+            control = LiveControl(live, supervisor, page=page)
+            _Process(live, control, options=options, workers=count, ready=ready).serve(console)
+    except StaleEpoch:
+        raise
+    except BaseException:
+        # Workers that were serving before go on: a project that cannot start must not end what works.
+        supervisor.stop(started_only=True)
+        raise
+    else:
+        supervisor.stop()
+    finally:
+        tenure.close()
+        (home.run / OWN_TOKEN).unlink(missing_ok=True)
+        (home.run / CONTROL).unlink(missing_ok=True)
+
+
+class _Process:
+    """The console's server in the main thread, the loop in another."""
+
+    def __init__(
+        self,
+        live: Live,
+        control: LiveControl,
+        *,
+        options: WorkerOptions,
+        workers: int,
+        ready: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._project, self._home, self._tenure, self._control = live.project, live.home, live.tenure, control
+        self._options, self._workers, self._ready = options, workers, ready
+        self._stop = threading.Event()
+        self._ended: StaleEpoch | None = None
+
+    def serve(self, listener: socket.socket) -> None:
+        """Serve until told to stop; raises ``StaleEpoch`` when replaced."""
+        import uvicorn
+
+        token, digest = _token(self._home)
+        own = secrets.token_urlsafe(24)
+        app = control_app(
+            self._control,
+            token_digest=digest,
+            own_digest=hashlib.sha256(own.encode()).hexdigest(),
+            max_body=_number("max_body"),
+            max_rows=_number("max_batch_rows"),
+        )
+        config = uvicorn.Config(
+            app, http="httptools", loop="none", ws="none", lifespan="off", access_log=False, log_config=None,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=10,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        facts = self._facts(listener)
+        _write_private(self._home.run / OWN_TOKEN, own)
+        write_atomic(self._home.run / CONTROL, json.dumps(facts).encode())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn handles them while it serves, and raises them again afterwards.
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        loop = threading.Thread(target=self._decide, args=(server,), name="loop")
+        told = threading.Thread(target=self._tell, args=(facts, token), name="ready", daemon=True)
+        loop.start()
+        told.start()
+        try:
+            with asyncio.Runner(loop_factory=_loop) as runner:
+                runner.run(server.serve(sockets=[listener]))
+        finally:
+            self._stop.set()
+            loop.join()
+        if self._ended is not None:
+            raise self._ended
+        self._control.save()
+
+    def _decide(self, server: Any) -> None:
+        self._ended = self._control.run(self._stop)
+        server.should_exit = True
+
+    def _facts(self, listener: socket.socket) -> dict[str, Any]:
+        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
+        return {
+            "data_plane": f"http://{host}:{self._options.port}",
+            "console": f"http://{host}:{listener.getsockname()[1]}",
+            "models": sorted(self._project.models),
+            "pid": os.getpid(),
+            "epoch": self._tenure.epoch,
+            "since": iso(self._tenure.since),
+        }
+
+    def _tell(self, facts: dict[str, Any], token: str) -> None:
+        """Say that it answers, once it does; the token is said on the first start only."""
+        deadline = time.monotonic() + _READY_S
+        names = [post_name(number) for number in range(1, self._workers + 1)]
+        while not self._stop.wait(0.02) and time.monotonic() < deadline:
+            if all(_answers(self._home.run, name) for name in names):
+                break
+        if not self._stop.is_set():
+            self._ready(facts | ({"token": token} if token else {}))
+
+
+def _software() -> str:
+    try:
+        return metadata.version("trimtab")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return ""
+
+
+def _answers(run: Path, name: str) -> bool:
+    post, said = read_post(run, name), read_status(run / f"{name}.json")
+    return post.held and post.process is not None and said is not None and said.pid == post.process.pid
+
+
+def _token(home: Home) -> tuple[str, str]:
+    """The token to print (empty unless it was made just now), and the digest of the one that counts."""
+    given = os.environ.get("TRIMTAB_TOKEN", "")
+    if given:
+        digest = hashlib.sha256(given.encode()).hexdigest()
+        _write_private(home.run / "token.sha256", digest)
+        return "", digest
+    token = "" if home.token_digest() else home.new_token()
+    return token, home.token_digest()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file that only its owner may read."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
+def _number(name: str, given: int | None = None) -> int:
+    text = setting(name, given)
+    if not text.isdigit():
+        raise InputError(f"the setting {name} must be a whole number", got=repr(text))
+    return int(text)
+
+
+@contextmanager
+def _console_socket(request: UpRequest) -> Iterator[socket.socket]:
+    host, port = setting("host", request.host), _number("console_port", request.console_port)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            hint = "choose another with --console-port"
+            raise Unavailable(f"the console cannot listen on {host}:{port}", got=str(error), hint=hint) from None
+        listener.setblocking(False)
+        yield listener
+
+
+@contextmanager
+def _data_port(request: UpRequest, home: Home) -> Iterator[int]:
+    """The port of the data plane; 0 is made a free one, or the one that living workers have."""
+    port, host = _number("port", request.port), setting("host", request.host)
+    if port:
+        yield port
+        return
+    for path in sorted(home.run.glob(f"{POSTS}.pid")):
+        said = read_status(path.with_suffix(".json"))
+        if read_post(home.run, path.stem).held and said is not None:
+            yield said.port
+            return
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as reserved:
+        # Bound but not listening: it gets no connection, and keeps the port for workers that come and go.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind((host, 0))
+        yield int(reserved.getsockname()[1])
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()

@@ -1,0 +1,115 @@
+"""The serving worker's process: ``python -m trimtab.app.worker HOME NUMBER OPTIONS``.
+
+It loads bundles and the route table and needs nothing else: no project file, no training library, no control process.
+Everything imported here is paid for by every worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from trimtab.adapters.blobs.directory import DirectoryBlobs
+from trimtab.adapters.clock.shared import SharedClock
+from trimtab.adapters.clock.system import SystemClock
+from trimtab.adapters.compute.jobdir import mark
+from trimtab.adapters.compute.supervisor import claim
+from trimtab.adapters.online.lmdb import LmdbRows
+from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
+from trimtab.app.loading import load_deployed
+from trimtab.core.clock import Clock
+from trimtab.errors import TrimtabError
+from trimtab.serving.pipeline import Deployed
+from trimtab.serving.record import PREDICTIONS
+
+MODULE = "trimtab.app.worker"
+POSTS = "worker-*"
+CLOCK = "clock"
+"""Name below ``run`` of the clock that a driver moves."""
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """What the control process says to a worker on its command line, as JSON."""
+
+    host: str
+    port: int
+    driven: bool = False
+    """Whether time is what the driver says."""
+    max_body: int = 1_048_576
+    max_rows: int = 10_000
+    max_queue: int = 1024
+    software: str = ""
+
+
+def post_name(number: int) -> str:
+    """The post of a worker."""
+    return f"worker-{number}"
+
+
+def command(home: Path, number: int, options: WorkerOptions) -> list[str]:
+    """The arguments that start a worker."""
+    return [str(home), str(number), msgspec.json.encode(options).decode()]
+
+
+class Loader:
+    """Loads versions; the online store is opened when it is first needed, because there may be none yet."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._blobs = DirectoryBlobs(root / "blobs")
+        self._rows: LmdbRows | None = None
+
+    def __call__(self, version: str) -> Deployed:
+        if self._rows is None:
+            self._rows = LmdbRows(self._root / "online", readonly=True)
+        return load_deployed(self._blobs, self._rows, version)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until told to stop; 3 when another process holds the post."""
+    root, number = Path(arguments[0]), int(arguments[1])
+    options = msgspec.json.decode(arguments[2], type=WorkerOptions)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    post = claim(root / "run", post_name(number), arguments)
+    if post is None:
+        return 3
+    ours = mark(os.getpid())
+    # Its own spool, whatever process had this post before: two writers never share one.
+    records = SpoolRecords(root / "records", f"worker-{number}-{ours.pid}-{ours.started or 0}")
+    clock: Clock = SharedClock(root / "run" / CLOCK) if options.driven else SystemClock()
+    records.prepare(PREDICTIONS)
+    worker = Worker(
+        load=Loader(root),
+        records=records,
+        clock=clock,
+        timer=time.perf_counter_ns,
+        new_id=lambda: secrets.token_hex(12),
+    )
+    settings = WorkerSettings(
+        number,
+        root / "route.json",
+        root / "run" / f"{post_name(number)}.json",
+        host=options.host,
+        port=options.port,
+        max_body=options.max_body,
+        max_rows=options.max_rows,
+        max_queue=options.max_queue,
+        software=options.software,
+    )
+    try:
+        serve(worker, settings)
+    except TrimtabError as error:
+        logging.getLogger("trimtab.serving").error("%s", error)  # noqa: TRY400 - the message says it all
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
