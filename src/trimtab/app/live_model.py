@@ -200,10 +200,14 @@ class LiveModel:
         if counted is not None:
             yield counted
 
+    def resume(self) -> None:
+        """Have everything done that was decided and may not have been, the route first."""
+        self.loop.resume()
+        self._resume = False
+
     def _decide(self, observations: Iterable[Observation]) -> list[Event]:
         if self._resume:
-            self.loop.resume()
-            self._resume = False
+            self.resume()
         self._untold.extend(observations)
         told, self._untold = self._untold, []
         before = self.loop.state.number
