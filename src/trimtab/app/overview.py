@@ -16,6 +16,7 @@ from trimtab.loop.commands import route_of
 from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import QUIET
 from trimtab.loop.state import State
+from trimtab.web.kinds import KIND_OF_EVENT
 
 DECISIONS = 20
 
@@ -150,11 +151,9 @@ def _drift(state: State, events: Sequence[Event]) -> list[dict[str, Json]]:
 
 
 def _decision(event: Event) -> dict[str, Json]:
-    from trimtab.app.results import KINDS
-
     return {
         "when": iso(event.known),
-        "kind": KINDS.get(event.type, "note"),
+        "kind": KIND_OF_EVENT.get(event.type, "note"),
         "sentence": sentence(event),
         "evidence": dict(event.data.get("evidence") or {}),
     }
