@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,6 +61,14 @@ def wait_until(holds: Callable[[], Any], *, within: float = 30.0, what: str = "i
     raise AssertionError(f"{what} did not happen in {within:g} s")
 
 
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 class LiveHouse:
     """``trimtab up`` on one project, started and killed as often as a test likes."""
 
@@ -99,13 +108,21 @@ class LiveHouse:
         path = self.home / "run" / "control.json"
         return path.read_text() if path.exists() else ""
 
+    def serves(self) -> bool:
+        """Whether a living worker is ready."""
+        try:
+            with JsonClient(self.data, timeout_s=5) as data:
+                return bool(data.get("/v2/health/ready")["ready"])
+        except (Unavailable, StopIteration):
+            return False
+
     def answers(self) -> bool:
         try:
-            with JsonClient(self.facts["console"], timeout_s=5) as console, JsonClient(self.data, timeout_s=5) as data:
+            with JsonClient(self.facts["console"], timeout_s=5) as console:
                 console.get("/health")
-                return bool(data.get("/v2/health/ready")["ready"])
-        except (Unavailable, FileNotFoundError, StopIteration):
+        except (Unavailable, FileNotFoundError):
             return False
+        return self.serves()
 
     @property
     def data(self) -> str:

@@ -7,18 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.e2e.live_house import MODEL, VISIT, LiveHouse, cli, environment, make_project, wait_until
+from tests.e2e.live_house import MODEL, VISIT, LiveHouse, cli, environment, listens, make_project, wait_until
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.core.clock import SECOND, instant, iso
-from trimtab.errors import InputError, Unavailable, UnknownName
+from trimtab.errors import InputError, Unavailable
 
 HEAVY = {
     "pandas", "sklearn", "lightgbm", "mlflow", "pyarrow", "starlette", "scipy", "onnx", "skl2onnx", "onnxmltools",
-    "click", "sqlite3", "subprocess", "trimtab.loop", "trimtab.web", "trimtab.monitoring", "trimtab.cli",
+    "sqlite3", "trimtab.loop.engine", "trimtab.loop.decide", "trimtab.web", "trimtab.monitoring", "trimtab.cli",
 }  # fmt: skip
 
 
@@ -187,6 +188,8 @@ def test_the_real_clock_cannot_be_moved(live):
 
 def test_the_worker_is_light_soon_there_and_imports_nothing_it_does_not_need(live):
     """As composed by the app: a windowed model with an on-request module, answering."""
+    live.start()
+    live.stop()
     options = json.dumps({"host": "127.0.0.1", "port": 0})
     command = [sys.executable, "-X", "importtime", "-m", "trimtab.app.worker", str(live.home), "1", options]
     seconds, mebibytes, imported = [], [], set()
@@ -195,13 +198,13 @@ def test_the_worker_is_light_soon_there_and_imports_nothing_it_does_not_need(liv
             began = time.monotonic()
             process = subprocess.Popen(command, stderr=log, env=environment())
             try:
-                wait_until(lambda process=process: process.pid in live.pids(), what="a status")
+                wait_until(lambda process=process: process.pid in live.pids() and live.serves(), what="an answer")
                 with JsonClient(live.data) as data:
                     assert live.predict(data, f"r{began}")["status"] == "ok"
                     seconds.append(time.monotonic() - began)
                     for number in range(200):
                         live.predict(data, f"r{began}-{number}")
-                status = (live.project / "up.log").parent.joinpath(f"/proc/{process.pid}/status").read_text()
+                status = Path(f"/proc/{process.pid}/status").read_text()
                 mebibytes.append(int(status.split("VmRSS:")[1].split()[0]) / 1024)
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -223,10 +226,11 @@ def test_a_worker_without_any_store_starts_and_says_why_it_is_not_ready(tmp_path
     try:
         status = tmp_path / "run" / "worker-1.json"
         said = wait_until(lambda: status.exists() and msgspec.json.decode(status.read_bytes()), what="a status")
+        wait_until(lambda: listens(said["port"]), what="a listening socket")
         with JsonClient(f"http://127.0.0.1:{said['port']}") as data:
             with pytest.raises(Unavailable):
                 data.get("/v2/health/ready")
-            with pytest.raises(UnknownName):
+            with pytest.raises(Unavailable, match="no route table is loaded yet"):
                 data.post(f"/predict/{MODEL}", VISIT)
     finally:
         process.terminate()
