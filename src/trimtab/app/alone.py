@@ -143,8 +143,8 @@ def _batch(asked: Source, questions: object) -> RequestBatch:
             hint="mend these rows, or take them out",
         )
     columns = found.columns
-    keys = {name: columns[name] for name in asked.key_names}
-    return RequestBatch(columns[_ROW].tolist(), columns[asked.time].astype(np.int64), keys, {})
+    asked_at = columns[asked.time].astype(np.int64, copy=False)
+    return RequestBatch(columns[_ROW].tolist(), asked_at, {name: columns[name] for name in asked.key_names}, {})
 
 
 def drift(reference: object, current: object, *, policy: DriftPolicy = DriftPolicy()) -> dict[str, ColumnDrift]:
