@@ -95,13 +95,15 @@ class Live:
     # -- start
 
     def restore(self) -> None:
-        """Read the histories, catch the online rows up, and take up where the last control process was.
+        """Put the routes in force, read the histories, catch the online rows up, and take up where the last control process was.
 
         Raises
         ------
         ProjectError
             When a history is not what it was on the first start.
         """
+        for model in self.models.values():
+            model.resume()
         seen = any(event.type == HISTORY_READ for event in self.ledger.read(stream=PLATFORM))
         if self.driven and not seen:
             limit_history(self.home.root, self.clock.now())  # under this clock, the rest has yet to happen

@@ -176,16 +176,11 @@ class LiveModel:
 
     def bootstrap(self, now: Micros) -> list[Event]:
         """Decide until a first version answers, also while a driven clock stands: nothing can be served before it."""
-        self._take_up()
+        if self._resume:
+            self.resume()
         if self.loop.state.champion or self.loop.state.rollout is not None:
             return []
         return self.finish_trainings(now)
-
-    def _take_up(self) -> None:
-        """Ask again for what may not have been done; above all the route, which predictions wait for."""
-        if self._resume:
-            self.loop.resume()
-            self._resume = False
 
     def ask(self, asked: Asked) -> list[Event]:
         """What follows at once from what a person asks."""
@@ -207,8 +202,14 @@ class LiveModel:
         if counted is not None:
             yield counted
 
+    def resume(self) -> None:
+        """Have everything done that was decided and may not have been, the route first."""
+        self.loop.resume()
+        self._resume = False
+
     def _decide(self, observations: Iterable[Observation]) -> list[Event]:
-        self._take_up()
+        if self._resume:
+            self.resume()
         self._untold.extend(observations)
         told, self._untold = self._untold, []
         before = self.loop.state.number

@@ -194,8 +194,15 @@ def _software() -> str:
 
 
 def _answers(run: Path, name: str) -> bool:
+    """Whether the worker on a post takes connections."""
     post, said = read_post(run, name), read_status(run / f"{name}.json")
-    return post.held and post.process is not None and said is not None and said.pid == post.process.pid
+    if not post.held or post.process is None or said is None or said.pid != post.process.pid:
+        return False
+    try:
+        socket.create_connection((said.host, said.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _token(home: Home) -> tuple[str, str]:

@@ -65,7 +65,8 @@ def check(
     ids: Sequence[str],
     requests: RequestBatch,
     served: NDArray[np.float32],
-    watermarks: Mapping[str, NDArray[np.int64]],
+    watermarks: Mapping[str, NDArray[np.int64]] | None,
+    trust_time: bool = False,
 ) -> ParityReport:
     """Recompute served features offline and compare.
 
@@ -83,7 +84,10 @@ def check(
     served
         What was served, float32 of shape (n, features) in plan order.
     watermarks
-        By source, the ``seq`` each row was read at, shape (n,).
+        By source, the ``seq`` each row was read at, shape (n,). None recomputes as training does, from the time of
+        asking, which agrees where events were applied as they became known.
+    trust_time
+        Recompute with the leak of :func:`trimtab.features.history.point_in_time`, to show that this check finds it.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def check(
             "served features are not one row per request and one column per feature",
             got=f"{served.shape} for {len(requests)} requests, {len(ids)} ids and {len(names)} features",
         )
-    recomputed = point_in_time(plan, histories, requests, modules, watermarks=watermarks)
+    recomputed = point_in_time(plan, histories, requests, modules, watermarks=watermarks, trust_time=trust_time)
     missing = np.isnan(served) & ~np.isnan(recomputed)
     extra = ~np.isnan(served) & np.isnan(recomputed)
     mismatched = _differ(served, recomputed, _slack(plan))

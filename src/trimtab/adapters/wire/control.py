@@ -81,7 +81,7 @@ def control_app(
         Route("/v1/models/{model}/{kind}", guard(console.ask), methods=["POST"]),
         Route("/v1/clock", guard(console.advance), methods=["POST"]),
     ]
-    handlers: Any = {TrimtabError: _error, HTTPException: _http_error}
+    handlers: Any = {TrimtabError: _error, HTTPException: _http_error, Exception: _error}
     return Starlette(routes=routes, exception_handlers=handlers)
 
 

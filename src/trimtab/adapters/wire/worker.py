@@ -141,20 +141,17 @@ def serve(worker: Worker, settings: WorkerSettings) -> None:
         When the address cannot be bound.
     """
     listener = listening_socket(settings.host, settings.port)
+    process = _Process(worker, settings, listener)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignore)  # uvicorn handles them while it serves, and raises them again afterwards
+        signal.signal(number, process.stop)  # uvicorn handles them while it serves, and raises them again afterwards
     with listener, asyncio.Runner(loop_factory=_loop) as runner:
-        runner.run(_Process(worker, settings, listener).run())
+        runner.run(process.run())
 
 
 def _loop() -> asyncio.AbstractEventLoop:
     import uvloop
 
     return uvloop.new_event_loop()
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    """Stopping is uvicorn's part."""
 
 
 class _Process:
@@ -174,6 +171,7 @@ class _Process:
         )
         self._plane = DataPlane(dispatcher, software=settings.software)
         self._routes = RouteFile(settings.route_file)
+        self._server = self._made_server()
         self._problem = ""
         self._retry_at = 0.0
         self._started = worker.clock.now()
@@ -190,7 +188,7 @@ class _Process:
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             tasks = [asyncio.create_task(self._watch(loading)), asyncio.create_task(self._plane.shadow())]
             try:
-                await self._server().serve(sockets=[self._listener])
+                await self._server.serve(sockets=[self._listener])
             finally:
                 for task in tasks:
                     task.cancel()
@@ -198,7 +196,11 @@ class _Process:
             while self._plane.shadow_step():
                 pass
 
-    def _server(self) -> uvicorn.Server:
+    def stop(self, _number: int, _frame: object) -> None:
+        """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
+        self._server.should_exit = True
+
+    def _made_server(self) -> uvicorn.Server:
         settings = self._settings
         return uvicorn.Server(
             Config(
