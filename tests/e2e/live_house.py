@@ -89,7 +89,9 @@ class LiveHouse:
         command = [sys.executable, "-m", "trimtab.cli.main", "up", "--project", str(self.project)]
         command += ["--port", "0", "--console-port", "0", *options]
         with (self.project / "up.log").open("ab") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment(**more))
+            process = subprocess.Popen(
+                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment(**more)
+            )
         self.controls.append(process)
         return process
 

@@ -73,7 +73,9 @@ def test_single_steps_work_without_a_control_process(live):
     version = first["models"][0]["live"]["version"]
     done = cli("deploy", MODEL, version, "-p", live.project, "--reason", "again", "--force")
     assert (done.returncode, "the champion already" in done.stdout) == (1, True)
-    again = json.loads(cli("train", MODEL, "-p", live.project, "--json", "--cutoff", iso(now() - 86_400 * SECOND)).stdout)
+    again = json.loads(
+        cli("train", MODEL, "-p", live.project, "--json", "--cutoff", iso(now() - 86_400 * SECOND)).stdout
+    )
     assert again["version"] != version
     epochs = [event.data["epoch"] for event in live.events() if event.type == "EpochTaken"]
     assert epochs == sorted(set(epochs))
