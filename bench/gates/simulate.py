@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from trimtab.gates.comparison import add_day, start_evidence, start_harm, verdict
-from trimtab.gates.evidence import e_value, update, winsor_bound
 from trimtab.gates.guardrails import GUARDRAILS, ROLLBACK_ALPHA
+from trimtab.stats.betting import e_value, update, winsor_bound
 
 RUNS, HOLDOUT, SHADOW, ROWS, LEVEL = 2000, 7, 28, 900, 0.46
 

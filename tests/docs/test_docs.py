@@ -10,8 +10,6 @@ from trimtab.core.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-AWAITED = {"alone-drift.md", "alone-features.md", "alone-serve.md"}
-"""Pages whose calls are still being built; take a name out as soon as its page runs."""
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -25,8 +23,7 @@ def blocks(page):
 def pages_with_code():
     for page in PAGES:
         if blocks(page):
-            marks = [pytest.mark.xfail(raises=ImportError, strict=False)] if page.name in AWAITED else []
-            yield pytest.param(page, id=page.name, marks=marks)
+            yield pytest.param(page, id=page.name)
 
 
 @pytest.mark.parametrize("page", list(pages_with_code()))

@@ -1,4 +1,4 @@
-"""A trained project, made once and copied for every test that starts processes on it."""
+"""What several end-to-end tests need, each made once: the flights of 2013, and a trained project to start processes on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import shutil
 import time
 
 import pytest
-
 from tests.e2e.live_house import MODEL, LiveHouse, cli, make_project
+from tests.projects.staged import prepare_flights
+
+
+@pytest.fixture(scope="session")
+def flights_data(tmp_path_factory):
+    return prepare_flights(tmp_path_factory.mktemp("flights") / "data")
 
 
 @pytest.fixture(scope="session")

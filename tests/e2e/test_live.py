@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
 from tests.e2e.live_house import MODEL, VISIT, LiveHouse, cli, environment, listens, make_project, wait_until
+
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.errors import InputError, Unavailable

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.worker_house import Connection, WorkerHouse, call
 
 HEAVY = {
-    "pandas", "sklearn", "lightgbm", "mlflow", "pyarrow", "starlette", "scipy", "onnx", "skl2onnx", "onnxmltools",
+    "pandas", "sklearn", "lightgbm", "mlflow", "pyarrow", "starlette", "scipy", "onnx", "skl2onnx",
     "matplotlib", "sqlite3", "httpx", "requests", "fastapi", "pydantic",
 }  # fmt: skip
 

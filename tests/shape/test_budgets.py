@@ -11,6 +11,9 @@ FILE_LINES, FUNCTION_LINES, CLASS_METHODS, PARAMETERS = 400, 60, 20, 8
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 
 REASONS = {
+    "app/__init__.py:replay: parameters": "each parameter is an option of the command, and the checkpoint",
+    "app/__init__.py:up: parameters": "each parameter is an option of the command",
+    "cli/replay.py:replay: parameters": "each parameter is an option of the command",
     "features/views.py:windows: parameters": "a declaration: each keyword is one word of the user's language",
     "loop/model.py:Model: parameters": "a declaration: everything the loop needs to know, in one object",
     "loop/model.py:Model: lines": "a declaration: its length is that of its documentation",

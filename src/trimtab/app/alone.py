@@ -143,7 +143,8 @@ def _batch(asked: Source, questions: object) -> RequestBatch:
             hint="mend these rows, or take them out",
         )
     columns = found.columns
-    return RequestBatch(columns[_ROW].tolist(), columns[asked.time], {k: columns[k] for k in asked.key_names}, {})
+    asked_at = columns[asked.time].astype(np.int64, copy=False)
+    return RequestBatch(columns[_ROW].tolist(), asked_at, {name: columns[name] for name in asked.key_names}, {})
 
 
 def drift(reference: object, current: object, *, policy: DriftPolicy = DriftPolicy()) -> dict[str, ColumnDrift]:
@@ -262,12 +263,13 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     InputError
         When it belongs to a project: its features need the project's data.
     Unavailable
-        When the port is taken, or the worker does not start; the message names its log.
+        When ``home`` serves a model already, the port is taken, or the worker does not start.
 
     Examples
     --------
     See ``docs/alone-serve.md``.
     """
+    from trimtab.adapters.compute.supervisor import read_post
     from trimtab.adapters.wire.routefile import write_routes
     from trimtab.app import worker
     from trimtab.app.home import Home
@@ -281,6 +283,8 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
             "this version needs the features of its project", got=version[:12], hint="start its project: trimtab up"
         )
     model = bundle.manifest.model
+    if read_post(place.run, worker.post_name(1)).held:
+        raise Unavailable("this home serves a model already", got=str(place.root), hint="stop it, or use another home")
     place.online()  # the worker opens the store, though this model reads nothing from it
     table = decode_table(place.route_file.read_bytes()) if place.route_file.exists() else RouteTable(0, {})
     route = Route(model, (Arm("champion", version, 1.0),))

@@ -16,13 +16,14 @@ from trimtab.adapters.blobs.directory import DirectoryBlobs
 from trimtab.adapters.models.export import OnnxExporter
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.adapters.project.file import load_project
-from trimtab.app.data import Known, UnitFault, labels_of, read_known
+from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.eventlog import with_event_log
+from trimtab.core.clock import Micros
 from trimtab.core.ids import Json
 from trimtab.core.ports import Blobs
 from trimtab.datasets.frozen import Dataset, FrozenSplit, freeze_split
 from trimtab.datasets.profile import Profile, ScoredRows, build_profile
-from trimtab.datasets.splits import LabelEvents, split_by_time
+from trimtab.datasets.splits import split_by_time
 from trimtab.features.batch import RequestBatch
 from trimtab.features.history import point_in_time
 from trimtab.features.onrequest import LoadedModule, load_module
@@ -69,7 +70,7 @@ def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: st
     known = read_known(project, spec, [UnitFault.parse(text) for text in faults])
     if home:
         known = with_event_log(project, spec, known, Path(home))
-    modules = {name: load_module(name, module.text, module.sha256) for name, module in project.modules.items()}
+    modules = modules_of(project)
     values = point_in_time(project.plan(model), known.histories, known.requests, modules)
     place = {request: row for row, request in enumerate(known.requests.ids)}
     return Inputs(project, spec, known, modules, values, place)
@@ -80,74 +81,64 @@ def modules_of(project: Project) -> dict[str, LoadedModule]:
     return {name: load_module(name, module.text, module.sha256) for name, module in project.modules.items()}
 
 
-def train_job(
-    *,
-    project: str,
-    model: str,
-    cutoff: int,
-    seed: int,
-    blobs: str,
-    champion: str = "",
-    faults: list[str] | None = None,
-    home: str = "",
-    sabotage: bool = False,
-) -> Json:
-    """Train a version on everything known by ``cutoff`` and put its bundle among the blobs.
+class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to train: the arguments of a training job."""
+
+    project: str
+    """The project's file."""
+    model: str
+    cutoff: Micros
+    """Nothing known later is used."""
+    seed: int
+    blobs: str
+    """Directory of the blob store that takes the bundle."""
+    champion: str = ""
+    """The version to score on the same held-out tail; empty for none."""
+    faults: tuple[str, ...] = ()
+    """Faults of a rehearsal, as :meth:`UnitFault.parse` reads them."""
+    home: str = ""
+    """The home whose event log goes on where the history ends; empty for history alone."""
+    sabotage: bool = False
+    """Swap the labels of the training part: a bad challenger for a rehearsal."""
+
+
+def train_job(**order: Json) -> Json:
+    """Train a version on everything known by a cutoff and put its bundle among the blobs.
 
     Parameters
     ----------
-    project, model
-        The project's file and the model's name.
-    cutoff
-        Microseconds; nothing known later is used.
-    champion
-        The version to score on the same held-out tail; empty for none.
-    faults
-        Faults of a rehearsal, as :meth:`UnitFault.parse` reads them.
-    home
-        The home whose event log goes on where the history ends.
-    sabotage
-        Swap the labels of the training part: a bad challenger for a rehearsal.
+    order
+        The fields of :class:`TrainingOrder`.
 
     Returns
     -------
     dict
         The fields of :class:`trimtab.training.result.TrainingResult`, and the reference weeks of the profile.
     """
-    if home:
+    return _train(msgspec.convert(order, TrainingOrder))
+
+
+def _train(order: TrainingOrder) -> Json:
+    if order.home:
         read_inputs.cache_clear()  # the event log has grown since the last job
-    inputs = read_inputs(project, model, tuple(faults or ()), home)
-    spec, plan = inputs.spec, inputs.project.plan(model)
-    labels = inputs.known.labels
-    split = split_by_time(
-        inputs.known.requests,
-        labels,
-        cutoff=cutoff,
-        matures=spec.label.matures,
-        holdout=spec.holdout,
-        span=spec.on.length,
-        classes=2 if spec.task.kind == "binary" else 0,
-    )
-    data = freeze_split(inputs.known.requests, split, names=plan.names(), compute=inputs.values)
-    if sabotage:
-        data = _sabotaged(data)
-    store = DirectoryBlobs(Path(blobs))
-    before = _champion(store, champion)
+    inputs = read_inputs(order.project, order.model, order.faults, order.home)
+    spec, plan = inputs.spec, inputs.project.plan(order.model)
+    store = DirectoryBlobs(Path(order.blobs))
     trained = train(
         TrainingSpec(
-            model=model,
+            model=order.model,
             task=spec.task,
             fit=spec.train,
             plan=plan,
             params=dict(spec.params),
-            seed=seed,
+            seed=order.seed,
             code_revision=inputs.project.revision,
         ),
-        data,
+        _data(inputs, order),
         exporter=OnnxExporter(),
-        profile=_Profiler(spec, plan.names(), _bins(store, champion)),
+        profile=_Profiler(spec, plan.names(), _bins(store, order.champion)),
         timer=time.perf_counter_ns,
-        champion=before,
+        champion=_champion(store, order.champion),
     )
     used = {view.name: view.text for view in inputs.project.modules.values() if view.name in _named(plan.parts)}
     result = assemble(store, trained, modules=used)
@@ -157,6 +148,23 @@ def train_job(
         "reference_weeks": list(reference.weekly_losses),
         "reference_level": reference.holdout_loss,
     }
+
+
+def _data(inputs: Inputs, order: TrainingOrder) -> FrozenSplit:
+    """The training part and the held-out tail, with features as they were known."""
+    spec, requests = inputs.spec, inputs.known.requests
+    split = split_by_time(
+        requests,
+        inputs.known.labels,
+        cutoff=order.cutoff,
+        matures=spec.label.matures,
+        holdout=spec.holdout,
+        span=spec.on.length,
+        classes=2 if spec.task.kind == "binary" else 0,
+    )
+    names = inputs.project.plan(order.model).names()
+    data = freeze_split(requests, split, names=names, compute=inputs.values)
+    return _sabotaged(data) if order.sabotage else data
 
 
 def _named(parts: tuple[msgspec.Struct, ...]) -> set[str]:
@@ -207,6 +215,3 @@ class _Profiler:
 
     def _scored(self, data: Dataset, predictions: NDArray[np.float64]) -> ScoredRows:
         return ScoredRows(data.X, data.at, predictions, losses(self.spec.task.loss, data.y, predictions), data.y)
-
-
-__all__ = ["JOB", "LabelEvents", "labels_of", "read_inputs", "train_job"]

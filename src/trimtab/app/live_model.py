@@ -176,6 +176,8 @@ class LiveModel:
 
     def bootstrap(self, now: Micros) -> list[Event]:
         """Decide until a first version answers, also while a driven clock stands: nothing can be served before it."""
+        if self._resume:
+            self.resume()
         if self.loop.state.champion or self.loop.state.rollout is not None:
             return []
         return self.finish_trainings(now)

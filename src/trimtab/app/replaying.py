@@ -39,6 +39,8 @@ from trimtab.training.ports import Job
 from trimtab.web.kinds import KIND_OF_EVENT
 
 FINISHED = "finished"
+REPLAY = "replay"
+"""Says which replay a home belongs to: only what a replay wrote is ever taken away."""
 FIRST_SPAN = 60 * DAY
 """How much history trains the first model, unless told: whole weeks from there on are replayed."""
 
@@ -190,15 +192,20 @@ def spec_slack(known: Known) -> Micros:
 
 
 def _home(request: ReplayRequest, project: Project, spec: ModelSpec) -> Home:
-    """The replay's own home; a finished one is made anew, one that was cut off is gone on with."""
+    """The replay's own home; one that was cut off is gone on with, any other replay's is made anew."""
     name = derived_id(
         project.revision, spec.name, request.start or "", request.until or "", *request.faults, request.seed
     )
     root = request.out or Path(project.root) / HOME / "replays" / name
-    if (root / FINISHED).exists():
+    mark = root / REPLAY
+    if request.out and root.exists() and not mark.exists() and any(root.iterdir()):
+        raise InputError("this directory holds something else than a replay", got=str(root), hint="name a new one")
+    if (root / FINISHED).exists() or (mark.exists() and mark.read_text() != name):
         shutil.rmtree(root)
     for scratch in ("online", "records"):
         shutil.rmtree(root / scratch, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    mark.write_text(name)
     return Home(root, durable=False).made()
 
 

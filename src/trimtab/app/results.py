@@ -19,6 +19,7 @@ from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, decision_digest
 from trimtab.features import parity
 from trimtab.features.batch import RequestBatch
+from trimtab.features.parity import ParityReport
 from trimtab.loop import events as e
 from trimtab.loop import outcome
 from trimtab.loop.outcome import Period, Scored
@@ -222,7 +223,24 @@ def _drift_map(reports: Sequence[DriftReport]) -> dict[str, Json] | None:
 
 
 def parity_of(staging: Staging, *, share: float = PARITY_SHARE) -> dict[str, Json]:
-    """Compute a sample of the served features again, offline, at the watermark each was read at."""
+    """What :func:`parity_report` finds, in the fields of the report."""
+    report = parity_report(staging, share=share)
+    return {
+        "sampled": report.rows,
+        "values": report.values,
+        "mismatch": report.mismatched,
+        "missing": report.missing,
+        "extra": report.extra,
+        "largest": report.worst,
+    }
+
+
+def parity_report(staging: Staging, *, share: float, trust_time: bool = False) -> ParityReport:
+    """Compute a sample of the served features again, offline, at the watermark each was read at.
+
+    With ``trust_time`` they are computed as a training that leaks would, from everything that had happened by the time
+    of asking, known or not.
+    """
     served, requests = staging.replay.served, staging.known.requests
     answered = staging.replay.answered
     picked = parity.sample([requests.ids[row] for row in answered], share, "parity")
@@ -234,23 +252,17 @@ def parity_of(staging: Staging, *, share: float = PARITY_SHARE) -> dict[str, Jso
         {name: values[rows] for name, values in requests.inputs.items()},
     )
     plan = staging.project.plan(staging.spec.name)
-    report = parity.check(
+    watermarks = {name: served.watermarks[name][rows] for name in plan.sources()}
+    return parity.check(
         plan,
         staging.known.histories,
         modules_of(staging.project),
         ids=batch.ids,
         requests=batch,
         served=served.features[rows],
-        watermarks={name: served.watermarks[name][rows] for name in plan.sources()},
+        watermarks=None if trust_time else watermarks,
+        trust_time=trust_time,
     )
-    return {
-        "sampled": report.rows,
-        "values": report.values,
-        "mismatch": report.mismatched,
-        "missing": report.missing,
-        "extra": report.extra,
-        "largest": report.worst,
-    }
 
 
 def _counts(staging: Staging, watch: Watch, *, answered: int) -> dict[str, int]:

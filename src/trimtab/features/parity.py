@@ -65,7 +65,8 @@ def check(
     ids: Sequence[str],
     requests: RequestBatch,
     served: NDArray[np.float32],
-    watermarks: Mapping[str, NDArray[np.int64]],
+    watermarks: Mapping[str, NDArray[np.int64]] | None,
+    trust_time: bool = False,
 ) -> ParityReport:
     """Recompute served features offline and compare.
 
@@ -83,7 +84,10 @@ def check(
     served
         What was served, float32 of shape (n, features) in plan order.
     watermarks
-        By source, the ``seq`` each row was read at, shape (n,).
+        By source, the ``seq`` each row was read at, shape (n,). None recomputes as training does, from the time of
+        asking, which agrees where events were applied as they became known.
+    trust_time
+        Recompute with the leak of :func:`trimtab.features.history.point_in_time`, to show that this check finds it.
 
     Raises
     ------
@@ -96,10 +100,21 @@ def check(
             "served features are not one row per request and one column per feature",
             got=f"{served.shape} for {len(requests)} requests, {len(ids)} ids and {len(names)} features",
         )
-    recomputed = point_in_time(plan, histories, requests, modules, watermarks=watermarks)
+    recomputed = point_in_time(plan, histories, requests, modules, watermarks=watermarks, trust_time=trust_time)
+    return _compare(names, ids, served, recomputed, slack=_slack(plan))
+
+
+def _compare(
+    names: Sequence[str],
+    ids: Sequence[str],
+    served: NDArray[np.float32],
+    recomputed: NDArray[np.float32],
+    *,
+    slack: NDArray[np.int64],
+) -> ParityReport:
     missing = np.isnan(served) & ~np.isnan(recomputed)
     extra = ~np.isnan(served) & np.isnan(recomputed)
-    mismatched = _differ(served, recomputed, _slack(plan))
+    mismatched = _differ(served, recomputed, slack)
     wrong = missing | extra | mismatched
     counts = wrong.sum(axis=0)
     order = [int(place) for place in np.argsort(-counts, kind="stable")[:_WORST] if counts[place]]
@@ -108,7 +123,7 @@ def check(
         for row, column in np.argwhere(wrong)[:_EXAMPLES].tolist()
     )
     return ParityReport(
-        rows=len(requests),
+        rows=len(ids),
         values=served.size,
         mismatched=int(mismatched.sum()),
         missing=int(missing.sum()),

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from trimtab.gates.evidence import BettingState, e_value, start, update
+from trimtab.stats.betting import BettingState, e_value, start, update
 
 LEAST_ROWS = 100
 """A day with fewer paired rows is merged with the next: the bet treats all blocks alike, and the mean of a handful of
@@ -58,7 +58,7 @@ def start_evidence(bound: float, *, margin: float) -> PairedEvidence:
     Parameters
     ----------
     bound
-        Where a day's mean gain is cut (:func:`trimtab.gates.evidence.winsor_bound`).
+        Where a day's mean gain is cut (:func:`trimtab.stats.betting.winsor_bound`).
     margin
         The loss per row by which a challenger may be worse and still pass a canary step.
     """

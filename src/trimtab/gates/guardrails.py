@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from trimtab.gates.comparison import PairedEvidence
-from trimtab.gates.evidence import REPORTED_MOST, e_value
-from trimtab.stats.sequential import excess_bound, share_e_value, split_e_value
+from trimtab.stats.betting import REPORTED_MOST, e_value
+from trimtab.stats.counts import excess_bound, share_e_value, split_e_value
 
 ROLLBACK_ALPHA = 0.05
 """Greatest chance that a canary that is no worse is ever rolled back by one of the guardrails below."""

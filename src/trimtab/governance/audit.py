@@ -14,6 +14,7 @@ from trimtab.core.ids import Json
 from trimtab.core.ledger import Event
 
 _MODEL = "model:"
+_TRAINED = ("job", "dataset", "trained_until", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Live:
     """Digest of the policy in force when it went live."""
     events: tuple[str, ...]
     """Ids of the events that this answer rests on, the deciding one last."""
+    trained: Mapping[str, Json] = field(default_factory=dict)
+    """What it learned from, and how it did on its held-out tail: ``job, dataset, trained_until, metrics``."""
     canary: Arm | None = None
 
     def text(self) -> str:
@@ -54,6 +57,9 @@ class Live:
             f"  approved by: {self.approved_by}",
             f"  reason: {self.reason}",
         ]
+        if self.trained:
+            known = iso(self.trained["trained_until"])
+            lines.append(f"  trained on: what was known at {known}, dataset {self.trained['dataset'][:8]}")
         if shown := _evidence_text(self.evidence):
             lines.append(f"  evidence: {shown}")
         if self.canary is not None:
@@ -74,7 +80,28 @@ class _Trail:
     """By version: who let it past the gate, and the id of the event that says so."""
     floors: Mapping[str, tuple[str, Json]] = field(default_factory=dict)
     """By version: the id of the judgement, and its checks."""
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    registered: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    """By version: what was said of it when it was registered."""
+
+    def number(self, version: str) -> int:
+        """The number that people call a version by; 0 when it was never registered."""
+        return int(self.registered.get(version, {}).get("number", 0))
+
+    def answer(self, event: Event, version: str, *, approved_by: str, evidence: Mapping[str, Json]) -> Live:
+        """That a version went live by an event."""
+        facts = self.registered.get(version, {})
+        return Live(
+            model=event.stream.removeprefix(_MODEL),
+            version=version,
+            number=self.number(version),
+            since=event.known,
+            approved_by=approved_by,
+            reason=event.data["reason"],
+            evidence=evidence,
+            policy=self.policy,
+            events=(event.id,),
+            trained={name: facts[name] for name in _TRAINED if name in facts},
+        )
 
 
 def at(events: Iterable[Event], when: Micros) -> tuple[Live, ...]:
@@ -116,15 +143,15 @@ def _follow(trail: _Trail, event: Event) -> _Trail:
         case "ModelDeclared":
             changes = {"policy": data["policy"]}
         case "VersionRegistered":
-            changes = {"numbers": {**trail.numbers, data["version"]: data["number"]}}
+            changes = {"registered": {**trail.registered, data["version"]: data}}
         case "FloorsJudged":
             judged = (event.id, {"checks": data["checks"], "measured_values": data["measured_values"]})
             changes = {"floors": {**trail.floors, data["version"]: judged}}
         case "Approved" | "Forced":
             changes = {"permits": {**trail.permits, data["version"]: (data["by"], event.id)}}
         case "TrafficShifted":
-            number = trail.numbers.get(data["version"], 0)
-            changes = {"canary": Arm(data["version"], number, data["share"], event.known)}
+            arm = Arm(data["version"], trail.number(data["version"]), data["share"], event.known)
+            changes = {"canary": arm}
         case "Promoted":
             changes = {"live": _promoted(trail, event), "canary": None}
         case "RolledBack":
@@ -134,35 +161,16 @@ def _follow(trail: _Trail, event: Event) -> _Trail:
 
 
 def _promoted(trail: _Trail, event: Event) -> Live:
-    data = event.data
-    who, permit = trail.permits.get(data["version"], ("policy", ""))
-    floors, checks = trail.floors.get(data["version"], ("", {}))
-    return Live(
-        model=event.stream.removeprefix(_MODEL),
-        version=data["version"],
-        number=trail.numbers.get(data["version"], 0),
-        since=event.known,
-        approved_by=who,
-        reason=data["reason"],
-        evidence={**data["evidence"], "floors": checks},
-        policy=trail.policy,
-        events=tuple(found for found in (floors, permit, event.id) if found),
-    )
+    version = event.data["version"]
+    who, permit = trail.permits.get(version, ("policy", ""))
+    floors, checks = trail.floors.get(version, ("", {}))
+    live = trail.answer(event, version, approved_by=who, evidence={**event.data["evidence"], "floors": checks})
+    return replace(live, events=tuple(found for found in (floors, permit, event.id) if found))
 
 
 def _restored(trail: _Trail, event: Event) -> Live:
-    data, actor = event.data, event.draft.actor
-    return Live(
-        model=event.stream.removeprefix(_MODEL),
-        version=data["to"],
-        number=trail.numbers.get(data["to"], 0),
-        since=event.known,
-        approved_by=actor.removeprefix("operator:") if actor.startswith("operator:") else "rollback",
-        reason=data["reason"],
-        evidence=data["evidence"],
-        policy=trail.policy,
-        events=(event.id,),
-    )
+    person = event.draft.actor.partition("operator:")[2]
+    return trail.answer(event, event.data["to"], approved_by=person or "rollback", evidence=event.data["evidence"])
 
 
 def _evidence_text(evidence: Mapping[str, Json]) -> str:

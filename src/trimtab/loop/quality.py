@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trimtab.stats.tails import t_quantile
+from trimtab.stats.limits import prediction_limit
 
 LEVEL_WEEKS = 2
 """Live weeks that join the level."""
@@ -48,12 +48,4 @@ def weekly_limit(reference_weeks: Sequence[float], level: Sequence[float], *, al
     levels = [value for value in level if math.isfinite(value)]
     if len(reference) < LEAST_REFERENCE or not levels:
         return None
-    centre = sum(levels) / len(levels)
-    df = len(reference) - 1 + len(levels) - 1
-    spread = math.sqrt((_sum_of_squares(reference) + _sum_of_squares(levels)) / df)
-    return centre + t_quantile(1 - alpha, df) * spread * math.sqrt(1 + 1 / len(levels))
-
-
-def _sum_of_squares(values: Sequence[float]) -> float:
-    centre = sum(values) / len(values)
-    return sum((value - centre) ** 2 for value in values)
+    return prediction_limit(reference, levels, alpha=alpha)

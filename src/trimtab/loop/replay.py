@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import HOUR, WEEK, Micros, VirtualClock
-from trimtab.core.ids import derived_id
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Records
 from trimtab.datasets.splits import LabelEvents
@@ -29,6 +28,8 @@ from trimtab.loop.commands import ApplyRoute, Command, Train
 from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
+from trimtab.loop.operators import Operators
+from trimtab.loop.served import Served
 from trimtab.monitoring.blocks import DriftReport
 from trimtab.monitoring.observer import Observer
 from trimtab.serving.answers import Answers
@@ -37,9 +38,6 @@ from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import RouteTable
 from trimtab.training.ports import Compute, Job
-
-OPERATOR = "operator:rehearsal"
-"""Who asks, where a replay puts a fault on stage or a version waits for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +96,6 @@ class Watcher(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Served:
-    """What was answered, by position of the request in the timeline; NaN where nothing was."""
-
-    champion: NDArray[np.float64]
-    """The answer that was given, whichever arm gave it."""
-    frozen: NDArray[np.float64]
-    """What the first champion would have said."""
-    version: NDArray[np.int32]
-    """Index into ``versions`` of the version that answered; -1 where none did."""
-    features: NDArray[np.float32]
-    """Shape (requests, features): what the answers were made of."""
-    watermarks: dict[str, NDArray[np.int64]]
-    """By source: how many of its rows had been applied when each request was answered."""
-    versions: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class ReplayParts:
     """The wired objects that a replay drives; the same kinds that serve live."""
@@ -152,13 +133,7 @@ class Replay:
             raise InputError("a replay must end after it starts", hint="give an --until later than --start")
         self._parts, self._options = parts, options
         requests = len(parts.timeline.requests)
-        self.served = Served(
-            np.full(requests, np.nan),
-            np.full(requests, np.nan),
-            np.full(requests, -1, np.int32),
-            np.full((requests, parts.width), np.nan, np.float32),
-            {source: np.zeros(requests, np.int64) for source in parts.timeline.histories},
-        )
+        self.served = Served.nothing(requests, width=parts.width, sources=parts.timeline.histories)
         self.drift: list[DriftReport] = []
         """One report a week, for the map of features by weeks."""
         self._first, self._last = np.searchsorted(
@@ -167,14 +142,11 @@ class Replay:
         self._delivered = dict.fromkeys(parts.timeline.histories, 0)
         self._labelled = 0
         self._running: list[tuple[Micros, Job]] = []
-        self._sabotaging = False
-        self._to_force: set[str] = set()
+        self._operators = Operators(options.operators, options.bad_challengers)
         self._counts = StepCounts()
         self._nanoseconds: Counter[str] = Counter()
         self._frozen: Deployed | None = None
         self._this_tick: list[tuple[list[int], Answers]] = []
-        self._waiting_operators = sorted(options.operators, key=lambda pair: pair[0])
-        self._waiting_bad = sorted(options.bad_challengers)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -266,19 +238,10 @@ class Replay:
             answered = self._parts.engine.answer_rows(self._parts.model, batch)
         for answers, rows in answered:
             where = [first + row for row in rows]
-            self.served.champion[where] = answers.outputs
-            self.served.version[where] = self._version_index(answers.version)
-            self.served.features[where] = answers.features.values
-            for source, watermark in answers.features.watermarks.items():
-                self.served.watermarks[source][where] = watermark.seq
+            self.served.keep(where, answers)
             self._parts.observer.answered(answers)
             self._this_tick.append((where, answers))
         self._parts.engine.mirror(self._parts.model, [answers for answers, _ in answered])
-
-    def _version_index(self, version: str) -> int:
-        if version not in self.served.versions:
-            self.served.versions.append(version)
-        return self.served.versions.index(version)
 
     def _bootstrap(self, now: Micros) -> None:
         """Decide at one instant until a first version answers: nothing can be served before it."""
@@ -287,7 +250,7 @@ class Replay:
             with self._timed("wait for training"):
                 finished = self._finished_jobs(now + self._options.training_takes)
             self._step(finished, now)
-        self._step(self._approvals(), now)
+        self._step(self._operators.approve(self._parts.loop.state.rollout), now)
         route = self._parts.engine.live.table.routes.get(self._parts.model)
         if route is None:
             raise JobFailed(
@@ -306,7 +269,8 @@ class Replay:
         with self._timed("observe"):
             observations = self._observe(now)
         with self._timed("wait for training"):
-            observations = [*self._finished_jobs(now), *self._asked(now), *observations]
+            asked = self._operators.ask(now, parts.loop.state.rollout)
+            observations = [*self._finished_jobs(now), *asked, *observations]
         with self._timed("decide"):
             self._step(observations, now)
 
@@ -371,34 +335,13 @@ class Replay:
             version = state.result["version"]
             self._parts.load(version)
             observations.append(JobDone(job.id, state.result))
-            if job.id in self._to_force:
-                reason = "rehearsal: a bad challenger is forced past the gate"
-                observations.append(Asked(f"force {job.id}", "force", OPERATOR, reason, version=version))
+            observations.extend(self._operators.force(job.id, version))
         return observations
-
-    def _asked(self, now: Micros) -> list[Observation]:
-        """What operators ask for by now."""
-        asked = self._approvals()
-        while self._waiting_bad and self._waiting_bad[0] <= now:
-            moment = self._waiting_bad.pop(0)
-            self._sabotaging = True
-            asked.append(Asked(f"bad challenger {moment}", "train", OPERATOR, "rehearsal: train a bad challenger"))
-        while self._waiting_operators and self._waiting_operators[0][0] <= now:
-            asked.append(self._waiting_operators.pop(0)[1])
-        return asked
-
-    def _approvals(self) -> list[Observation]:
-        """Nobody sits beside a replay: what waits for a person's word is approved at the next tick."""
-        rollout = self._parts.loop.state.rollout
-        if rollout is None or rollout.phase != "approval":
-            return []
-        name = derived_id("approved in replay", rollout.id)
-        return [Asked(name, "approve", OPERATOR, "a replay approves whatever the gate lets through")]
 
     def _step(self, observations: Sequence[Observation], now: Micros) -> None:
         self._parts.clock.advance_to(now)
         events = self._parts.loop.step(observations)
-        self._sabotaging = False
+        self._operators.decided()
         if events:
             self._parts.watcher.decided(events)
 
@@ -406,11 +349,9 @@ class Replay:
         """Carry out a command of the loop; given to the loop as its executor."""
         match command:
             case Train():
-                job = self._parts.job(command, self._sabotaging)
+                job = self._parts.job(command, self._operators.sabotage(command.job_id))
                 self._parts.compute.submit(job)
                 self._running.append((self._parts.clock.now() + self._options.training_takes, job))
-                if self._sabotaging:
-                    self._to_force.add(job.id)
             case ApplyRoute(route=route, generation=generation):
                 table = RouteTable(generation, {**self._parts.engine.live.table.routes, route.model: route})
                 refused = self._parts.engine.swap(table, self._parts.load)

@@ -15,7 +15,6 @@ import msgspec
 from trimtab.core.clock import DAY, duration_text
 from trimtab.core.ids import Json
 from trimtab.gates.comparison import PairedEvidence, add_day, verdict
-from trimtab.gates.evidence import REPORTED_MOST, e_value, winsor_bound
 from trimtab.gates.guardrails import Guardrail, Tally, judge_counts, judge_loss
 from trimtab.loop import events as e
 from trimtab.loop.declare import Step
@@ -23,6 +22,7 @@ from trimtab.loop.deliberation import Deliberation
 from trimtab.loop.observations import Counted
 from trimtab.loop.state import Rollout, Version
 from trimtab.monitoring.blocks import ArmCount, PairBlock
+from trimtab.stats.betting import REPORTED_MOST, e_value, winsor_bound
 
 MARGIN = 0.02
 """A challenger may be worse by this share of its held-out loss and still pass a canary step (forced ones need it)."""

@@ -1,1 +1,1 @@
-"""Registry: bundles, versions, and what was live when."""
+"""Registry: bundles, what they hold, and how a trained model becomes a version."""

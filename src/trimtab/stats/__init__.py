@@ -1,1 +1,1 @@
-"""Statistics in pure numpy: metrics with intervals, bins, drift distances, e-processes, block bootstrap."""
+"""Statistics in numpy and plain Python: metrics with intervals, bins, drift distances, tests by betting, limits."""

@@ -276,7 +276,7 @@ def block_bootstrap(
     References
     ----------
     Davison and Hinkley, Bootstrap Methods and their Application, 1997, §2.4 and §3.8. With few blocks (< 15) percentile
-    intervals are too narrow; tests belong to :mod:`trimtab.stats.sequential`.
+    intervals are too narrow; tests belong to :mod:`trimtab.stats.betting`.
 
     Examples
     --------

@@ -31,4 +31,6 @@ def generate(root: Path, *, until: int, days: int = 8, seed: int = 3) -> None:
     at = asked + rng.integers(10, 120, count) * MINUTE
     seen = (rng.random(count) < 0.95) & (at <= until)
     sales = {"visit": ids, "at": at, "shop": names, "bought": bought, "amount": np.where(bought, basket, 0.0)}
-    write_parquet(root / "data" / "sales.parquet", {name: values[seen] for name, values in sales.items()}, times=("at",))
+    write_parquet(
+        root / "data" / "sales.parquet", {name: values[seen] for name, values in sales.items()}, times=("at",)
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.unit.loop.world import POLICY, START, World
 
 from trimtab.core.clock import DAY
+from trimtab.core.ledger import Draft, Event
 from trimtab.governance.audit import at, timeline
 from trimtab.loop import events as e
 from trimtab.loop.sentences import QUIET, describe
@@ -49,7 +51,10 @@ def test_the_past_is_answered_as_it_was():
     assert after.policy == world.policy.digest
     ids = {event.id: event.type for event in world.ledger.events}
     assert [ids[found] for found in after.events] == [e.FLOORS_JUDGED, e.APPROVED, e.PROMOTED]
-    for text in ("version 2 (bbbbbbbb)", "approved by: anna", "to 1 for better", "roc_auc 0.75 (≥ 0.7)"):
+    (registered,) = (event for event in world.events(e.VERSION_REGISTERED) if event.data["version"] == "b" * 64)
+    assert after.trained == {name: registered.data[name] for name in ("job", "dataset", "trained_until", "metrics")}
+    texts = ("version 2 (bbbbbbbb)", "approved by: anna", "trained on: what", "to 1 for better", "roc_auc 0.75 (≥ 0.7)")
+    for text in texts:
         assert text in after.text()
     assert "canary: version 2" in during.text()
 
@@ -71,6 +76,80 @@ def test_without_a_person_the_policy_approved():
     world = World()
     world.first_champion()
     assert at(world.ledger.events, world.clock.now())[0].approved_by == "policy"
+
+
+def ledger(*lines, model="late"):
+    drafts = [Draft(f"e{number}", type_, data, happened=at, known=at) for number, (at, type_, data) in enumerate(lines)]
+    return [Event(seq, f"model:{model}", seq, 1, draft, "", "") for seq, draft in enumerate(drafts, 1)]
+
+
+def registered(at, version, number):
+    facts = {"job": f"j{number}", "dataset": f"d{number}", "trained_until": at - 1, "metrics": {"roc_auc": 0.7}}
+    return (at, e.VERSION_REGISTERED, facts | {"version": version, "number": number})
+
+
+def promoted(at, version):
+    return (at, e.PROMOTED, {"version": version, "reason": "better", "evidence": {}})
+
+
+def shifted(at, version, share):
+    return (at, e.TRAFFIC_SHIFTED, {"rollout": "r", "version": version, "share": share})
+
+
+def rolled_back(at, version, to, of):
+    return (at, e.ROLLED_BACK, {"version": version, "to": to, "of": of, "reason": "worse", "evidence": {}})
+
+
+STORY = ledger(
+    registered(10, "a", 1),
+    promoted(12, "a"),
+    (15, "SomethingElse", {"version": "unheard of"}),
+    registered(20, "b", 2),
+    shifted(26, "b", 0.1),
+    shifted(27, "b", 0.5),
+    promoted(30, "b"),
+    registered(40, "c", 3),
+    shifted(41, "c", 0.1),
+    rolled_back(45, "c", "b", "canary"),
+    shifted(46, "c", 0.3),
+    rolled_back(50, "b", "a", "champion"),
+)
+
+
+@pytest.mark.parametrize(
+    ("when", "version", "canary"),
+    [
+        (11, "", {}),
+        (12, "a", {}),
+        (25, "a", {}),
+        (26, "a", {"b": 0.1}),
+        (29, "a", {"b": 0.5}),
+        (30, "b", {}),
+        (41, "b", {"c": 0.1}),
+        (45, "b", {}),
+        (46, "b", {"c": 0.3}),
+        (50, "a", {}),
+        (10**9, "a", {}),
+    ],
+)
+def test_what_was_live_at_any_time(when, version, canary):
+    found = at(STORY, when)
+    assert [live.version for live in found] == [version] * bool(version)
+    for live in found:
+        assert live.since <= when
+        assert (live.number, live.trained["dataset"]) == {"a": (1, "d1"), "b": (2, "d2")}[version]
+        assert {arm.version: arm.share for arm in [live.canary] if arm} == canary
+
+
+def test_every_model_is_answered_for_by_name():
+    other = ledger(registered(1, "x", 1), promoted(2, "x"), model="early")
+    assert [(live.model, live.version) for live in at([*STORY, *other], 12)] == [("early", "x"), ("late", "a")]
+
+
+def test_a_version_that_was_never_registered_is_still_named():
+    (live,) = at(ledger(promoted(2, "y" * 64)), 2)
+    assert (live.version, live.number, live.trained) == ("y" * 64, 0, {})
+    assert "version ? (yyyyyyyy)" in live.text()
 
 
 def test_timeline_is_in_order_and_can_be_short():

@@ -189,15 +189,3 @@ def test_a_matured_day_is_taken_once():
 def test_weekly_limit_needs_a_reference():
     assert weekly_limit([0.4, 0.5, 0.4], [0.45], alpha=0.01) is None
     assert weekly_limit([0.4, 0.5, 0.4, 0.5], [], alpha=0.01) is None
-
-
-def test_weekly_limit_keeps_its_false_alarm_rate():
-    import numpy as np
-
-    rng = np.random.default_rng(3)
-    alarms = 0
-    for _ in range(4000):
-        weeks = rng.normal(0.45, 0.01, 8)
-        level = rng.normal(0.46, 0.01, 3)
-        alarms += rng.normal(0.46, 0.01) > weekly_limit(weeks, level, alpha=0.05)
-    assert 0.035 < alarms / 4000 < 0.065

@@ -1,0 +1,84 @@
+"""A model of bare tensors, registered and served without a project: both protocols, over real HTTP."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import trimtab as tt
+from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.adapters.wire.client import JsonClient
+from trimtab.app.alone import register_model, serve_model
+from trimtab.errors import InputError, Unavailable
+from trimtab.serving.record import PREDICTIONS, decode_record
+
+COLUMNS = ["basket", "visits"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(500, 2)).astype(np.float32)
+    return LogisticRegression().fit(rows, rows[:, 0] + rows[:, 1] > 0), rows
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("alone")
+
+
+@pytest.fixture(scope="module")
+def served(home, model):
+    estimator, rows = model
+    version = register_model(home, estimator, name="buys", task=tt.binary(positive="b"), columns=COLUMNS, rows=rows)
+    with serve_model(home, version, port=0) as running:
+        yield running
+    assert running.process.returncode == 0
+
+
+def expected(model, *rows):
+    return model[0].predict_proba(np.array(rows, np.float32))[:, 1]
+
+
+def test_by_column_name(served, model):
+    answers = served.predict([{"basket": 1.5, "visits": -0.5}, {"visits": 2, "basket": 0}])
+    np.testing.assert_allclose(answers, expected(model, [1.5, -0.5], [0, 2]), atol=1e-6)
+
+
+def test_by_tensor(served, model):
+    body = {"inputs": [{"name": "input", "shape": [2, 2], "datatype": "FP32", "data": [1.5, -0.5, 0, 2]}]}
+    with JsonClient(served.url) as client:
+        answer = client.post("/v2/models/buys/infer", body)
+        described = client.get("/v2/models/buys")
+    assert answer["outputs"][0]["shape"] == [2, 1]
+    np.testing.assert_allclose(answer["outputs"][0]["data"], expected(model, [1.5, -0.5], [0, 2]), atol=1e-6)
+    assert described["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 2]}]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"basket": 1.0, "visitors": 2.0}, "unknown field 'visitors'"),
+        ({"basket": "much", "visits": 2.0}, "basket"),
+        ({"basket": 1e300, "visits": 2.0}, "past the range of float32"),
+    ],
+)
+def test_bad_requests_are_refused_and_the_next_one_is_answered(served, body, words):
+    with JsonClient(served.url) as client:
+        with pytest.raises(InputError, match=words):
+            client.post("/predict/buys", body)
+        assert client.post("/predict/buys", {"basket": 1.0, "visits": 2.0})["version"] == served.version
+
+
+def test_answers_are_recorded(served, home):
+    with JsonClient(served.url) as client:
+        client.post("/predict/buys", {"id": "kept", "basket": 1.0, "visits": 2.0})
+    found = [decode_record(row) for _, row in SpoolRecords(home / "records", "reader").scan(PREDICTIONS)]
+    assert [record.model for record in found if record.request_id == "kept"] == ["buys"]
+
+
+def test_a_second_one_in_the_same_home_is_refused_and_the_first_goes_on(served, home, model):
+    with pytest.raises(Unavailable, match="serves a model already"):
+        serve_model(home, served.version, port=0)
+    np.testing.assert_allclose(served.predict([{"basket": 0, "visits": 0}]), expected(model, [0, 0]), atol=1e-6)
