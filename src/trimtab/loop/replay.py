@@ -235,7 +235,7 @@ class Replay:
         )
         self._parts.clock.advance_to(int(requests.at[stop - 1]))
         with self._timed("answer"):
-            answered = self._parts.engine.answer_rows(self._parts.model, batch)
+            answered = self._parts.engine.answer(self._parts.model, batch)
         for answers, rows in answered:
             where = [first + row for row in rows]
             self.served.keep(where, answers)
