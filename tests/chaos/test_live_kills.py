@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
-
 from tests.e2e.live_house import MODEL, LiveHouse, make_project, wait_until
+
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.client import JsonClient
@@ -233,7 +233,7 @@ def test_decisions_survive_kills_at_any_moment(tmp_path):
             if hour % 6 == 5:
                 victim = threading.Timer(chance.random() * 0.2, house.controls[-1].kill)
                 victim.start()
-            for attempt in range(3):
+            for _attempt in range(3):
                 try:
                     with house.console() as console, JsonClient(house.data) as data:
                         console.post("/v1/clock", {"now": iso(moment)})

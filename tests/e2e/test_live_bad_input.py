@@ -7,8 +7,8 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-
 from tests.e2e.live_house import MODEL, VISIT, LiveHouse, cli, wait_until
+
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.core.clock import DAY, HOUR, iso
 

@@ -95,7 +95,7 @@ class Live:
     # -- start
 
     def restore(self) -> None:
-        """Put the routes in force, read the histories, catch the online rows up, and take up where the last control process was.
+        """Put the routes in force, read the histories, catch the online rows up, and go on where the last one was.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class Live:
         self.quarantined[source] += taken.quarantine.total
         for model in self.models.values():
             if taken.accepted and model.spec.label.source.name == source:
-                model.take_labels(taken.columns, seq=taken.seq)
+                model.watch.take_labels(taken.columns, seq=taken.seq)
         return taken
 
     # -- decide
