@@ -36,6 +36,8 @@ NOTICES = "notices.jsonl"
 SIGNED = "head.json"
 """The signed head of the ledger: a ledger that ends before it has lost its tail."""
 _PIECE = 50_000
+_PATIENCE_S = 10.0
+"""Under a driven clock: how long workers may take to catch up with it."""
 _log = logging.getLogger("trimtab.loop")
 
 
@@ -189,7 +191,11 @@ class Live:
         ticks = 0
         for hour in range(math.ceil(now / HOUR) * HOUR, when, HOUR):
             clock.advance_to(hour)
+            # As in a replay, where scores in the shadow and new routes take no time.
+            for model in self.models.values():
+                model.watch.settle(timeout_s=_PATIENCE_S)
             self.tick(hour)
+            self._routes.wait(timeout_s=_PATIENCE_S)
             ticks += 1
         clock.advance_to(when)
         return ticks

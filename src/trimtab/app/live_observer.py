@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from trimtab.loop.model import ModelSpec
 from trimtab.monitoring.observer import Observer
 from trimtab.monitoring.rebuild import answers_from_records, failures
 from trimtab.registry.bundle import load
-from trimtab.serving.engine import PINNED
+from trimtab.serving.engine import PINNED, SHADOW
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
 
 _LABELS = "=labels"
@@ -41,7 +42,9 @@ class LiveObserver:
 
     def __init__(self, spec: ModelSpec, home: Path, *, blobs: Blobs, records: Records, slow: bool) -> None:
         self._spec, self._home, self._blobs, self._records = spec, home, blobs, records
-        self._config = observer_config(spec, slow=slow)
+        self._config, self._slow = observer_config(spec, slow=slow), slow
+        self._unpaired: set[tuple[str, str]] = set()
+        """Under a driven clock: answers in a rollout that its other arm has not scored yet."""
         self._plans: dict[str, Plan] = {}
         self._cursors: dict[str, int] = {}
         self.observer = Observer(self._config)
@@ -115,11 +118,34 @@ class LiveObserver:
                 self._count(version, list(run))
             self.changed = True
 
+    def settle(self, *, timeout_s: float) -> None:
+        """Wait until what was answered in a rollout has been scored by its other arm too; for a driven clock.
+
+        What has not come in that time has been dropped by the worker and is not waited for again.
+        """
+        deadline = time.monotonic() + timeout_s
+        self.observe()
+        while self._unpaired and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self.observe()
+        self._unpaired.clear()
+
+    def _pair(self, record: PredictionRecord) -> None:
+        if not record.rollout or self._slow:
+            return
+        # The worker that answers also scores, and writes the answer first.
+        key = (record.rollout, record.request_id)
+        if key in self._unpaired:
+            self._unpaired.discard(key)
+        elif record.arm != SHADOW:
+            self._unpaired.add(key)
+
     def _recorded(self) -> Iterator[PredictionRecord]:
         for place, row in self._records.scan(PREDICTIONS, after=self._cursors):
             self._cursors[place.writer] = place.offset
             record = decode_record(row)
             if record.model == self._spec.name and record.arm != PINNED:
+                self._pair(record)
                 yield record
 
     def _count(self, version: str, records: list[PredictionRecord]) -> None:

@@ -86,7 +86,7 @@ def test_a_new_supervisor_adopts_what_fits_and_ends_what_does_not(run):
     other = run()
     other.keep({"w-1": command(run, "w-1"), "w-2": command(run, "w-2", "otherwise")}, among="w-*")
     assert held(run, "w-1") == pids[0]
-    assert [state.adopted for state in other.states()][0]
+    assert other.states()[0].adopted
     assert until(lambda: held(run, "w-2")) != pids[1]
     assert held(run, "w-3") is None
     other.stop(started_only=True)
