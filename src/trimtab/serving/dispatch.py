@@ -239,13 +239,13 @@ class Dispatcher:
             if self.engine.live.codecs.get(lane.model, lane.codec).shape != lane.codec.shape:
                 raise Unavailable("the model now takes other requests", hint="read its description and send again")
             rows = [row for ask, start, stop in pieces for row in ask.rows[start:stop]]
-            return self.engine.answer_rows(lane.model, lane.codec.batch(rows, ids, at=at))
+            return self.engine.answer(lane.model, lane.codec.batch(rows, ids, at=at))
         blocks = [ask.rows[start:stop] for ask, start, stop in pieces]
         values: NDArray[np.float32] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         features = FeatureBatch(values, np.empty((len(ids), 0), dtype=np.float32), {}, ())
         batch = RequestBatch(ids, np.full(len(ids), at, dtype=np.int64), {}, {})
         units = [unit for ask, start, stop in pieces for unit in ask.units[start:stop]]
-        return self.engine.answer_rows(lane.model, batch, features=features, version=lane.version, units=units)
+        return self.engine.answer(lane.model, batch, features=features, version=lane.version, units=units)
 
     def _settle(
         self, lane: Lane, pieces: Sequence[Piece[Ask]], answered: Sequence[tuple[Answers, Sequence[int]]]

@@ -189,8 +189,8 @@ class Engine:
         features: FeatureBatch | None = None,
         version: str = "",
         units: Sequence[str] | None = None,
-    ) -> list[Answers]:
-        """Answer a batch, one :class:`Answers` per arm that took part.
+    ) -> list[tuple[Answers, Sequence[int]]]:
+        """Answer a batch: one :class:`Answers` per arm that took part, with the numbers of the rows that it answers.
 
         Parameters
         ----------
@@ -208,19 +208,6 @@ class Engine:
         Unavailable
             A store cannot be reached.
         """
-        answered = self.answer_rows(model, batch, features=features, version=version, units=units)
-        return [answers for answers, _ in answered]
-
-    def answer_rows(
-        self,
-        model: str,
-        batch: RequestBatch,
-        *,
-        features: FeatureBatch | None = None,
-        version: str = "",
-        units: Sequence[str] | None = None,
-    ) -> list[tuple[Answers, Sequence[int]]]:
-        """As :meth:`answer`, each with the numbers of the rows of ``batch`` that it answers."""
         live = self.live
         route = live.table.route(model)
         if version:

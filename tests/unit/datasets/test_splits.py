@@ -97,9 +97,10 @@ def test_a_missing_label_is_no_label():
 
 
 @pytest.mark.parametrize(
-    ("values", "classes", "least", "part"), [([1] * 40, 2, 1, "training"), ([0, 1] * 20, 2, 100, "training")]
+    ("values", "least", "part"),
+    [([1] * 40, 1, "training"), ([0, 1] * 20, 100, "training"), ([0, 1] * 15 + [1] * 10, 1, "held-out")],
 )
-def test_a_history_that_is_too_short_or_one_sided_is_refused_with_a_hint(values, classes, least, part):
+def test_a_history_that_is_too_short_or_one_sided_is_refused_with_a_hint(values, least, part):
     with pytest.raises(NotEnoughData, match=part) as raised:
         split_by_time(
             asked(range(40)),
@@ -107,24 +108,10 @@ def test_a_history_that_is_too_short_or_one_sided_is_refused_with_a_hint(values,
             cutoff=40,
             matures=2,
             holdout=5,
-            classes=classes,
+            classes=2,
             least=(least, 1),
         )
     assert "wait for more labels" in raised.value.hint
-
-
-def test_a_one_sided_tail_is_refused_too():
-    values = [0, 1] * 15 + [1] * 10
-    with pytest.raises(NotEnoughData, match="held-out"):
-        split_by_time(
-            asked(range(40)),
-            labels(range(40), values, range(40)),
-            cutoff=40,
-            matures=2,
-            holdout=5,
-            classes=2,
-            least=(1, 1),
-        )
 
 
 def test_no_requests_at_all():

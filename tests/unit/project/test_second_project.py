@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from tests.projects.staged import SALES, script, stage_sales
 
 from trimtab.adapters.offline.parquet import read_history
 from trimtab.adapters.project.file import load_project
@@ -16,20 +13,10 @@ from trimtab.features.plan import LatestPart, ModulePart
 from trimtab.loop.project import check, check_history
 from trimtab.training.task import TrainingData
 
-HERE = Path(__file__).parents[2] / "projects" / "sales"
-
 
 @pytest.fixture(scope="module")
 def sales(tmp_path_factory):
-    root = tmp_path_factory.mktemp("sales") / "sales"
-    shutil.copytree(HERE, root, ignore=shutil.ignore_patterns("__pycache__", "data"))
-    sys.path.insert(0, str(HERE))
-    try:
-        from generate import generate
-    finally:
-        sys.path.remove(str(HERE))
-        sys.modules.pop("generate", None)
-    generate(root)
+    root = stage_sales(tmp_path_factory.mktemp("sales") / "sales")
     project = load_project(root)
     return project, {name: read_history(source, root) for name, source in project.sources.items()}
 
@@ -62,13 +49,7 @@ def test_its_data(sales):
 
 
 def test_its_data_are_the_same_each_time(sales, tmp_path):
-    sys.path.insert(0, str(HERE))
-    try:
-        from generate import generate
-    finally:
-        sys.path.remove(str(HERE))
-        sys.modules.pop("generate", None)
-    generate(tmp_path)
+    script(SALES / "generate.py").generate(tmp_path)
     project, history = sales
     again = read_history(project.sources["deliveries"], tmp_path)
     for name, values in again.columns.items():

@@ -19,15 +19,20 @@ def house():
     return made
 
 
+def answered(engine, model, batch, **more):
+    """The answers of each arm, without the rows."""
+    return [answers for answers, _ in engine.answer(model, batch, **more)]
+
+
 def test_one_arm_answers_everything(house):
     engine = engine_with(house, ("champion", "a", 1.0))
-    (answers,) = engine.answer("m", batch_of("r1", "r2"))
+    (answers,) = answered(engine, "m", batch_of("r1", "r2"))
     assert (answers.version, answers.arm, answers.outputs.tolist()) == ("a", "champion", [13, 13])
 
 
 def test_two_arms_share_the_rows(house):
     engine = engine_with(house, ("champion", "a", 0.5), ("canary", "b", 0.5))
-    parts = engine.answer_rows("m", batch_of(*IDS))
+    parts = engine.answer("m", batch_of(*IDS))
     assert sorted(row for _, rows in parts for row in rows) == list(range(40))
     for answers, rows in parts:
         assert list(answers.requests.ids) == [IDS[row] for row in rows]
@@ -36,20 +41,20 @@ def test_two_arms_share_the_rows(house):
 
 def test_units_keep_one_arm(house):
     engine = engine_with(house, ("champion", "a", 0.5), ("canary", "b", 0.5))
-    assert len(engine.answer("m", batch_of(*IDS), units=["user"] * 40)) == 1
+    assert len(answered(engine, "m", batch_of(*IDS), units=["user"] * 40)) == 1
 
 
 def test_an_unknown_model_or_version(house):
     engine = engine_with(house, ("champion", "a", 1.0))
     with pytest.raises(UnknownName, match="no such model"):
-        engine.answer("x", batch_of("r1"))
+        answered(engine, "x", batch_of("r1"))
     with pytest.raises(UnknownName, match="no such version"):
-        engine.answer("m", batch_of("r1"), version="b")
+        answered(engine, "m", batch_of("r1"), version="b")
 
 
 def test_a_pinned_version_is_marked_and_not_mirrored(house):
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
-    answers = engine.answer("m", batch_of("r1"), version="b")
+    answers = answered(engine, "m", batch_of("r1"), version="b")
     assert (answers[0].arm, answers[0].version) == ("pinned", "b")
     engine.mirror("m", answers)
     assert engine.shadow_rows == 0
@@ -58,7 +63,7 @@ def test_a_pinned_version_is_marked_and_not_mirrored(house):
 def test_a_failing_arm_is_evidence_not_a_crash(house):
     house.add("d", 0, error=RuntimeError("boom"))
     engine = engine_with(house, ("champion", "d", 1.0))
-    (answers,) = engine.answer("m", batch_of("r1"))
+    (answers,) = answered(engine, "m", batch_of("r1"))
     assert answers.error == "RuntimeError"
     (record,) = map(decode_record, engine.records([answers]))
     assert record.status == "error:RuntimeError"
@@ -70,7 +75,7 @@ def test_faults_of_callers_and_stores_are_passed_on(house, error):
     house.add("d", 0, reader=Reader(error=error))
     engine = engine_with(house, ("champion", "d", 1.0))
     with pytest.raises(type(error)):
-        engine.answer("m", batch_of("r1"))
+        answered(engine, "m", batch_of("r1"))
 
 
 # -- swapping
@@ -79,7 +84,7 @@ def test_faults_of_callers_and_stores_are_passed_on(house, error):
 def test_swap_loads_before_and_frees_after(house):
     engine = engine_with(house, ("champion", "a", 1.0))
     assert engine.swap(table(2, ("champion", "b", 1.0)), house.load) is None
-    assert engine.answer("m", batch_of("r1"))[0].version == "b"
+    assert answered(engine, "m", batch_of("r1"))[0].version == "b"
     assert house.made["a"].runtime.closed
     assert not house.made["b"].runtime.closed
     assert sorted(engine.live.deployed) == ["b"]
@@ -96,7 +101,7 @@ def test_a_version_that_stays_is_not_loaded_again(house):
 def test_an_older_table_is_ignored(house, generation):
     engine = engine_with(house, ("champion", "a", 1.0))
     assert engine.swap(table(generation, ("champion", "b", 1.0)), house.load) is None
-    assert engine.answer("m", batch_of("r1"))[0].version == "a"
+    assert answered(engine, "m", batch_of("r1"))[0].version == "a"
 
 
 def test_a_table_overtaken_while_it_loaded_is_freed(house):
@@ -104,7 +109,7 @@ def test_a_table_overtaken_while_it_loaded_is_freed(house):
     slow = engine.prepare(table(2, ("champion", "b", 1.0)), house.load)
     engine.swap(table(3, ("champion", "c", 1.0)), house.load)
     assert engine.switch(slow) == []
-    assert engine.answer("m", batch_of("r1"))[0].version == "c"
+    assert answered(engine, "m", batch_of("r1"))[0].version == "c"
     assert house.made["b"].runtime.closed
 
 
@@ -115,7 +120,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_table(house, error):
     problem = engine.swap(table(2, ("champion", "b", 1.0), ("shadow", "c", 0.0)), house.load)
     assert isinstance(problem, Unavailable if isinstance(error, Unavailable) else BundleCorrupt)
     assert engine.live.table.generation == 1
-    assert engine.answer("m", batch_of("r1"))[0].version == "a"
+    assert answered(engine, "m", batch_of("r1"))[0].version == "a"
     assert house.made["b"].runtime.closed
 
 
@@ -147,7 +152,7 @@ def test_a_model_can_leave(house):
     engine = engine_with(house, ("champion", "a", 1.0))
     engine.swap(RouteTable(2, {}), house.load)
     with pytest.raises(UnknownName):
-        engine.answer("m", batch_of("r1"))
+        answered(engine, "m", batch_of("r1"))
 
 
 def test_two_models_side_by_side(house):
@@ -157,8 +162,8 @@ def test_two_models_side_by_side(house):
         2, {name: Route(name, (Arm("champion", version, 1.0),)) for name, version in (("m", "a"), ("n", "n1"))}
     )
     assert engine.swap(both, house.load) is None
-    assert engine.answer("n", batch_of("r1"))[0].outputs.tolist() == [103]
-    assert engine.answer("m", batch_of("r1"))[0].outputs.tolist() == [13]
+    assert answered(engine, "n", batch_of("r1"))[0].outputs.tolist() == [103]
+    assert answered(engine, "m", batch_of("r1"))[0].outputs.tolist() == [13]
 
 
 # -- shadow
@@ -166,7 +171,7 @@ def test_two_models_side_by_side(house):
 
 def test_every_arm_that_did_not_answer_scores(house):
     engine = engine_with(house, ("champion", "a", 0.5), ("canary", "b", 0.5), ("shadow", "c", 0.0))
-    given = engine.answer("m", batch_of(*IDS))
+    given = answered(engine, "m", batch_of(*IDS))
     engine.mirror("m", given)
     scored = engine.run_shadow()
     pairs = {(request, answers.version) for answers in [*given, *scored] for request in answers.requests.ids}
@@ -179,7 +184,7 @@ def test_every_arm_that_did_not_answer_scores(house):
 
 def test_equal_plans_share_the_features(house):
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
-    engine.mirror("m", engine.answer("m", batch_of("r1")))
+    engine.mirror("m", answered(engine, "m", batch_of("r1")))
     (scored,) = engine.run_shadow()
     assert house.made["b"].reader.reads == []
     assert scored.features is not None
@@ -188,7 +193,7 @@ def test_equal_plans_share_the_features(house):
 def test_another_plan_reads_its_own(house):
     house.add("other", 40, plan=small_plan("y"))
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "other", 0.0))
-    engine.mirror("m", engine.answer("m", batch_of("r1")))
+    engine.mirror("m", answered(engine, "m", batch_of("r1")))
     (scored,) = engine.run_shadow()
     assert house.made["other"].reader.reads == [1]
     assert scored.outputs.tolist() == [43]
@@ -197,9 +202,9 @@ def test_another_plan_reads_its_own(house):
 def test_features_brought_by_the_caller_cannot_be_read_for_another_plan(house):
     house.add("other", 40, plan=small_plan("y"))
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "other", 0.0))
-    full = engine.answer("m", batch_of("r1"))[0]
+    full = answered(engine, "m", batch_of("r1"))[0]
     raw = RequestBatch(["r1"], full.requests.at, {}, {})
-    engine.mirror("m", engine.answer("m", raw, features=full.features))
+    engine.mirror("m", answered(engine, "m", raw, features=full.features))
     assert engine.run_shadow() == []
     assert engine.counts["dropped", "m", "other", "shadow"] == 1
 
@@ -207,7 +212,7 @@ def test_features_brought_by_the_caller_cannot_be_read_for_another_plan(house):
 def test_the_shadow_queue_drops_and_counts_when_full(house):
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "b", 0.0), shadow_limit=3)
     for name in ("r1", "r2", "r3", "r4"):
-        engine.mirror("m", engine.answer("m", batch_of(name)))
+        engine.mirror("m", answered(engine, "m", batch_of(name)))
     assert engine.shadow_rows == 3
     assert engine.counts["dropped", "m", "b", "shadow"] == 1
     assert [answers.requests.ids[0] for answers in engine.run_shadow()] == ["r1", "r2", "r3"]
@@ -216,10 +221,10 @@ def test_the_shadow_queue_drops_and_counts_when_full(house):
 def test_shadow_work_comes_in_small_steps(house):
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
     for name in ("r1", "r2", "r3"):
-        engine.mirror("m", engine.answer("m", batch_of(name)))
+        engine.mirror("m", answered(engine, "m", batch_of(name)))
     assert len(engine.run_shadow(2)) == 2
     assert engine.shadow_rows == 1
-    engine.mirror("m", engine.answer("m", batch_of(*IDS)))
+    engine.mirror("m", answered(engine, "m", batch_of(*IDS)))
     assert len(engine.run_shadow(2)) == 1
     assert len(engine.run_shadow(2)[0].requests) == 40
 
@@ -228,7 +233,7 @@ def test_a_shadow_that_fails_is_recorded_as_failed(house):
     house.add("d", 0, error=RuntimeError("boom"))
     house.add("e", 0, plan=small_plan("y"), reader=Reader(error=SchemaError("no")))
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "d", 0.0), ("second", "e", 0.0))
-    engine.mirror("m", engine.answer("m", batch_of("r1")))
+    engine.mirror("m", answered(engine, "m", batch_of("r1")))
     assert {answers.version: answers.error for answers in engine.run_shadow()} == {
         "d": "RuntimeError",
         "e": "SchemaError",
@@ -237,7 +242,7 @@ def test_a_shadow_that_fails_is_recorded_as_failed(house):
 
 def test_work_for_a_version_that_left_is_dropped(house):
     engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
-    engine.mirror("m", engine.answer("m", batch_of("r1")))
+    engine.mirror("m", answered(engine, "m", batch_of("r1")))
     engine.swap(table(2, ("champion", "a", 1.0)), house.load)
     assert engine.run_shadow() == []
     assert engine.shadow_rows == 0
@@ -250,7 +255,9 @@ def test_a_record_says_everything(house):
     house.add("d", 40, reader=Reader(stale=("sales",)))
     engine = engine_with(house, ("champion", "d", 1.0))
     engine.swap(table(2, ("champion", "d", 1.0), rollout="ro"), house.load)
-    first, second = map(decode_record, engine.records(engine.answer("m", batch_of("r1", "r2", shop="abc", basket=2.0))))
+    first, second = map(
+        decode_record, engine.records(answered(engine, "m", batch_of("r1", "r2", shop="abc", basket=2.0)))
+    )
     assert (first.request_id, second.request_id) == ("r1", "r2")
     assert first.prediction_id == derived_id("r1", "d", "champion")
     assert (first.asked_at, first.model, first.version, first.arm, first.rollout) == (5, "m", "d", "champion", "ro")
@@ -264,12 +271,12 @@ def test_a_record_says_everything(house):
 
 def test_an_answer_that_is_no_number_is_an_error(house):
     engine = engine_with(house, ("champion", "a", 1.0))
-    answers = engine.answer("m", batch_of("r1", basket=float("nan")))
+    answers = answered(engine, "m", batch_of("r1", basket=float("nan")))
     assert decode_record(engine.records(answers)[0]).status == "error:not_finite"
 
 
 def test_several_outputs_are_recorded_all(house):
     house.add("k", 0, outputs=3)
     engine = engine_with(house, ("champion", "k", 1.0))
-    (record,) = map(decode_record, engine.records(engine.answer("m", batch_of("r1"))))
+    (record,) = map(decode_record, engine.records(answered(engine, "m", batch_of("r1"))))
     assert record.outputs == (3.0, 4.0, 5.0)

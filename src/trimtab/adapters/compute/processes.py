@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import trimtab
 from trimtab.adapters.compute.child import check_function, timed_out
-from trimtab.adapters.compute.jobdir import ATTEMPTS, JobDirectory, ProcessMark, mark
+from trimtab.adapters.compute.children import Children
+from trimtab.adapters.compute.jobdir import ATTEMPTS, JobDirectory, ProcessMark
 from trimtab.errors import InputError, JobFailed, Unavailable
 from trimtab.training.ports import Job, JobState
 
@@ -52,9 +52,9 @@ class ProcessCompute:
         timeout_s: float = 3600,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._root, self._python, self._reuse, self._timeout_s = root, python, reuse, timeout_s
+        self._root, self._reuse, self._timeout_s = root, reuse, timeout_s
         self._monotonic = monotonic
-        self._children: dict[int, ProcessMark] = {}
+        self._children = Children(python)
         self._given: dict[str, ProcessMark] = {}
         self._begun: dict[str, float] = {}
         self._warm: ProcessMark | None = None
@@ -95,7 +95,7 @@ class ProcessCompute:
 
     def poll(self, job_id: str) -> JobState:
         """Where a job stands; never blocks. ``unknown`` with an error: it was lost, submit it again."""
-        self._reap()
+        self._children.reap()
         directory = self._directory(job_id)
         state = self._over(directory)
         if state is not None:
@@ -133,7 +133,7 @@ class ProcessCompute:
         deadline = self._monotonic() + _GRACE_S
         while process.alive and self._monotonic() < deadline:
             time.sleep(_POLL_S)
-        self._reap()
+        self._children.reap()
         if self._warm == process:
             self._drop_warm()
             for other in [one for one, child in self._given.items() if child == process and one != job_id]:
@@ -143,7 +143,7 @@ class ProcessCompute:
     def close(self) -> None:
         """Let the warm child end after the jobs it was given; jobs go on, results stay."""
         self._drop_warm()
-        self._reap()
+        self._children.reap()
 
     def _directory(self, job_id: str) -> JobDirectory:
         if not job_id or not job_id.replace("-", "").replace("_", "").isalnum() or len(job_id) > 100:
@@ -159,7 +159,7 @@ class ProcessCompute:
 
     def _process(self, job_id: str) -> ProcessMark | None:
         """The live process that has the job, also one started by an earlier object over the same directory."""
-        self._reap()
+        self._children.reap()
         for known in (self._given.get(job_id), self._directory(job_id).process()):
             if known is not None and known.alive:
                 return known
@@ -202,31 +202,8 @@ class ProcessCompute:
 
     def _start(self, arguments: list[str], *, stdin: int | None) -> ProcessMark:
         # -P: a project may hold a module with the name of one of the standard library.
-        command = [self._python, "-P", "-m", _CHILD, repr(float(self._timeout_s)), *arguments]
-        log = self._root / _LOG
-        actions: list[tuple[int | str, ...]] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0) if stdin is None else (os.POSIX_SPAWN_DUP2, stdin, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        try:
-            # Not subprocess.Popen: it warns when it is forgotten, and these children may outlive us.
-            pid = os.posix_spawn(self._python, command, _environment(), file_actions=actions, setsid=True)
-        except OSError as error:
-            raise Unavailable("no process could be started", got=str(error), hint=f"try {self._python} -V") from None
-        child = mark(pid)
-        self._children[pid] = child
-        return child
-
-    def _reap(self) -> None:
-        """Collect ended children, so that none stays a zombie."""
-        for pid in list(self._children):
-            try:
-                ended, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                ended = pid
-            if ended:
-                del self._children[pid]
+        arguments = ["-P", "-m", _CHILD, repr(float(self._timeout_s)), *arguments]
+        return self._children.start(arguments, log=self._root / _LOG, stdin=stdin, environment=_environment())
 
 
 def _end(process: ProcessMark) -> None:
@@ -239,9 +216,8 @@ def _end(process: ProcessMark) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with Trimtab importable as it is here, and a fixed order of sets: a training must be repeatable.
+    """A fixed order of sets, since a training must be repeatable; and OpenMP threads that sleep while they wait.
 
-    OpenMP threads that wait sleep: on a busy machine they would burn several times the CPU of the work itself.
+    On a busy machine threads that spin burn several times the CPU of the work itself.
     """
-    paths = [str(Path(trimtab.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH", "")])]
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
+    return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"), "PYTHONHASHSEED": "0"}

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import trimtab
+from trimtab.adapters.compute.children import Children
 from trimtab.adapters.compute.jobdir import Lock, ProcessMark, mark
 from trimtab.adapters.files import write_atomic
-from trimtab.errors import Unavailable
 
 _POLL_S = 0.02
-_KEPT_FROM_CHILDREN = ("TRIMTAB_TOKEN",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +109,10 @@ class Supervisor:
         python: str = sys.executable,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._run, self._module, self._python, self._monotonic = run, module, python, monotonic
+        self._run, self._module, self._monotonic = run, module, monotonic
         self._drain_s, self._longest_s, self._steady_s = drain_s, longest_s, steady_s
         self._duties: dict[str, _Duty] = {}
-        self._children: set[int] = set()
+        self._children = Children(python)
 
     def keep(self, wanted: Mapping[str, Sequence[str]], *, among: str = "*") -> None:
         """Fill these posts from now on; living processes on other posts that match ``among`` are ended.
@@ -132,7 +130,7 @@ class Supervisor:
 
     def check(self) -> None:
         """Start what is missing and due."""
-        self._reap()
+        self._children.reap()
         now = self._monotonic()
         for name, duty in self._duties.items():
             if self._living(name, duty) is not None:
@@ -181,20 +179,7 @@ class Supervisor:
         return duty.child if duty.child is not None and duty.child.alive else None
 
     def _start(self, name: str, command: Sequence[str]) -> ProcessMark:
-        log = str(self._run / f"{name}.log")
-        actions: list[tuple[int | str, ...]] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        arguments = [self._python, "-m", self._module, *command]
-        try:
-            # Not subprocess.Popen: it warns when it is forgotten, and these children may outlive us.
-            pid = os.posix_spawn(self._python, arguments, _environment(), file_actions=actions, setsid=True)
-        except OSError as error:
-            raise Unavailable("no process could be started", got=str(error), hint=f"try {self._python} -V") from None
-        self._children.add(pid)
-        return mark(pid)
+        return self._children.start(["-m", self._module, *command], log=self._run / f"{name}.log")
 
     def _end(self, processes: Sequence[ProcessMark]) -> None:
         for number, patience in ((signal.SIGTERM, self._drain_s), (signal.SIGKILL, 5.0)):
@@ -202,18 +187,8 @@ class Supervisor:
                 _send(process, number)
             deadline = self._monotonic() + patience
             while any(process.alive for process in processes) and self._monotonic() < deadline:
-                self._reap()
+                self._children.reap()
                 time.sleep(_POLL_S)
-
-    def _reap(self) -> None:
-        """Collect ended children, so that none stays a zombie."""
-        for pid in list(self._children):
-            try:
-                ended, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                ended = pid
-            if ended:
-                self._children.discard(pid)
 
 
 def _send(process: ProcessMark, number: int) -> None:
@@ -222,10 +197,3 @@ def _send(process: ProcessMark, number: int) -> None:
             os.kill(process.pid, number)
         except ProcessLookupError:
             return
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with Trimtab importable as it is here, and without what a child need not know."""
-    paths = [str(Path(trimtab.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH", "")])]
-    kept = {name: value for name, value in os.environ.items() if name not in _KEPT_FROM_CHILDREN}
-    return {**kept, "PYTHONPATH": os.pathsep.join(dict.fromkeys(os.pathsep.join(paths).split(os.pathsep)))}
