@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from trimtab.app.home import Home
 from trimtab.app.jobs import JOB
-from trimtab.app.observer_state import read_observer_state, write_observer_state
-from trimtab.app.replaying import observer_config
+from trimtab.app.live_observer import LiveObserver
 from trimtab.core.clock import HOUR, Clock, Micros
 from trimtab.core.ledger import Event, Ledger
 from trimtab.core.ports import Blobs, Columns, Records
-from trimtab.datasets.profile import Profile
-from trimtab.errors import ConflictError, InputError, IntegrityError, NotEnoughData, StaleEpoch, TrimtabError
-from trimtab.features.plan import Plan
+from trimtab.errors import ConflictError, InputError, NotEnoughData, StaleEpoch, TrimtabError
 from trimtab.loop.commands import ApplyRoute, Command, Notify, Train
 from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
@@ -28,20 +21,10 @@ from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project
-from trimtab.monitoring.observer import Observer
-from trimtab.monitoring.rebuild import answers_from_records, failures
-from trimtab.registry.bundle import load
-from trimtab.serving.engine import PINNED
-from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
 from trimtab.training.ports import Compute, Job
 
 TRAINING_TAKES: Micros = HOUR
 """Under a driven clock: simulated time from a training request to its result, as in a replay."""
-_LABELS = "=labels"
-"""Among the cursors: how many rows of the label's source have been told. No writer has such a name."""
-_PIECE = 20_000
-
-_log = logging.getLogger("trimtab.loop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,107 +54,23 @@ class LiveModel:
 
     def __init__(self, shared: Shared, spec: ModelSpec) -> None:
         self.spec, self._shared = spec, shared
-        self._plans: dict[str, Plan] = {}
+        self.watch = LiveObserver(
+            spec, shared.home.root, blobs=shared.blobs, records=shared.records, slow=not shared.driven
+        )
         self._untold: list[Observation] = []
         self._resume = True
         self._counts = StepCounts()
-        self._waits = shared.driven
         self.loop = self._folded()
-        self.observer = Observer(observer_config(spec, slow=not shared.driven))
-        self._cursors: dict[str, int] = {}
-        self.changed = False
-        """Whether the observer holds more than its last snapshot."""
-
-    # -- start
 
     def restore(self, labels: Columns | None, *, first_seq: int) -> None:
-        """Take up where the last control process was.
-
-        Parameters
-        ----------
-        labels
-            Rows of the label's source in the event log, in known order; None when there are none.
-        first_seq
-            Position of the first of them: the length of the history.
-        """
-        root = self._shared.home.root
-        try:
-            kept = read_observer_state(root, self.spec.name)
-            if kept is not None:
-                self.observer = Observer.restore(self.observer.config, kept[0])
-                self._cursors = dict(kept[1])
-            self._know_versions()
-            self.observe()
-        except (IntegrityError, ValueError) as error:
-            _log.warning("%s: the observer is rebuilt from the records: %s", self.spec.name, error)
-            self.observer, self._cursors = Observer(self.observer.config), {}
-            self._know_versions()
-            self.observe()
-        told = self._cursors.setdefault(_LABELS, first_seq)
-        if labels is not None:
-            rest = {name: values[max(told - first_seq, 0) :] for name, values in labels.items()}
-            self.take_labels(rest, seq=first_seq + len(labels[self.spec.label.source.known]))
-
-    def _know_versions(self) -> None:
-        for version in self.loop.state.versions:
-            try:
-                self._know(version)
-            except TrimtabError as error:  # its records stay; only its drift cannot be told
-                _log.error("version %s of %s cannot be read: %s", version[:12], self.spec.name, error)
-
-    def _know(self, version: str) -> None:
-        """Make a version's plan and reference profile known to the observer."""
-        if version not in self._plans:
-            bundle = load(self._shared.blobs, version)
-            self.observer.profile(version, Profile.from_json(bundle.profile))
-            self._plans[version] = bundle.plan
-
-    # -- in
-
-    def take_labels(self, columns: Columns, *, seq: int) -> None:
-        """Tell the observer labels that came in; ``seq`` is how many rows their source has now."""
-        label = self.spec.label
-        ids: NDArray[np.str_] = columns[label.on].astype(np.str_)
-        known = columns[label.source.known].astype(np.int64)
-        if len(ids):
-            self.observer.labelled(ids.tolist(), columns[label.column].astype(np.float64), known)
-        self._cursors[_LABELS] = seq
-        self.changed = True
-
-    def observe(self) -> None:
-        """Take in what workers have recorded since the last time."""
-        while True:
-            piece = list(islice(self._records(), _PIECE))
-            if not piece:
-                return
-            # Runs of one version: its plan says how wide its rows are.
-            for version, run in groupby(piece, key=lambda record: record.version):
-                self._count(version, list(run))
-            self.changed = True
-
-    def _records(self) -> Iterator[PredictionRecord]:
-        for place, row in self._shared.records.scan(PREDICTIONS, after=self._cursors):
-            self._cursors[place.writer] = place.offset
-            record = decode_record(row)
-            if record.model == self.spec.name and record.arm != PINNED:
-                yield record
-
-    def _count(self, version: str, records: list[PredictionRecord]) -> None:
-        try:
-            self._know(version)
-        except TrimtabError as error:
-            _log.error("records of version %s cannot be read: %s", version[:12], error)
-            return
-        for answers in answers_from_records(records, self._plans[version]):
-            self.observer.answered(answers)
-        for (rollout, arm, failed), count in failures(records).items():
-            self.observer.failed(rollout, arm, failed, count=count)
+        """Take up where the last control process was; see :meth:`LiveObserver.restore`."""
+        self.watch.restore(self.loop.state.versions, labels, first_seq=first_seq)
 
     # -- decide
 
     def tick(self, now: Micros) -> list[Event]:
         """Observe, and let the loop decide; the same work in the same order as a replay's tick."""
-        self.observe()
+        self.watch.observe()
         return self._decide(chain(self._finished_jobs(now), self._observed(now)))
 
     def bootstrap(self, now: Micros) -> list[Event]:
@@ -191,14 +90,14 @@ class LiveModel:
         return self._decide(self._finished_jobs(now + TRAINING_TAKES, wait=False))
 
     def _observed(self, now: Micros) -> Iterator[Observation]:
-        for matured in self.observer.advance(now):
-            self.changed = True
+        for matured in self.watch.observer.advance(now):
+            self.watch.changed = True
             yield DayMatured(matured.day, matured.blocks, matured.pairs)
-        report = self.observer.drift(now)
+        report = self.watch.observer.drift(now)
         if report is not None:
-            self.changed = True
+            self.watch.changed = True
             yield Drifted(report)
-        counted = self._counts.observe(self.observer, self.loop.state)
+        counted = self._counts.observe(self.watch.observer, self.loop.state)
         if counted is not None:
             yield counted
 
@@ -225,9 +124,9 @@ class LiveModel:
 
     def _finished_jobs(self, now: Micros, *, wait: bool | None = None) -> list[Observation]:
         found = []
-        waits = self._waits if wait is None else wait
+        waits = self._shared.driven if wait is None else wait
         for job_id, training in self.loop.state.trainings.items():
-            if self._waits and training.cutoff + TRAINING_TAKES > now:
+            if self._shared.driven and training.cutoff + TRAINING_TAKES > now:
                 continue
             compute = self._shared.compute
             state = compute.wait(job_id, timeout_s=3600) if waits else compute.poll(job_id)
@@ -242,10 +141,10 @@ class LiveModel:
 
     def _done(self, job_id: str, result: dict[str, object]) -> Observation:
         try:
-            self._know(str(result.get("version", "")))
+            self.watch.know(str(result.get("version", "")))
         except TrimtabError as error:
             return JobLost(job_id, f"what it made cannot be read: {error}")
-        self.changed = True
+        self.watch.changed = True
         return JobDone(job_id, result)
 
     # -- do
@@ -280,10 +179,7 @@ class LiveModel:
             # The same job was submitted with other arguments once: the project has moved. It will be trained anew.
             self._untold.append(JobLost(command.job_id, str(error)))
 
-    # -- out
-
     def save(self) -> None:
         """Keep what the observer holds, unless the loop has not heard all of it yet."""
-        if self.changed and not self._untold:
-            write_observer_state(self._shared.home.root, self.spec.name, self.observer.snapshot(), self._cursors)
-            self.changed = False
+        if not self._untold:
+            self.watch.save()
