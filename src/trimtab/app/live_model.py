@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.app.home import Home
-from trimtab.app.jobs import JOB
+from trimtab.app.jobs import TrainingOrder
 from trimtab.app.observer_state import read_observer_state, write_observer_state
 from trimtab.app.replaying import observer_config
 from trimtab.core.clock import HOUR, Clock, Micros
@@ -33,7 +33,7 @@ from trimtab.monitoring.rebuild import answers_from_records, failures
 from trimtab.registry.bundle import load
 from trimtab.serving.engine import PINNED
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
-from trimtab.training.ports import Compute, Job
+from trimtab.training.ports import Compute
 
 TRAINING_TAKES: Micros = HOUR
 """Under a driven clock: simulated time from a training request to its result, as in a replay."""
@@ -94,9 +94,8 @@ class LiveModel:
         first_seq
             Position of the first of them: the length of the history.
         """
-        root = self._shared.home.root
         try:
-            kept = read_observer_state(root, self.spec.name)
+            kept = read_observer_state(self._shared.home.root, self.spec.name)
             if kept is not None:
                 self.observer = Observer.restore(self.observer.config, kept[0])
                 self._cursors = dict(kept[1])
@@ -257,28 +256,15 @@ class LiveModel:
     def _execute(self, command: Command) -> None:
         match command:
             case Train():
-                self._train(command)
+                try:
+                    self._shared.compute.submit(_order(self._shared, self.spec, command).job(command.job_id))
+                except (InputError, NotEnoughData) as error:
+                    # It was submitted with other arguments once: the project has moved. It will be trained anew.
+                    self._untold.append(JobLost(command.job_id, str(error)))
             case ApplyRoute():
                 self._shared.apply(command)
             case Notify():
                 self._shared.tell(command, self.spec.name)
-
-    def _train(self, command: Train) -> None:
-        project, root = self._shared.project, self._shared.home.root.resolve()
-        arguments = {
-            "project": str(Path(project.root) / project.file),
-            "model": self.spec.name,
-            "cutoff": command.cutoff,
-            "seed": command.seed,
-            "blobs": str(root / "blobs"),
-            "champion": command.champion,
-            "home": str(root),
-        }
-        try:
-            self._shared.compute.submit(Job(command.job_id, JOB, arguments))
-        except (InputError, NotEnoughData) as error:
-            # The same job was submitted with other arguments once: the project has moved. It will be trained anew.
-            self._untold.append(JobLost(command.job_id, str(error)))
 
     # -- out
 
@@ -287,3 +273,16 @@ class LiveModel:
         if self.changed and not self._untold:
             write_observer_state(self._shared.home.root, self.spec.name, self.observer.snapshot(), self._cursors)
             self.changed = False
+
+
+def _order(shared: Shared, spec: ModelSpec, command: Train) -> TrainingOrder:
+    root = shared.home.root.resolve()
+    return TrainingOrder(
+        project=str(Path(shared.project.root) / shared.project.file),
+        model=spec.name,
+        cutoff=command.cutoff,
+        seed=command.seed,
+        blobs=str(root / "blobs"),
+        champion=command.champion,
+        home=str(root),
+    )

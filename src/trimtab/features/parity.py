@@ -101,9 +101,19 @@ def check(
             got=f"{served.shape} for {len(requests)} requests, {len(ids)} ids and {len(names)} features",
         )
     recomputed = point_in_time(plan, histories, requests, modules, watermarks=watermarks, trust_time=trust_time)
+    return _report(names, ids, served, recomputed, mismatched=_differ(served, recomputed, _slack(plan)))
+
+
+def _report(
+    names: Sequence[str],
+    ids: Sequence[str],
+    served: NDArray[np.float32],
+    recomputed: NDArray[np.float32],
+    *,
+    mismatched: NDArray[np.bool_],
+) -> ParityReport:
     missing = np.isnan(served) & ~np.isnan(recomputed)
     extra = ~np.isnan(served) & np.isnan(recomputed)
-    mismatched = _differ(served, recomputed, _slack(plan))
     wrong = missing | extra | mismatched
     counts = wrong.sum(axis=0)
     order = [int(place) for place in np.argsort(-counts, kind="stable")[:_WORST] if counts[place]]
@@ -112,7 +122,7 @@ def check(
         for row, column in np.argwhere(wrong)[:_EXAMPLES].tolist()
     )
     return ParityReport(
-        rows=len(requests),
+        rows=len(ids),
         values=served.size,
         mismatched=int(mismatched.sum()),
         missing=int(missing.sum()),
