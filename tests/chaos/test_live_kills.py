@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
-
 from tests.e2e.live_house import MODEL, LiveHouse, make_project, wait_until
+
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.client import JsonClient

@@ -31,7 +31,7 @@ class UnitFault:
 
     @staticmethod
     def parse(text: str) -> UnitFault:
-        """Read ``unit:<source>.<column>*<factor>@<time>``, as in ``unit:departures.distance*1.609@2013-08-05``.
+        """Read ``unit:<source>.<column>*<factor>@<time>``, as in ``unit:orders.distance*1.609@2026-08-05``.
 
         Raises
         ------

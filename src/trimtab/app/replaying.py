@@ -20,7 +20,7 @@ from trimtab.core.ids import derived_id
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Blobs
 from trimtab.datasets.profile import Profile
-from trimtab.errors import InputError, ProjectError
+from trimtab.errors import InputError, IntegrityError, JobFailed, ProjectError
 from trimtab.features.online import OnlineWriter
 from trimtab.features.ports import OnlineRows
 from trimtab.loop.commands import Command, Train
@@ -306,7 +306,11 @@ def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None =
     if request.checkpoint is not None:
         watches[0].on_checkpoint = take_checkpoint(staging, request.checkpoint[1])
     began = time.perf_counter()
-    staging.replay.run()
+    try:
+        staging.replay.run()
+    except (JobFailed, IntegrityError):
+        (staging.home.root / FINISHED).touch()  # going on with it would fail again: the next attempt starts anew
+        raise
     whole = time.perf_counter() - began
     staging.timings.update(staging.replay.seconds)
     staging.timings["everything else"] = whole - sum(staging.replay.seconds.values())

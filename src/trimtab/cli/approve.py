@@ -10,8 +10,8 @@ from trimtab.cli.answer import actor, answer, command, model, reason, version
 
 
 @command(
-    'trimtab approve late_arrival 4f9c2a7be1d0 --reason "read the evidence"',
-    'trimtab approve late_arrival 4f9c2a7be1d0 --deny --reason "not before the holidays"',
+    'trimtab approve buys 4f9c2a7be1d0 --reason "read the evidence"',
+    'trimtab approve buys 4f9c2a7be1d0 --deny --reason "not before the holidays"',
 )
 @model
 @version

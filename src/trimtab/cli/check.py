@@ -7,7 +7,7 @@ from pathlib import Path
 from trimtab.cli.answer import Result, answer, command
 
 
-@command("trimtab check", "trimtab check --project examples/flights --json")
+@command("trimtab check", "trimtab check --project shop --json")
 def check(project: Path, *, as_json: bool) -> None:
     """Validate a project and explain each mistake: what, got, hint and file:line.
 

@@ -10,8 +10,8 @@ from trimtab.cli.answer import actor, answer, command, model, reason, version
 
 
 @command(
-    'trimtab deploy late_arrival 4f9c2a7be1d0 --reason "first model"',
-    'trimtab deploy late_arrival 4f9c2a7be1d0 --force --reason "incident 7: the champion is broken"',
+    'trimtab deploy buys 4f9c2a7be1d0 --reason "first model"',
+    'trimtab deploy buys 4f9c2a7be1d0 --force --reason "incident 7: the champion is broken"',
 )
 @model
 @version

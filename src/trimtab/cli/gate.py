@@ -7,7 +7,7 @@ from pathlib import Path
 from trimtab.cli.answer import Result, answer, command, model, version
 
 
-@command("trimtab gate late_arrival 4f9c2a7be1d0", "trimtab gate late_arrival 4f9c2a7be1d0 --json")
+@command("trimtab gate buys 4f9c2a7be1d0", "trimtab gate buys 4f9c2a7be1d0 --json")
 @model
 @version
 def gate(project: Path, *, model: str, version: str, as_json: bool) -> None:

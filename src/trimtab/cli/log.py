@@ -12,7 +12,7 @@ from trimtab.cli.answer import Result, answer, command, lines, when
 
 
 @command(
-    "trimtab log --model late_arrival --limit 20",
+    "trimtab log --model buys --limit 20",
     "trimtab log --at 2013-08-15T14:05Z",
     "trimtab log --verify --json",
 )

@@ -32,7 +32,7 @@ class _InOrder(click.Group):
 @click.group(
     cls=_InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\nExamples:\n  trimtab check\n  trimtab replay -p examples/flights --report report.html",
+    epilog="\b\nExamples:\n  trimtab check\n  trimtab replay -p shop --report report.html",
 )
 @click.version_option(package_name="trimtab")
 def trimtab() -> None:

@@ -13,8 +13,8 @@ from trimtab.errors import InputError
 
 
 @command(
-    "trimtab predict late_arrival carrier=UA origin=EWR distance=760",
-    "trimtab predict late_arrival --from request.json --url http://127.0.0.1:8080 --json",
+    "trimtab predict buys shop=ams basket=12.5",
+    "trimtab predict buys --from request.json --url http://127.0.0.1:8080 --json",
 )
 @model
 @click.argument("fields", nargs=-1, metavar="[NAME=VALUE]...")
@@ -39,13 +39,13 @@ def _fields(pairs: tuple[str, ...], source: TextIO | None) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise InputError("a field is not NAME=VALUE", got=repr(pair), hint="write it as in distance=760")
+            raise InputError("a field is not NAME=VALUE", got=repr(pair), hint="write it as in basket=12.5")
         found[name] = value
     return found
 
 
 def _read(source: TextIO) -> dict[str, Any]:
-    hint = 'write a JSON object, as in {"carrier": "UA"}'
+    hint = 'write a JSON object, as in {"shop": "ams"}'
     try:
         value = json.load(source)
     except ValueError as error:

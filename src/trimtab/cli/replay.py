@@ -14,7 +14,7 @@ from trimtab.cli.answer import Result, answer, command
     "trimtab replay",
     "trimtab replay --start 2013-03-04 --until 2013-06-01 --report report.html",
     "trimtab replay --fault bad-challenger@2013-03-11 --json",
-    "trimtab replay --fault 'unit:departures.distance*1.609@2013-08-05'",
+    "trimtab replay --fault 'unit:visits.basket*100@2026-08-05'",
 )
 @click.option("--model", help="Which model; needed when there are several.")
 @click.option("--start", help="First day to answer; before it, history only trains.  [default: the project's]")

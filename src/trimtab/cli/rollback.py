@@ -8,8 +8,8 @@ from trimtab.cli.answer import actor, answer, command, model, reason
 
 
 @command(
-    'trimtab rollback late_arrival --reason "complaints from the desk"',
-    'trimtab rollback late_arrival --reason "incident 7" --json',
+    'trimtab rollback buys --reason "complaints from the desk"',
+    'trimtab rollback buys --reason "incident 7" --json',
 )
 @model
 @reason

@@ -9,7 +9,7 @@ from typing import Any
 from trimtab.cli.answer import Result, answer, command, lines, when
 
 
-@command("trimtab status", "trimtab status --project examples/flights --json")
+@command("trimtab status", "trimtab status --project shop --json")
 def status(project: Path, *, as_json: bool) -> None:
     """Show what is live, what is under way, what drifts, and how far sources are applied."""
     from trimtab import app

@@ -9,7 +9,7 @@ import click
 from trimtab.cli.answer import answer, command, lines, model
 
 
-@command("trimtab train late_arrival", "trimtab train late_arrival --cutoff 2013-06-01 --json")
+@command("trimtab train buys", "trimtab train buys --cutoff 2013-06-01 --json")
 @model
 @click.option("--cutoff", help="Learn only from what was known by this time.  [default: now]")
 def train(project: Path, *, model: str, cutoff: str | None, as_json: bool) -> None:

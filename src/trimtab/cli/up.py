@@ -12,7 +12,7 @@ from trimtab.errors import TrimtabError
 _port = click.IntRange(0, 65535)
 
 
-@command("trimtab up", "trimtab up --project examples/flights --workers 2 --port 8080")
+@command("trimtab up", "trimtab up --project shop --workers 2 --port 8080")
 @click.option("--host", help="Address to bind to.  [default: setting host]")
 @click.option("--port", type=_port, help="Port of the data plane.  [default: setting port]")
 @click.option("--console-port", type=_port, help="Port of the console and the API.  [default: setting console_port]")

@@ -7,7 +7,7 @@
               asked here, label known by trained_until         asked here, label known by cutoff
 
 Only *matured* requests are used: those old enough that their label has arrived or will be taken never to. The
-labels of younger ones arrive in an order that depends on their value (a late flight lands later), so the
+labels of younger ones arrive in an order that depends on their value (a late parcel arrives later), so the
 early ones are a biased sample.
 """
 

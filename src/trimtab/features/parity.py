@@ -101,19 +101,20 @@ def check(
             got=f"{served.shape} for {len(requests)} requests, {len(ids)} ids and {len(names)} features",
         )
     recomputed = point_in_time(plan, histories, requests, modules, watermarks=watermarks, trust_time=trust_time)
-    return _report(names, ids, served, recomputed, mismatched=_differ(served, recomputed, _slack(plan)))
+    return _compare(names, ids, served, recomputed, slack=_slack(plan))
 
 
-def _report(
+def _compare(
     names: Sequence[str],
     ids: Sequence[str],
     served: NDArray[np.float32],
     recomputed: NDArray[np.float32],
     *,
-    mismatched: NDArray[np.bool_],
+    slack: NDArray[np.int64],
 ) -> ParityReport:
     missing = np.isnan(served) & ~np.isnan(recomputed)
     extra = ~np.isnan(served) & np.isnan(recomputed)
+    mismatched = _differ(served, recomputed, slack)
     wrong = missing | extra | mismatched
     counts = wrong.sum(axis=0)
     order = [int(place) for place in np.argsort(-counts, kind="stable")[:_WORST] if counts[place]]

@@ -1,7 +1,7 @@
 """What a project knows about the world: entities, and three kinds of source.
 
-A source is a stream of rows that become *known* at some time. ``Events`` happened (a flight landed), a ``Table``
-holds the latest state per key (the weather at an airport), and ``Requests`` are the questions a model is asked.
+A source is a stream of rows that become *known* at some time. ``Events`` happened (a parcel arrived), a ``Table``
+holds the latest state per key (the stock of a shop), and ``Requests`` are the questions a model is asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def declared_at(depth: int = 2) -> str:
 
 @dataclass(frozen=True)
 class Entity:
-    """Something that events are about and requests name: a carrier, a user, a shop.
+    """Something that events are about and requests name: a device, a user, a shop.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Entity:
 
     Examples
     --------
-    >>> Entity("carrier").name
-    'carrier'
+    >>> Entity("shop").name
+    'shop'
     """
 
     name: str

@@ -246,16 +246,20 @@ class Replay:
     def _bootstrap(self, now: Micros) -> None:
         """Decide at one instant until a first version answers: nothing can be served before it."""
         self._step([], now)
+        lost = ""
         while self._running:
             with self._timed("wait for training"):
                 finished = self._finished_jobs(now + self._options.training_takes)
+            lost = next((one.error for one in finished if isinstance(one, JobLost)), lost)
             self._step(finished, now)
         self._step(self._operators.approve(self._parts.loop.state.rollout), now)
         route = self._parts.engine.live.table.routes.get(self._parts.model)
         if route is None:
+            if lost:
+                raise JobFailed("the first training failed, so there is nothing to replay", got=lost)
             raise JobFailed(
                 "no first version passed its floors, so there is nothing to replay",
-                hint="lower the floors, start later, or look at the training job's log",
+                hint="lower the floors, or start later, when more is known",
             )
         self._frozen = self._parts.load(route.arms[0].version)
 

@@ -1,6 +1,6 @@
 """What monitoring tells the loop: one block per day of asking, once its labels have matured.
 
-Flights, sales or clicks of one day depend on each other, so the day is the unit of evidence: a block carries sums,
+Visits, sales or clicks of one day depend on each other, so the day is the unit of evidence: a block carries sums,
 and every test counts blocks, not rows.
 """
 

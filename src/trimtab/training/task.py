@@ -60,8 +60,8 @@ def label(source: Source, column: str, *, on: str, matures: str | Micros) -> Lab
     Examples
     --------
     >>> from trimtab.features.sources import Entity, Events
-    >>> landed = Events("landings", time="at", known="at", keys=[Entity("tail")], schema={"id": str, "late": bool})
-    >>> label(landed, "late", on="id", matures="48h").column
+    >>> given = Events("deliveries", time="at", known="at", keys=[Entity("shop")], schema={"id": str, "late": bool})
+    >>> label(given, "late", on="id", matures="48h").column
     'late'
     """
     return Label(source, column, on, duration(matures), declared_at())

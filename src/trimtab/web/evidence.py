@@ -97,7 +97,7 @@ def calibration(report: ReplayReport) -> Markup | None:
 
 
 def _calibration_words(report: ReplayReport) -> Iterable[Markup]:
-    yield element("h3", "Largest departures")
+    yield element("h3", "Largest differences")
     rows = []
     for name, bins in (("Trimtab", report.calibration_trimtab), ("Frozen", report.calibration_frozen)):
         worst = sorted(bins, key=lambda b: -abs(b.observed - b.predicted) * b.rows)[:3]

@@ -89,7 +89,7 @@ def _lead(report: ReplayReport) -> Iterable[object]:
     lost = [month for month in report.months if month.lost]
     yield element("b", f"{count(report.total.requests)} requests")
     yield ", each answered through the serving pipeline with only what was known at the time. "
-    yield f"{kinds.count('train')} models were trained after the first, {kinds.count('promote')} promoted, "
+    yield f"{kinds.count('train')} models were trained, the first included: {kinds.count('promote')} promoted, "
     yield f"{kinds.count('reject')} rejected and {kinds.count('rollback')} rolled back. "
     if lost:
         months = ", ".join(_month_name(month.month) for month in lost)

@@ -58,9 +58,7 @@ def register(
     InputError, ParityError
         When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
-    names = tuple(feature_names)
-    if not names or len(set(names)) < len(names):
-        raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
+    names = _different(feature_names)
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
     plan = _tensor_plan(name, names)
     card = f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
@@ -81,6 +79,12 @@ def register(
         parity=parity,
     )
     return pack(blobs, packed, manifest=manifest)
+
+
+def _different(names: Sequence[str]) -> tuple[str, ...]:
+    if not names or len(set(names)) < len(names):
+        raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
+    return tuple(names)
 
 
 def _tensor_plan(name: str, names: tuple[str, ...]) -> Plan:

@@ -30,7 +30,7 @@ from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Live, Loader
 from trimtab.serving.pipeline import Pipeline, Timer
-from trimtab.serving.routing import decode_table
+from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
 _log = logging.getLogger("trimtab.serving")
 _BACKLOG = 2048
@@ -232,13 +232,18 @@ class _Process:
 
     async def _obey(self, loading: ThreadPoolExecutor) -> None:
         """Put a changed route table in force: load beside the traffic, switch between two batches."""
+        loop = asyncio.get_running_loop()
         try:
             data = self._routes.changed()
             if data is None:
                 return
-            live = await asyncio.get_running_loop().run_in_executor(loading, self._prepare, data)
+            live = await loop.run_in_executor(loading, self._prepare, data)
         except (TrimtabError, OSError) as error:
-            self._retry_at = asyncio.get_running_loop().time() + self._settings.retry_s
+            if self._engine.live.table.generation == 0:
+                stand_in = await loop.run_in_executor(loading, self._stand_in)
+                if stand_in is not None:
+                    self._engine.switch(stand_in)
+            self._retry_at = loop.time() + self._settings.retry_s
             self._tell(str(error))
             return
         if live is not None:
@@ -249,6 +254,28 @@ class _Process:
     def _prepare(self, data: bytes) -> Live | None:
         table = decode_table(data)
         return self._engine.prepare(table, self._worker.load)
+
+    def _stand_in(self) -> Live | None:
+        """With nothing to go on with: the champions that can be loaded, so that a bad challenger is no outage.
+
+        The table counts as older than the one that could not be obeyed, and gives way to it.
+        """
+        try:
+            table = decode_table(self._settings.route_file.read_bytes())
+        except (TrimtabError, OSError):
+            return None
+        generation = max(table.generation - 1, 1)
+        routes: dict[str, Route] = {}
+        for name, route in table.routes.items():
+            alone = Route(name, (Arm(route.arms[0].name, route.arms[0].version, 1.0),))
+            try:
+                tried = self._engine.prepare(RouteTable(generation, {name: alone}), self._worker.load)
+            except (TrimtabError, OSError):
+                continue
+            routes[name] = alone
+            for deployed in tried.deployed.values() if tried else ():
+                deployed.runtime.close()
+        return self._engine.prepare(RouteTable(generation, routes), self._worker.load) if routes else None
 
     def _tell(self, problem: str = "") -> None:
         if problem and problem != self._problem:
