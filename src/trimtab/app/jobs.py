@@ -33,9 +33,11 @@ from trimtab.registry.assemble import assemble
 from trimtab.registry.bundle import load
 from trimtab.stats.bins import Bins
 from trimtab.stats.metrics import losses
+from trimtab.training.ports import Job
 from trimtab.training.run import Champion, TrainingSpec, train
 
 JOB = "trimtab.app.jobs:train_job"
+"""What runs in another process: :func:`train_job`."""
 
 
 @dataclass
@@ -81,7 +83,7 @@ def modules_of(project: Project) -> dict[str, LoadedModule]:
     return {name: load_module(name, module.text, module.sha256) for name, module in project.modules.items()}
 
 
-class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What to train: the arguments of a training job."""
 
     project: str
@@ -100,6 +102,10 @@ class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The home whose event log goes on where the history ends; empty for history alone."""
     sabotage: bool = False
     """Swap the labels of the training part: a bad challenger for a rehearsal."""
+
+    def job(self, name: str) -> Job:
+        """The job that carries the order out."""
+        return Job(name, JOB, msgspec.to_builtins(self))
 
 
 def train_job(**order: Json) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.adapters.project.file import load_project
 from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
-from trimtab.app.jobs import JOB
+from trimtab.app.jobs import TrainingOrder
 from trimtab.app.loading import deployed
 from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
 from trimtab.core.ids import derived_id
@@ -259,20 +259,16 @@ class _Wiring:
         return deployed(bundle, self.rows)
 
     def job(self, command: Train, sabotage: bool) -> Job:
-        arguments = self._arguments(command, sabotage=sabotage)
-        return Job(command.job_id, JOB, arguments)
-
-    def _arguments(self, command: Train, *, sabotage: bool) -> Mapping[str, object]:
-        return {
-            "project": str(Path(self.project.root) / self.project.file),
-            "model": self.spec.name,
-            "cutoff": command.cutoff,
-            "seed": command.seed + self.seed,
-            "blobs": str(self.home.root / "blobs"),
-            "champion": command.champion,
-            "faults": list(self.staged.units),
-            "sabotage": sabotage,
-        }
+        return TrainingOrder(
+            project=str(Path(self.project.root) / self.project.file),
+            model=self.spec.name,
+            cutoff=command.cutoff,
+            seed=command.seed + self.seed,
+            blobs=str(self.home.root / "blobs"),
+            champion=command.champion,
+            faults=tuple(self.staged.units),
+            sabotage=sabotage,
+        ).job(command.job_id)
 
 
 def observer_config(spec: ModelSpec, *, slow: bool = False) -> ObserverConfig:
