@@ -19,6 +19,8 @@ from trimtab.core.ledger import verify
 from trimtab.datasets.ingest import EVENTS
 from trimtab.errors import TrimtabError, Unavailable
 
+pytest_plugins = ["tests.e2e.live_fixtures"]
+
 
 def now():
     return time.time_ns() // 1000

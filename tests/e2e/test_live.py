@@ -22,6 +22,8 @@ HEAVY = {
     "sqlite3", "trimtab.loop.engine", "trimtab.loop.decide", "trimtab.web", "trimtab.monitoring", "trimtab.cli",
 }  # fmt: skip
 
+pytest_plugins = ["tests.e2e.live_fixtures"]
+
 
 def now():
     return time.time_ns() // 1000

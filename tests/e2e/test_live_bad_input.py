@@ -12,6 +12,8 @@ from tests.e2e.live_house import MODEL, VISIT, LiveHouse, cli, wait_until
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.core.clock import DAY, HOUR, iso
 
+pytest_plugins = ["tests.e2e.live_fixtures"]
+
 
 def now():
     return time.time_ns() // 1000
