@@ -233,7 +233,7 @@ def test_decisions_survive_kills_at_any_moment(tmp_path):
             if hour % 6 == 5:
                 victim = threading.Timer(chance.random() * 0.2, house.controls[-1].kill)
                 victim.start()
-            for attempt in range(3):
+            for _attempt in range(3):
                 try:
                     with house.console() as console, JsonClient(house.data) as data:
                         console.post("/v1/clock", {"now": iso(moment)})

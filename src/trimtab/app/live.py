@@ -36,6 +36,8 @@ NOTICES = "notices.jsonl"
 SIGNED = "head.json"
 """The signed head of the ledger: a ledger that ends before it has lost its tail."""
 _PIECE = 50_000
+_PATIENCE_S = 10.0
+"""Under a driven clock: how long workers may take to catch up with it."""
 _log = logging.getLogger("trimtab.loop")
 
 
@@ -95,7 +97,7 @@ class Live:
     # -- start
 
     def restore(self) -> None:
-        """Put the routes in force, read the histories, catch the online rows up, and take up where the last control process was.
+        """Put the routes in force, read the histories, catch the online rows up, and go on where the last one was.
 
         Raises
         ------
@@ -148,7 +150,7 @@ class Live:
         self.quarantined[source] += taken.quarantine.total
         for model in self.models.values():
             if taken.accepted and model.spec.label.source.name == source:
-                model.take_labels(taken.columns, seq=taken.seq)
+                model.watch.take_labels(taken.columns, seq=taken.seq)
         return taken
 
     # -- decide
@@ -189,7 +191,11 @@ class Live:
         ticks = 0
         for hour in range(math.ceil(now / HOUR) * HOUR, when, HOUR):
             clock.advance_to(hour)
+            # As in a replay, where scores in the shadow and new routes take no time.
+            for model in self.models.values():
+                model.watch.settle(timeout_s=_PATIENCE_S)
             self.tick(hour)
+            self._routes.wait(timeout_s=_PATIENCE_S)
             ticks += 1
         clock.advance_to(when)
         return ticks

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trimtab.app.home import Home
+<<<<<<< HEAD
+from trimtab.app.jobs import JOB
+from trimtab.app.live_observer import LiveObserver
+=======
 from trimtab.app.jobs import TrainingOrder
 from trimtab.app.observer_state import read_observer_state, write_observer_state
 from trimtab.app.replaying import observer_config
+>>>>>>> tidy
 from trimtab.core.clock import HOUR, Clock, Micros
 from trimtab.core.ledger import Event, Ledger
 from trimtab.core.ports import Blobs, Columns, Records
-from trimtab.datasets.profile import Profile
-from trimtab.errors import ConflictError, InputError, IntegrityError, NotEnoughData, StaleEpoch, TrimtabError
-from trimtab.features.plan import Plan
+from trimtab.errors import ConflictError, InputError, NotEnoughData, StaleEpoch, TrimtabError
 from trimtab.loop.commands import ApplyRoute, Command, Notify, Train
 from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
@@ -28,20 +27,19 @@ from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project
+<<<<<<< HEAD
+from trimtab.training.ports import Compute, Job
+=======
 from trimtab.monitoring.observer import Observer
 from trimtab.monitoring.rebuild import answers_from_records, failures
 from trimtab.registry.bundle import load
 from trimtab.serving.engine import PINNED
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
 from trimtab.training.ports import Compute
+>>>>>>> tidy
 
 TRAINING_TAKES: Micros = HOUR
 """Under a driven clock: simulated time from a training request to its result, as in a replay."""
-_LABELS = "=labels"
-"""Among the cursors: how many rows of the label's source have been told. No writer has such a name."""
-_PIECE = 20_000
-
-_log = logging.getLogger("trimtab.loop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +69,19 @@ class LiveModel:
 
     def __init__(self, shared: Shared, spec: ModelSpec) -> None:
         self.spec, self._shared = spec, shared
-        self._plans: dict[str, Plan] = {}
+        self.watch = LiveObserver(
+            spec, shared.home.root, blobs=shared.blobs, records=shared.records, slow=not shared.driven
+        )
         self._untold: list[Observation] = []
         self._resume = True
         self._counts = StepCounts()
-        self._waits = shared.driven
         self.loop = self._folded()
-        self.observer = Observer(observer_config(spec, slow=not shared.driven))
-        self._cursors: dict[str, int] = {}
-        self.changed = False
-        """Whether the observer holds more than its last snapshot."""
-
-    # -- start
 
     def restore(self, labels: Columns | None, *, first_seq: int) -> None:
+<<<<<<< HEAD
+        """Take up where the last control process was; see :meth:`LiveObserver.restore`."""
+        self.watch.restore(self.loop.state.versions, labels, first_seq=first_seq)
+=======
         """Take up where the last control process was.
 
         Parameters
@@ -165,12 +162,13 @@ class LiveModel:
             self.observer.answered(answers)
         for (rollout, arm, failed), count in failures(records).items():
             self.observer.failed(rollout, arm, failed, count=count)
+>>>>>>> tidy
 
     # -- decide
 
     def tick(self, now: Micros) -> list[Event]:
         """Observe, and let the loop decide; the same work in the same order as a replay's tick."""
-        self.observe()
+        self.watch.observe()
         return self._decide(chain(self._finished_jobs(now), self._observed(now)))
 
     def bootstrap(self, now: Micros) -> list[Event]:
@@ -190,14 +188,14 @@ class LiveModel:
         return self._decide(self._finished_jobs(now + TRAINING_TAKES, wait=False))
 
     def _observed(self, now: Micros) -> Iterator[Observation]:
-        for matured in self.observer.advance(now):
-            self.changed = True
+        for matured in self.watch.observer.advance(now):
+            self.watch.changed = True
             yield DayMatured(matured.day, matured.blocks, matured.pairs)
-        report = self.observer.drift(now)
+        report = self.watch.observer.drift(now)
         if report is not None:
-            self.changed = True
+            self.watch.changed = True
             yield Drifted(report)
-        counted = self._counts.observe(self.observer, self.loop.state)
+        counted = self._counts.observe(self.watch.observer, self.loop.state)
         if counted is not None:
             yield counted
 
@@ -224,9 +222,9 @@ class LiveModel:
 
     def _finished_jobs(self, now: Micros, *, wait: bool | None = None) -> list[Observation]:
         found = []
-        waits = self._waits if wait is None else wait
+        waits = self._shared.driven if wait is None else wait
         for job_id, training in self.loop.state.trainings.items():
-            if self._waits and training.cutoff + TRAINING_TAKES > now:
+            if self._shared.driven and training.cutoff + TRAINING_TAKES > now:
                 continue
             compute = self._shared.compute
             state = compute.wait(job_id, timeout_s=3600) if waits else compute.poll(job_id)
@@ -241,10 +239,10 @@ class LiveModel:
 
     def _done(self, job_id: str, result: dict[str, object]) -> Observation:
         try:
-            self._know(str(result.get("version", "")))
+            self.watch.know(str(result.get("version", "")))
         except TrimtabError as error:
             return JobLost(job_id, f"what it made cannot be read: {error}")
-        self.changed = True
+        self.watch.changed = True
         return JobDone(job_id, result)
 
     # -- do
@@ -266,6 +264,29 @@ class LiveModel:
             case Notify():
                 self._shared.tell(command, self.spec.name)
 
+<<<<<<< HEAD
+    def _train(self, command: Train) -> None:
+        project, root = self._shared.project, self._shared.home.root.resolve()
+        arguments = {
+            "project": str(Path(project.root) / project.file),
+            "model": self.spec.name,
+            "cutoff": command.cutoff,
+            "seed": command.seed,
+            "blobs": str(root / "blobs"),
+            "champion": command.champion,
+            "home": str(root),
+        }
+        try:
+            self._shared.compute.submit(Job(command.job_id, JOB, arguments))
+        except (InputError, NotEnoughData) as error:
+            # The same job was submitted with other arguments once: the project has moved. It will be trained anew.
+            self._untold.append(JobLost(command.job_id, str(error)))
+
+    def save(self) -> None:
+        """Keep what the observer holds, unless the loop has not heard all of it yet."""
+        if not self._untold:
+            self.watch.save()
+=======
     # -- out
 
     def save(self) -> None:
@@ -286,3 +307,4 @@ def _order(shared: Shared, spec: ModelSpec, command: Train) -> TrainingOrder:
         champion=command.champion,
         home=str(root),
     )
+>>>>>>> tidy

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.wire.routefile import write_routes
 from trimtab.adapters.wire.worker import read_status
 from trimtab.errors import InputError
@@ -25,7 +27,7 @@ class Routes:
     """
 
     def __init__(self, file: Path, run: Path, *, models: Iterable[str]) -> None:
-        self._file = file
+        self._file, self._run = file, run
         try:
             self.table = decode_table(file.read_bytes())
         except (FileNotFoundError, InputError):
@@ -48,6 +50,24 @@ class Routes:
         self._least = max(self._least, generation - 1)
         if self.table.generation == 0 or self.table.routes.get(route.model) != route:
             self._put({**self.table.routes, route.model: route})
+
+    def wait(self, *, timeout_s: float) -> bool:
+        """Wait until every living worker obeys the table, or has said why it cannot; False when the time is up."""
+        deadline = time.monotonic() + timeout_s
+        while not all(map(self._obeyed, self._run.glob("worker-*.pid"))):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _obeyed(self, path: Path) -> bool:
+        post = read_post(self._run, path.stem)
+        if not post.held or post.process is None:
+            return True
+        said = read_status(path.with_suffix(".json"))
+        if said is None or said.pid != post.process.pid:
+            return False
+        return said.generation >= self.table.generation or bool(said.problem)
 
     def _put(self, routes: dict[str, Route]) -> None:
         table = RouteTable(self._least + 1, routes)

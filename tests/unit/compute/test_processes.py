@@ -154,9 +154,10 @@ from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.training.ports import Job
 compute = ProcessCompute(Path(sys.argv[1]), reuse=sys.argv[3] == "True")
 compute.submit(Job("j1", "trimtab.testing.jobs:count", {"path": sys.argv[2], "seconds": 1.0}))
-while not Path(sys.argv[2]).exists():
-    pass
-import os, signal
+import os, signal, time
+deadline = time.monotonic() + 30
+while not Path(sys.argv[2]).exists() and time.monotonic() < deadline:
+    time.sleep(0.005)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
