@@ -8,14 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 from trimtab.app.home import Home
-<<<<<<< HEAD
-from trimtab.app.jobs import JOB
-from trimtab.app.live_observer import LiveObserver
-=======
 from trimtab.app.jobs import TrainingOrder
-from trimtab.app.observer_state import read_observer_state, write_observer_state
-from trimtab.app.replaying import observer_config
->>>>>>> tidy
+from trimtab.app.live_observer import LiveObserver
 from trimtab.core.clock import HOUR, Clock, Micros
 from trimtab.core.ledger import Event, Ledger
 from trimtab.core.ports import Blobs, Columns, Records
@@ -27,16 +21,7 @@ from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project
-<<<<<<< HEAD
-from trimtab.training.ports import Compute, Job
-=======
-from trimtab.monitoring.observer import Observer
-from trimtab.monitoring.rebuild import answers_from_records, failures
-from trimtab.registry.bundle import load
-from trimtab.serving.engine import PINNED
-from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
 from trimtab.training.ports import Compute
->>>>>>> tidy
 
 TRAINING_TAKES: Micros = HOUR
 """Under a driven clock: simulated time from a training request to its result, as in a replay."""
@@ -78,91 +63,8 @@ class LiveModel:
         self.loop = self._folded()
 
     def restore(self, labels: Columns | None, *, first_seq: int) -> None:
-<<<<<<< HEAD
         """Take up where the last control process was; see :meth:`LiveObserver.restore`."""
         self.watch.restore(self.loop.state.versions, labels, first_seq=first_seq)
-=======
-        """Take up where the last control process was.
-
-        Parameters
-        ----------
-        labels
-            Rows of the label's source in the event log, in known order; None when there are none.
-        first_seq
-            Position of the first of them: the length of the history.
-        """
-        try:
-            kept = read_observer_state(self._shared.home.root, self.spec.name)
-            if kept is not None:
-                self.observer = Observer.restore(self.observer.config, kept[0])
-                self._cursors = dict(kept[1])
-            self._know_versions()
-            self.observe()
-        except (IntegrityError, ValueError) as error:
-            _log.warning("%s: the observer is rebuilt from the records: %s", self.spec.name, error)
-            self.observer, self._cursors = Observer(self.observer.config), {}
-            self._know_versions()
-            self.observe()
-        told = self._cursors.setdefault(_LABELS, first_seq)
-        if labels is not None:
-            rest = {name: values[max(told - first_seq, 0) :] for name, values in labels.items()}
-            self.take_labels(rest, seq=first_seq + len(labels[self.spec.label.source.known]))
-
-    def _know_versions(self) -> None:
-        for version in self.loop.state.versions:
-            try:
-                self._know(version)
-            except TrimtabError as error:  # its records stay; only its drift cannot be told
-                _log.error("version %s of %s cannot be read: %s", version[:12], self.spec.name, error)
-
-    def _know(self, version: str) -> None:
-        """Make a version's plan and reference profile known to the observer."""
-        if version not in self._plans:
-            bundle = load(self._shared.blobs, version)
-            self.observer.profile(version, Profile.from_json(bundle.profile))
-            self._plans[version] = bundle.plan
-
-    # -- in
-
-    def take_labels(self, columns: Columns, *, seq: int) -> None:
-        """Tell the observer labels that came in; ``seq`` is how many rows their source has now."""
-        label = self.spec.label
-        ids: NDArray[np.str_] = columns[label.on].astype(np.str_)
-        known = columns[label.source.known].astype(np.int64)
-        if len(ids):
-            self.observer.labelled(ids.tolist(), columns[label.column].astype(np.float64), known)
-        self._cursors[_LABELS] = seq
-        self.changed = True
-
-    def observe(self) -> None:
-        """Take in what workers have recorded since the last time."""
-        while True:
-            piece = list(islice(self._records(), _PIECE))
-            if not piece:
-                return
-            # Runs of one version: its plan says how wide its rows are.
-            for version, run in groupby(piece, key=lambda record: record.version):
-                self._count(version, list(run))
-            self.changed = True
-
-    def _records(self) -> Iterator[PredictionRecord]:
-        for place, row in self._shared.records.scan(PREDICTIONS, after=self._cursors):
-            self._cursors[place.writer] = place.offset
-            record = decode_record(row)
-            if record.model == self.spec.name and record.arm != PINNED:
-                yield record
-
-    def _count(self, version: str, records: list[PredictionRecord]) -> None:
-        try:
-            self._know(version)
-        except TrimtabError as error:
-            _log.error("records of version %s cannot be read: %s", version[:12], error)
-            return
-        for answers in answers_from_records(records, self._plans[version]):
-            self.observer.answered(answers)
-        for (rollout, arm, failed), count in failures(records).items():
-            self.observer.failed(rollout, arm, failed, count=count)
->>>>>>> tidy
 
     # -- decide
 
@@ -254,30 +156,25 @@ class LiveModel:
     def _execute(self, command: Command) -> None:
         match command:
             case Train():
-                try:
-                    self._shared.compute.submit(_order(self._shared, self.spec, command).job(command.job_id))
-                except (InputError, NotEnoughData) as error:
-                    # It was submitted with other arguments once: the project has moved. It will be trained anew.
-                    self._untold.append(JobLost(command.job_id, str(error)))
+                self._train(command)
             case ApplyRoute():
                 self._shared.apply(command)
             case Notify():
                 self._shared.tell(command, self.spec.name)
 
-<<<<<<< HEAD
     def _train(self, command: Train) -> None:
         project, root = self._shared.project, self._shared.home.root.resolve()
-        arguments = {
-            "project": str(Path(project.root) / project.file),
-            "model": self.spec.name,
-            "cutoff": command.cutoff,
-            "seed": command.seed,
-            "blobs": str(root / "blobs"),
-            "champion": command.champion,
-            "home": str(root),
-        }
+        order = TrainingOrder(
+            project=str(Path(project.root) / project.file),
+            model=self.spec.name,
+            cutoff=command.cutoff,
+            seed=command.seed,
+            blobs=str(root / "blobs"),
+            champion=command.champion,
+            home=str(root),
+        )
         try:
-            self._shared.compute.submit(Job(command.job_id, JOB, arguments))
+            self._shared.compute.submit(order.job(command.job_id))
         except (InputError, NotEnoughData) as error:
             # The same job was submitted with other arguments once: the project has moved. It will be trained anew.
             self._untold.append(JobLost(command.job_id, str(error)))
@@ -286,25 +183,3 @@ class LiveModel:
         """Keep what the observer holds, unless the loop has not heard all of it yet."""
         if not self._untold:
             self.watch.save()
-=======
-    # -- out
-
-    def save(self) -> None:
-        """Keep what the observer holds, unless the loop has not heard all of it yet."""
-        if self.changed and not self._untold:
-            write_observer_state(self._shared.home.root, self.spec.name, self.observer.snapshot(), self._cursors)
-            self.changed = False
-
-
-def _order(shared: Shared, spec: ModelSpec, command: Train) -> TrainingOrder:
-    root = shared.home.root.resolve()
-    return TrainingOrder(
-        project=str(Path(shared.project.root) / shared.project.file),
-        model=spec.name,
-        cutoff=command.cutoff,
-        seed=command.seed,
-        blobs=str(root / "blobs"),
-        champion=command.champion,
-        home=str(root),
-    )
->>>>>>> tidy
