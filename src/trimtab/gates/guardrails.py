@@ -26,7 +26,7 @@ canary step asks for 500 answers."""
 class Tally(NamedTuple):
     """What an arm did in a canary step so far."""
 
-    answered: int
+    asked: int
     """Requests that fell to the arm, failed ones included."""
     errors: int
     slow: int
@@ -52,14 +52,14 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     Parameters
     ----------
     share
-        The canary's share of the answers in this step, in (0, 1).
+        The canary's share of the requests in this step, in (0, 1).
 
     Examples
     --------
     >>> [rail.state for rail in judge_counts(Tally(4500, 0, 0), Tally(500, 0, 0), share=0.1)]
     ['go', 'go', 'go']
     """
-    split = min(split_e_value(canary.answered, champion.answered, share), REPORTED_MOST)
+    split = min(split_e_value(canary.asked, champion.asked, share), REPORTED_MOST)
     rails = [Guardrail("split", "stop" if split > 1 / SPLIT_ALPHA else "go", split, 1 / SPLIT_ALPHA)]
     for name, old, new in (
         ("errors", champion.errors, canary.errors),
@@ -67,7 +67,7 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     ):
         evidence = min(share_e_value(new, old, share), REPORTED_MOST)
         excess = excess_bound(
-            (new, canary.answered), (old, champion.answered), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE
+            (new, canary.asked), (old, champion.asked), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE
         )
         stop_at = GUARDRAILS / ROLLBACK_ALPHA
         state: Literal["stop", "go", "wait"] = "go" if excess < RATE_MARGIN else "wait"

@@ -155,7 +155,7 @@ class Observer:
         return tuple(
             ArmCount(rollout, arm, version, *counts)
             for (of, arm, version), counts in sorted(self._arms.items())
-            if of == rollout
+            if of == rollout and arm in ANSWERING
         )
 
     def advance(self, now: Micros) -> list[MaturedDay]:
