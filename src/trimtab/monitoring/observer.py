@@ -110,10 +110,17 @@ class Observer:
         self._tallies.profile(version, profile)
 
     def answered(self, answers: Answers) -> None:
-        """Take in a batch that a version scored, in any arm."""
+        """Take in a batch that a version scored, or failed to score, in any arm.
+
+        This is the one way from answers to counts, replayed or live: a batch with an ``error``, and a row whose output is
+        not finite, is an error of its arm and never an answer.
+        """
         requests, arm = answers.requests, answers.arm
         n = len(requests.ids)
         if n == 0:
+            return
+        if answers.error:
+            self.failed(answers.rollout, arm, answers.version, count=n)
             return
         at = requests.at
         first = int(at[0]) if n == 1 else int(at.min())
@@ -143,7 +150,7 @@ class Observer:
         self._labels.add(ids, values.tolist(), known.tolist())
 
     def failed(self, rollout: str, arm: str, version: str, *, count: int = 1) -> None:
-        """Requests that an arm should have answered and could not."""
+        """Requests that an arm should have answered and could not, where no :class:`Answers` says so (records)."""
         self._arm(rollout, arm, version)[1] += count
 
     def arms(self, rollout: str) -> tuple[ArmCount, ...]:
@@ -272,8 +279,12 @@ class Observer:
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
             values = [chunk.values for chunk in chunks if chunk.values is not None]
             chunk = _Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
-            for day in np.unique(at // DAY).tolist():
-                self._count_day(day * DAY, _rows_of(chunk, at // DAY == day))
+            finite = np.isfinite(outputs)
+            if not finite.all():
+                self.failed(rollout, arm, version, count=int((~finite).sum()))
+                chunk = _rows_of(chunk, finite)
+            for day in np.unique(chunk.at // DAY).tolist():
+                self._count_day(day * DAY, _rows_of(chunk, chunk.at // DAY == day))
 
     def _count_day(self, day: Micros, chunk: _Chunk) -> None:
         if day <= self._closed:

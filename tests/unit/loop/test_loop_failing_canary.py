@@ -57,7 +57,9 @@ def test_failures_in_the_shadow_are_not_the_answering_arms():
     observer.answered(given(world, "champion", rows=4500))
     observer.answered(given(world, "canary", rows=500))
     observer.failed(rollout.id, "shadow", rollout.champion, count=500)
+    observer.answered(given(world, "canary", rows=20, prefix="n", outputs=np.nan))
+    observer.answered(given(world, "canary", rows=10, prefix="e", error="ValueError"))
     assert [(arm.arm, arm.answered, arm.errors) for arm in observer.arms(rollout.id)] == [
-        ("canary", 500, 0),
+        ("canary", 500, 30),
         ("champion", 4500, 0),
     ]
