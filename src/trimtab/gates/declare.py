@@ -84,13 +84,13 @@ def size_below(bound: str) -> Floor:
 def beats_champion(loss: str, *, alpha: float = 0.1, expires: str | Micros = "28d") -> Comparison:
     """The challenger's mean loss must be lower than the champion's, on evidence that may be read every day.
 
-    Two things are asked: evidence of ``1 / alpha`` to 1 that the mean of the daily gains, each cut at a bound fixed from
-    the held-out days, is above 0; and a plain mean gain, nothing cut, above 0.
+    Two things are asked: evidence of ``1 / alpha`` to 1 that the mean of the daily gains, each cut at a bound fixed
+    from the held-out days, is above 0; and a plain mean gain, nothing cut, above 0.
 
     ``alpha`` bounds the chance of letting through a challenger whose *cut* gains are not above 0 on average, if each
-    day's gain given the days before has that mean: independent days. With a correlation of 0.3 between neighbouring days
-    an equal challenger passes in 12.5 % instead of at most 10 %. One that is worse every day passes far more rarely, and
-    an equal one does no harm, which is why the default is not 0.01. Not bounded is one that gains a little on most days
-    and loses much on rare ones: until such a day comes nothing shows it (docs/decisions/0003-default-policy.md).
+    day is evidence of its own. With a correlation of 0.3 between neighbouring days an equal challenger passes in 12.5 %
+    instead of at most 10 %. One that is worse on most days passes far more rarely, and an equal one does no harm, which
+    is why the default is not 0.01. Not bounded is one that gains a little on most days and loses much on rare ones:
+    until such a day comes nothing shows it (docs/decisions/0003-default-policy.md).
     """
     return Comparison(loss, alpha, duration(expires))

@@ -77,8 +77,8 @@ def judge_loss(evidence: PairedEvidence, *, alpha: float) -> Guardrail:
     """Harm to the predictions, paired: both versions on the same matured rows.
 
     ``stop`` on evidence of harm since the canary began. ``go`` when the rollout's days show, at ``1 / alpha``, that the
-    challenger is better, or at least not worse by the margin, no harm is showing, and the plain mean, nothing cut, is not
-    worse by the margin either.
+    challenger is better, or at least not worse by the margin, no harm is showing, and the plain mean, nothing cut, is
+    not worse by more than the margin either.
     """
     stop_at = GUARDRAILS / ROLLBACK_ALPHA
     harm = e_value(evidence.harm) if evidence.harm is not None else 1.0

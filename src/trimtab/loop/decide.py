@@ -49,8 +49,8 @@ def decide(
     now
         The time, in microseconds.
     measured_decide
-        Whether floors on what a wall clock measured (:data:`trimtab.gates.floors.MEASURED`) may refuse a version. Not in
-        a replay: how busy the machine was must not change what is decided.
+        Whether floors on what a wall clock measured (:data:`trimtab.gates.floors.MEASURED`) may refuse a version. Not
+        in a replay: how busy the machine was must not change what is decided.
     """
     work = Deliberation(policy, state, now, measured_decide=measured_decide)
     if state.policy != policy.digest:

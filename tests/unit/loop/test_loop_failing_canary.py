@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from tests.unit.loop.world import World
 
 from trimtab.core.clock import DAY
@@ -63,3 +66,51 @@ def test_failures_in_the_shadow_are_not_the_answering_arms():
         ("canary", 500, 30),
         ("champion", 4500, 0),
     ]
+
+
+@pytest.mark.parametrize("observed_before", [True, False], ids=["in the step", "as it began"])
+def test_a_restart_in_the_middle_of_a_step_forgets_no_error(observed_before):
+    """The control process dies; workers go on answering, and failing; the next one counts all of the step."""
+    world, observer = in_canary(), Observer(CONFIG)
+    champion, rollout = world.state.champion, world.state.rollout
+    observer.answered(given(world, "champion", rows=800, prefix="shadow phase "))
+    if observed_before:
+        StepCounts().observe(observer, world.state)
+    snapshot = observer.snapshot()
+    if observed_before:
+        observer.answered(given(world, "champion", rows=450, prefix="lost "))  # read again from the records below
+
+    restored, counts = Observer.restore(CONFIG, snapshot), StepCounts()
+    if observed_before:
+        restored.answered(given(world, "champion", rows=450, prefix="lost "))
+    restored.answered(given(world, "champion", rows=4050 if observed_before else 4500))
+    restored.failed(rollout.id, "canary", rollout.version, count=500)
+    counted = counts.observe(restored, world.state)
+    assert [(arm.arm, arm.answered, arm.errors) for arm in counted.arms] == [("canary", 0, 500), ("champion", 4500, 0)]
+    world.restart()
+    world.step(counted, days=1)
+    assert world.state.champion == champion
+    assert "more errors" in describe(world.events(e.ROLLED_BACK)[0])
+
+
+def test_a_step_that_begins_after_a_restart_does_not_count_what_came_before_it():
+    world, counts = in_canary(), StepCounts()
+    shadow = replace(world.state, rollout=replace(world.state.rollout, phase="shadow"))
+    observer = Observer.restore(CONFIG, Observer(CONFIG).snapshot())
+    assert counts.observe(observer, shadow) is None
+    observer.answered(given(world, "champion", rows=9000))
+    assert [arm.answered for arm in counts.observe(observer, world.state).arms] == [0]
+
+
+def test_each_step_counts_from_where_it_began():
+    world, observer, counts = in_canary(), Observer(CONFIG), StepCounts()
+    rollout = world.state.rollout
+    counts.observe(observer, world.state)
+    observer.answered(given(world, "canary", rows=30, error="ValueError"))
+    assert observer.step_arms(rollout.id, 0)[0].errors == 30
+    assert observer.step_arms(rollout.id, 1)[0].errors == 0
+    restored = Observer.restore(CONFIG, observer.snapshot())
+    observer.failed(rollout.id, "canary", rollout.version)
+    restored.failed(rollout.id, "canary", rollout.version)
+    assert restored.step_arms(rollout.id, 1) == observer.step_arms(rollout.id, 1)
+    assert observer.step_arms(rollout.id, 1)[0].errors == 1
