@@ -4,8 +4,8 @@ A day is one piece of evidence, whatever its number of rows: requests of one day
 outages, so their losses are not independent.
 
 The bet is on days cut at a bound fixed beforehand, so on a *cut* mean: many small gains could outweigh a few losses
-that were cut. Nobody is served by a cut mean. So ``superior`` also asks that the plain mean over all rows so far is a gain,
-which can only make promotion rarer. Neither sees a rare loss before it has happened once.
+that were cut. Nobody is served by a cut mean. So ``superior`` also asks that the plain mean over all rows so far is a
+gain, which can only make promotion rarer. Neither sees a rare loss before it has happened once.
 """
 
 from __future__ import annotations
