@@ -232,6 +232,7 @@ class _Wiring:
             clock=clock,
             execute=self._execute,
             from_start=True,
+            measured_decide=False,
         )
         return ReplayParts(
             model=self.spec.name,
