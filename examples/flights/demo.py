@@ -64,7 +64,9 @@ def conclude(checks: dict[str, bool], *, seconds: float) -> int:
     print(aligned([[f"{'ok' if held else 'FAILED'}", name] for name, held in checks.items()]))
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
-    print(f"\nDone in {seconds:.0f} s; peak memory {own / unit:,.0f} MB, of the largest child {children / unit:,.0f} MB.")
+    print(
+        f"\nDone in {seconds:.0f} s; peak memory {own / unit:,.0f} MB, of the largest child {children / unit:,.0f} MB."
+    )
     return 0 if all(checks.values()) else 1
 
 
@@ -194,7 +196,12 @@ def same_decisions(replayed: Any, home: Path) -> bool:
     def decided(ledger: Ledger) -> list[tuple[str, str, Any]]:
         events = [one for one in ledger.read(stream=stream) if first < one.known <= until]
         return [
-            (one.type, one.id, iso(one.known), rounded({k: v for k, v in one.data.items() if k not in one.draft.measured}))
+            (
+                one.type,
+                one.id,
+                iso(one.known),
+                rounded({k: v for k, v in one.data.items() if k not in one.draft.measured}),
+            )
             for one in events
         ]
 

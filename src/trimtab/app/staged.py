@@ -97,4 +97,3 @@ def _entry(name: str, started: Micros, what: str, shown: Event | None, ended: Ev
 
 def _first(events: Iterator[Event]) -> Event | None:
     return next(events, None)
-
