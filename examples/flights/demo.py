@@ -61,7 +61,8 @@ def main() -> int:
 def conclude(checks: dict[str, bool], *, seconds: float) -> int:
     """One line per check; 0 when all of them hold."""
     print()
-    print(aligned([[f"{'ok' if held else 'FAILED'}", name] for name, held in checks.items()]))
+    for name, held in checks.items():
+        print(f"{'ok' if held else 'FAILED':8}{name}")
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
     print(
