@@ -6,21 +6,23 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.compute.processes import ProcessCompute
+from trimtab.adapters.offline.parquet import history_digest
 from trimtab.adapters.project.file import load_project
 from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
 from trimtab.app.jobs import TrainingOrder
 from trimtab.app.loading import deployed
 from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
-from trimtab.core.ids import derived_id
+from trimtab.core.ids import derived_id, digest
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Blobs
 from trimtab.datasets.profile import Profile
-from trimtab.errors import InputError, IntegrityError, JobFailed, ProjectError
+from trimtab.errors import ConflictError, InputError, IntegrityError, JobFailed, ProjectError
 from trimtab.features.online import OnlineWriter
 from trimtab.features.ports import OnlineRows
 from trimtab.loop.commands import Command, Train
@@ -191,10 +193,21 @@ def spec_slack(known: Known) -> Micros:
     return 2 * DAY if len(known.labels.known) else 0
 
 
+def _data(project: Project, spec: ModelSpec) -> str:
+    """A digest of the content of every history that the model reads: a changed one makes another replay."""
+    names = {*project.plan(spec.name).sources(), spec.label.source.name, spec.requests.name}
+    found = {name: project.sources[name] for name in sorted(names)}
+    return digest({name: history_digest(one, Path(project.root)) for name, one in found.items() if one.history})
+
+
 def _home(request: ReplayRequest, project: Project, spec: ModelSpec) -> Home:
-    """The replay's own home; one that was cut off is gone on with, any other replay's is made anew."""
+    """The replay's own home; one that was cut off is gone on with, any other replay's is made anew.
+
+    Another replay is one of other data, project code, version of Trimtab, period, faults or seed.
+    """
+    period = (request.start or "", request.until or "")
     name = derived_id(
-        project.revision, spec.name, request.start or "", request.until or "", *request.faults, request.seed
+        version("trimtab"), project.revision, _data(project, spec), spec.name, *period, *request.faults, request.seed
     )
     root = request.out or Path(project.root) / HOME / "replays" / name
     mark = root / REPLAY
@@ -309,7 +322,7 @@ def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None =
     began = time.perf_counter()
     try:
         staging.replay.run()
-    except (JobFailed, IntegrityError):
+    except (JobFailed, IntegrityError, ConflictError):
         (staging.home.root / FINISHED).touch()  # going on with it would fail again: the next attempt starts anew
         raise
     whole = time.perf_counter() - began
