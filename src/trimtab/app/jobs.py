@@ -63,9 +63,7 @@ class Inputs:
 
 
 @lru_cache(maxsize=1)
-def read_inputs(
-    project_file: str, model: str, faults: tuple[str, ...], home: str, until: Micros = FOREVER
-) -> Inputs:
+def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: str, until: Micros = FOREVER) -> Inputs:
     """Read a project and compute the features of every request in its history, up to those asked at ``until``.
 
     ``home`` names the event log that goes on where the history ends; empty for history alone.

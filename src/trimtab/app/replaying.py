@@ -78,6 +78,7 @@ class Staging:
     replay: Replay
     options: ReplayOptions
     rows: OnlineRows
+    compute: ProcessCompute
     faults: Staged
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -154,7 +155,7 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     start, until = _period(request, known)
     home = _home(request, project, spec)
     home.blobs()
-    wiring = _Wiring(project, spec, home=home, known=known, staged=staged, seed=request.seed)
+    wiring = _Wiring(project, spec, home=home, known=known, staged=staged, seed=request.seed, until=until)
     options = ReplayOptions(
         start=start,
         until=until,
@@ -172,6 +173,7 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
         replay=replay,
         options=options,
         rows=wiring.rows,
+        compute=wiring.compute,
         faults=staged,
         timings={"read history": time.perf_counter() - began},
     )
@@ -226,10 +228,11 @@ class _Wiring:
     """Builds the parts of a replay."""
 
     def __init__(
-        self, project: Project, spec: ModelSpec, *, home: Home, known: Known, staged: Staged, seed: int
+        self, project: Project, spec: ModelSpec, *, home: Home, known: Known, staged: Staged, seed: int, until: Micros
     ) -> None:
         self.project, self.spec, self.home, self.known = project, spec, home, known
-        self.staged, self.seed = staged, seed
+        self.staged, self.seed, self.until = staged, seed, until
+        self.compute = ProcessCompute(home.jobs, reuse=True)
         self.blobs: Blobs = home.blobs()
         self.rows: OnlineRows = home.online(write_back=True)
         self.observer = Observer(observer_config(spec))
@@ -257,7 +260,7 @@ class _Wiring:
             observer=self.observer,
             loop=loop,
             records=self.home.records("replay"),
-            compute=ProcessCompute(self.home.jobs, reuse=True),
+            compute=self.compute,
             job=self.job,
             load=self.load,
             watcher=watcher,
@@ -281,6 +284,7 @@ class _Wiring:
             blobs=str(self.home.root / "blobs"),
             champion=command.champion,
             faults=tuple(self.staged.units),
+            until=self.until,
             sabotage=sabotage,
         ).job(command.job_id)
 
@@ -325,6 +329,8 @@ def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None =
     except (JobFailed, IntegrityError, ConflictError):
         (staging.home.root / FINISHED).touch()  # going on with it would fail again: the next attempt starts anew
         raise
+    finally:
+        staging.compute.close()  # the process that trained holds the history in memory
     whole = time.perf_counter() - began
     staging.timings.update(staging.replay.seconds)
     staging.timings["everything else"] = whole - sum(staging.replay.seconds.values())
