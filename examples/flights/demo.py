@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
 HOME = HERE / ".trimtab"
 START, CHECKPOINT = "2013-03-04", "2013-12-29"
 JSON = "-H 'Content-Type: application/json'"
-BAD_CHALLENGER = "bad-challenger@2013-03-11"
+BAD_CHALLENGER = "bad-challenger@2013-03-08"
 
 
 def main() -> int:
@@ -139,7 +139,7 @@ def show_fault() -> bool:
             progress(tick)
 
     progress = Progress(sys.stdout, timer=app.monotonic)
-    result = app.replay(HERE, start=START, until="2013-03-25", fault=[BAD_CHALLENGER], progress=decided)
+    result = app.replay(HERE, start=START, until="2013-03-17", fault=[BAD_CHALLENGER], progress=decided)
     contained = all(fault["contained"] is not None for fault in result["faults"])
     print("contained: the bad canary was rolled back by evidence" if contained else "NOT contained")
     return contained
