@@ -91,6 +91,8 @@ class Live:
         self.ingests: dict[str, Ingest] = {}
         self.quarantined: dict[str, int] = {}
         self._signed = ""
+        self._stood: Micros = 0
+        """Where a driven clock stood before its last move."""
         self.problem = ""
         """Why the last tick could not be finished; empty when it could."""
 
@@ -123,7 +125,15 @@ class Live:
             for first in range(self.writer.watermark(name).seq, len(history), _PIECE):
                 piece = {column: values[first : first + _PIECE] for column, values in history.columns.items()}
                 self.writer.apply(name, piece, first)
-        ingest = Ingest(source, history, records=self._records, writer=self.writer, clock=self.clock)
+        ingest = Ingest(
+            source,
+            history,
+            records=self._records,
+            writer=self.writer,
+            clock=self.clock,
+            stood=(lambda: self._stood) if self.driven else None,
+            limit=int(setting("quarantine_rows")),
+        )
         logged = ingest.recover()
         self.ingests[name], self.quarantined[name] = ingest, 0
         for model in self.models.values():
@@ -188,6 +198,8 @@ class Live:
         now = clock.now()
         if when < now:
             raise InputError("the clock cannot go backwards", got=iso(when), hint=f"it stands at {iso(now)}")
+        if when > now:
+            self._stood = now
         ticks = 0
         for hour in range(math.ceil(now / HOUR) * HOUR, when, HOUR):
             clock.advance_to(hour)
