@@ -13,14 +13,13 @@ from typing import Any
 from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.processes import ProcessCompute
-from trimtab.adapters.files import write_atomic
-from trimtab.adapters.ledger.head import sign_head
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
 from trimtab.app.home import Home, setting
 from trimtab.app.live_model import LiveModel, Shared
 from trimtab.app.platform import HISTORY_READ
 from trimtab.app.routes import Routes
+from trimtab.app.signing import check_signed_head, write_signed_head
 from trimtab.app.worker import CLOCK
 from trimtab.core.clock import HOUR, Clock, Micros, instant, iso
 from trimtab.core.ledger import PLATFORM, Event, Ledger
@@ -33,8 +32,6 @@ from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
 
 NOTICES = "notices.jsonl"
-SIGNED = "head.json"
-"""The signed head of the ledger: a ledger that ends before it has lost its tail."""
 _PIECE = 50_000
 _PATIENCE_S = 10.0
 """Under a driven clock: how long workers may take to catch up with it."""
@@ -105,7 +102,10 @@ class Live:
         ------
         ProjectError
             When a history is not what it was on the first start.
+        LedgerCorrupt
+            When the ledger lacks events that were signed.
         """
+        check_signed_head(self.home, self.ledger)
         for model in self.models.values():
             model.resume()
         seen = any(event.type == HISTORY_READ for event in self.ledger.read(stream=PLATFORM))
@@ -252,8 +252,7 @@ class Live:
             model.save()
         head = self.ledger.head()[1]
         if head != self._signed:
-            signed = sign_head(self.ledger, self.home.signing_key(), when=self.clock.now())
-            write_atomic(self.home.root / SIGNED, json.dumps(signed).encode())
+            write_signed_head(self.home, self.ledger, when=self.clock.now())
             self._signed = head
 
     def _apply(self, command: ApplyRoute) -> None:

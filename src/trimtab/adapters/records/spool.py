@@ -171,7 +171,7 @@ class _Tail:
         return self._end
 
     def settled(self) -> int:
-        """Force to disk what was appended, and up to where that is. It changes nothing here: rows may come meanwhile."""
+        """Force to disk what was appended, and up to where that is. It changes nothing: rows may come meanwhile."""
         end = self._end
         try:
             os.fdatasync(self._descriptor)

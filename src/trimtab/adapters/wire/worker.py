@@ -46,7 +46,8 @@ class Worker:
     load
         Loads a version: opens its bundle, its online rows and its runtime. Called in a thread of its own.
     records
-        Written from the event loop's thread only, and forced to disk from another; its writer name must be this worker's own.
+        Written from the event loop's thread only, and forced to disk from another; its writer name must be this
+        worker's own.
     clock
         Says when a request was asked; real, or driven from outside.
     timer
