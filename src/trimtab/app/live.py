@@ -200,6 +200,10 @@ class Live:
             raise InputError("the clock cannot go backwards", got=iso(when), hint=f"it stands at {iso(now)}")
         if when > now:
             self._stood = now
+            # Events that come next must find no score in the shadow undone: it would see them.
+            for model in self.models.values():
+                if model.loop.state.rollout is not None:
+                    model.watch.settle(timeout_s=_PATIENCE_S)
         ticks = 0
         for hour in range(math.ceil(now / HOUR) * HOUR, when, HOUR):
             clock.advance_to(hour)
