@@ -74,6 +74,7 @@ class Live:
         self.ledger, self.tenure = ledger, tenure
         self._routes = Routes(home.route_file, home.run, models=project.models)
         self._records = home.records()
+        self.series = home.series()
         job_time = float(setting("job_time"))
         shared = Shared(
             project,
@@ -84,6 +85,7 @@ class Live:
             ledger=ledger,
             blobs=home.blobs(),
             records=self._records,
+            series=self.series,
             compute=ProcessCompute(home.jobs, timeout_s=job_time),
             apply=self._apply,
             tell=self._tell,

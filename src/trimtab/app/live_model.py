@@ -13,7 +13,7 @@ from trimtab.app.jobs import TrainingOrder
 from trimtab.app.live_observer import LiveObserver
 from trimtab.core.clock import HOUR, Clock, Micros
 from trimtab.core.ledger import Event, Ledger
-from trimtab.core.ports import Blobs, Columns, Records
+from trimtab.core.ports import Blobs, Columns, Records, Series
 from trimtab.errors import ConflictError, InputError, NotEnoughData, StaleEpoch, TrimtabError
 from trimtab.features.plan import Plan
 from trimtab.loop.commands import ApplyRoute, Command, Notify, Train
@@ -23,6 +23,8 @@ from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project
+from trimtab.monitoring.days import MaturedDay
+from trimtab.monitoring.rebuild import cells
 from trimtab.registry.bundle import load
 from trimtab.training.ports import Compute
 
@@ -45,6 +47,7 @@ class Shared:
     ledger: Ledger
     blobs: Blobs
     records: Records
+    series: Series
     compute: Compute
     apply: Callable[[ApplyRoute], None]
     tell: Callable[[Notify, str], None]
@@ -113,6 +116,7 @@ class LiveModel:
     def _observed(self, now: Micros) -> Iterator[Observation]:
         for matured in self.watch.observer.advance(now):
             self.watch.changed = True
+            self._keep(matured)
             yield DayMatured(matured.day, matured.blocks, matured.pairs)
         report = self.watch.observer.drift(now)
         if report is not None:
@@ -121,6 +125,14 @@ class LiveModel:
         counted = self._counts.observe(self.watch.observer, self.loop.state)
         if counted is not None:
             yield counted
+
+    def _keep(self, matured: MaturedDay) -> None:
+        """Keep the sums of a day; a day that matures again after a crash is the same batch, and changes nothing."""
+        name, counts = self.spec.name, self.watch.observer.histograms(matured.day)
+        try:
+            self._shared.series.add(f"{name}:{matured.day}", cells(name, matured.blocks, {matured.day: counts}))
+        except TrimtabError as error:  # nothing is decided from it
+            _log.warning("the sums of a day of %s are not kept: %s", name, error)
 
     def resume(self) -> None:
         """Have everything done that was decided and may not have been, the route first."""

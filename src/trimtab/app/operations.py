@@ -296,7 +296,7 @@ def show_status(path: Path) -> Result:
         "now": iso(clock.now()),
         "ledger": ledger_status(ledger),
         "control": {"state": "gone", "pid": None, "since": None},
-        "models": models_status(ledger, sorted(models), clock.now()),
+        "models": models_status(ledger, sorted(models), clock.now(), series=home.series()),
         "sources": [],
         "workers": workers_status(home.run, {post.name: "running" for post in posts if post.held}),
     }
