@@ -151,9 +151,19 @@ def test_refusals_are_explained(house, method, path, body, status, word):
     assert ("allow" in headers) == (status == 405)
 
 
-def test_another_media_type_is_refused(house):
-    assert post(house, "/predict/m", GOOD, "content-type: text/csv")[0] == 415
-    assert post(house, "/predict/m", GOOD, "content-type: Application/JSON; charset=utf-8")[0] == 200
+@pytest.mark.parametrize(
+    "declared", ["application/x-www-form-urlencoded", "text/plain", "Application/JSON; charset=utf-8"]
+)
+def test_json_is_taken_whatever_it_is_declared_as(house, declared):
+    """`curl -d` declares a form."""
+    assert post(house, "/predict/m", GOOD, f"content-type: {declared}")[0] == 200
+    tensor = {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
+    assert post(house, "/v2/models/m/infer", tensor, f"content-type: {declared}")[0] == 200
+
+
+@pytest.mark.parametrize("header", ["content-type: application/octet-stream", "content-encoding: gzip"])
+def test_binary_and_compressed_bodies_are_refused(house, header):
+    assert post(house, "/predict/m", GOOD, header)[0] == 415
 
 
 def test_an_oversize_body_without_a_length_is_cut_off(house):

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor
+from trimtab.app.keeping import Compactor
 from trimtab.app.live import Live
+from trimtab.app.live_parity import LiveParity
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.core.clock import SECOND, instant, iso
@@ -44,6 +46,7 @@ class LiveControl:
         self._workers = threading.Lock()
         """Apart from the other: a tick that waits for a training must not keep a dead worker from being replaced."""
         self._saved = time.monotonic()
+        self._parity = LiveParity(live.project, live.home)
 
     # -- asked over HTTP
 
@@ -66,8 +69,9 @@ class LiveControl:
             "now": iso(now),
             "ledger": ledger_status(live.ledger),
             "control": {"state": "running", "pid": os.getpid(), "since": iso(live.tenure.since), "problem": problem},
-            "models": models_status(live.ledger, list(live.models), now),
+            "models": models_status(live.ledger, list(live.models), now, series=live.series),
             "sources": sources,
+            "parity": self._parity.status(),
             "workers": workers_status(live.home.run, living),
         }
 
@@ -100,6 +104,16 @@ class LiveControl:
 
     def run(self, stop: threading.Event) -> StaleEpoch | None:
         """Watch the workers, and let the loop decide every second, until told to stop or replaced."""
+        compactor = Compactor(self._live.home)
+        compactor.start()
+        self._parity.start()
+        try:
+            return self._watch(stop)
+        finally:
+            self._parity.stop()
+            compactor.stop()
+
+    def _watch(self, stop: threading.Event) -> StaleEpoch | None:
         due = 0.0
         while not stop.wait(_LOOK_S):
             try:

@@ -57,13 +57,14 @@ def asked_requests(spec: ModelSpec, records: Records) -> RequestBatch | None:
         list(rows),
         np.array([record.asked_at for record in found], np.int64),
         {key.name: np.array([record.keys[key.name] for record in found]) for key in source.keys},
-        _inputs(source, [record.inputs for record in found]),
+        inputs_of(source, [record.inputs for record in found]),
     )
 
 
-def _inputs(
+def inputs_of(
     source: Source, sent: list[Mapping[str, object]] | list[dict[str, str | int | float | bool | None]]
 ) -> Columns:
+    """The inputs of recorded requests as columns of their source, a missing number as NaN."""
     columns = {}
     for name, column in source.columns.items():
         values = [row.get(name) for row in sent]

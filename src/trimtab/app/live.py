@@ -6,35 +6,36 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.processes import ProcessCompute
-from trimtab.adapters.files import write_atomic
-from trimtab.adapters.ledger.head import sign_head
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
 from trimtab.app.home import Home, setting
 from trimtab.app.live_model import LiveModel, Shared
 from trimtab.app.platform import HISTORY_READ
 from trimtab.app.routes import Routes
+from trimtab.app.signing import check_signed_head, write_signed_head
 from trimtab.app.worker import CLOCK
 from trimtab.core.clock import HOUR, Clock, Micros, instant, iso
 from trimtab.core.ledger import PLATFORM, Event, Ledger
+from trimtab.core.ports import Columns
 from trimtab.datasets.ingest import Ingest, Taken
 from trimtab.errors import InputError, TrimtabError, UnknownName
 from trimtab.features.history import History
 from trimtab.features.online import OnlineWriter
+from trimtab.features.parts import part_rows
+from trimtab.features.plan import LatestPart, ModulePart, Part, Plan, WindowPart
+from trimtab.features.sources import Source
 from trimtab.loop.commands import ApplyRoute, Notify
 from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
 
 NOTICES = "notices.jsonl"
-SIGNED = "head.json"
-"""The signed head of the ledger: a ledger that ends before it has lost its tail."""
 _PIECE = 50_000
 _PATIENCE_S = 10.0
 """Under a driven clock: how long workers may take to catch up with it."""
@@ -73,6 +74,7 @@ class Live:
         self.ledger, self.tenure = ledger, tenure
         self._routes = Routes(home.route_file, home.run, models=project.models)
         self._records = home.records()
+        self.series = home.series()
         job_time = float(setting("job_time"))
         shared = Shared(
             project,
@@ -83,14 +85,20 @@ class Live:
             ledger=ledger,
             blobs=home.blobs(),
             records=self._records,
+            series=self.series,
             compute=ProcessCompute(home.jobs, timeout_s=job_time),
             apply=self._apply,
             tell=self._tell,
+            cover=self._cover,
         )
         self.models = {name: LiveModel(shared, spec) for name, spec in sorted(project.models.items())}
+        self._parts: list[Part] = []
+        """Of the project and of every version: what online rows are kept for."""
         self.ingests: dict[str, Ingest] = {}
         self.quarantined: dict[str, int] = {}
         self._signed = ""
+        self._stood: Micros = 0
+        """Where a driven clock stood before its last move."""
         self.problem = ""
         """Why the last tick could not be finished; empty when it could."""
 
@@ -103,32 +111,64 @@ class Live:
         ------
         ProjectError
             When a history is not what it was on the first start.
+        LedgerCorrupt
+            When the ledger lacks events that were signed.
         """
+        check_signed_head(self.home, self.ledger)
         for model in self.models.values():
             model.resume()
         seen = any(event.type == HISTORY_READ for event in self.ledger.read(stream=PLATFORM))
         if self.driven and not seen:
             limit_history(self.home.root, self.clock.now())  # under this clock, the rest has yet to happen
-        until = history_limit(self.home.root)
-        histories = {name: read_limited(self.project, name, until) for name in live_sources(self.project)}
-        hold_histories(self.ledger, histories.values(), now=self.clock.now(), epoch=self.tenure.epoch)
-        parts = [part for name in self.project.models for part in self.project.plan(name).parts]
-        self.writer = OnlineWriter(parts, self.home.online())
-        for name, history in histories.items():
-            self._restore_source(name, history)
+        for name in self.project.models:
+            self._parts += self.project.plan(name).parts
+        for model in self.models.values():
+            model.cover()
+        self._store = self.home.online()
+        logged = self._open_sources()
+        for model in self.models.values():
+            model.restore(*logged[model.spec.label.source.name])
 
-    def _restore_source(self, name: str, history: History) -> None:
-        source = self.project.sources[name]
+    def _open_sources(self) -> dict[str, tuple[Columns | None, int]]:
+        """Apply what every source's part lacks; of each source its rows in the event log, and those of its history."""
+        until = history_limit(self.home.root)
+        parts = usable_parts(self._parts, self.project.sources)
+        names = sorted({*live_sources(self.project), *(part.source for part in parts)})
+        histories = {name: read_limited(self.project, name, until) for name in names}
+        hold_histories(self.ledger, histories.values(), now=self.clock.now(), epoch=self.tenure.epoch)
+        self.writer = OnlineWriter(parts, self._store)
+        return {name: (self._open_source(name, history), len(history)) for name, history in histories.items()}
+
+    def _open_source(self, name: str, history: History) -> Columns | None:
         if name in self.writer.sources:
             for first in range(self.writer.watermark(name).seq, len(history), _PIECE):
                 piece = {column: values[first : first + _PIECE] for column, values in history.columns.items()}
                 self.writer.apply(name, piece, first)
-        ingest = Ingest(source, history, records=self._records, writer=self.writer, clock=self.clock)
+        ingest = Ingest(
+            self.project.sources[name],
+            history,
+            records=self._records,
+            writer=self.writer,
+            clock=self.clock,
+            stood=(lambda: self._stood) if self.driven else None,
+            limit=int(setting("quarantine_rows")),
+        )
         logged = ingest.recover()
-        self.ingests[name], self.quarantined[name] = ingest, 0
-        for model in self.models.values():
-            if model.spec.label.source.name == name:
-                model.restore(logged, first_seq=len(history))
+        self.ingests[name] = ingest
+        self.quarantined.setdefault(name, 0)
+        return logged
+
+    def _cover(self, plan: Plan) -> None:
+        """Keep the online rows that a version reads: of whatever plan, it may answer one day.
+
+        A version that was trained after the project was edited brings parts that no row was kept for; these are made
+        from the history and the event log at once, before anything is decided about the version.
+        """
+        known = {part for part in self._parts if not isinstance(part, ModulePart)}
+        new = [part for part in plan.parts if not isinstance(part, ModulePart) and part not in known]
+        self._parts += new
+        if new and self.ingests:
+            self._open_sources()
 
     # -- in
 
@@ -188,6 +228,12 @@ class Live:
         now = clock.now()
         if when < now:
             raise InputError("the clock cannot go backwards", got=iso(when), hint=f"it stands at {iso(now)}")
+        if when > now:
+            self._stood = now
+            # Events that come next must find no score in the shadow undone: it would see them.
+            for model in self.models.values():
+                if model.loop.state.rollout is not None:
+                    model.watch.settle(timeout_s=_PATIENCE_S)
         ticks = 0
         for hour in range(math.ceil(now / HOUR) * HOUR, when, HOUR):
             clock.advance_to(hour)
@@ -240,8 +286,7 @@ class Live:
             model.save()
         head = self.ledger.head()[1]
         if head != self._signed:
-            signed = sign_head(self.ledger, self.home.signing_key(), when=self.clock.now())
-            write_atomic(self.home.root / SIGNED, json.dumps(signed).encode())
+            write_signed_head(self.home, self.ledger, when=self.clock.now())
             self._signed = head
 
     def _apply(self, command: ApplyRoute) -> None:
@@ -257,6 +302,20 @@ class Live:
             os.write(handle, json.dumps(line).encode() + b"\n")
         finally:
             os.close(handle)
+
+
+def usable_parts(parts: Iterable[Part], sources: Mapping[str, Source]) -> list[WindowPart | LatestPart]:
+    """The parts that the sources of a project can still feed; of an old version, some may have lost theirs."""
+    usable = []
+    for part in parts:
+        if isinstance(part, ModulePart):
+            continue
+        source = sources.get(part.source)
+        if source is None or not part_rows(part).needs <= source.every_column().keys():
+            _log.error("features %s cannot be kept: source %s is not what it was", ", ".join(part.names()), part.source)
+        else:
+            usable.append(part)
+    return usable
 
 
 def open_home(project: Project, home: Path | None) -> Home:

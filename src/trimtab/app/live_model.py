@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -12,8 +13,9 @@ from trimtab.app.jobs import TrainingOrder
 from trimtab.app.live_observer import LiveObserver
 from trimtab.core.clock import HOUR, Clock, Micros
 from trimtab.core.ledger import Event, Ledger
-from trimtab.core.ports import Blobs, Columns, Records
+from trimtab.core.ports import Blobs, Columns, Records, Series
 from trimtab.errors import ConflictError, InputError, NotEnoughData, StaleEpoch, TrimtabError
+from trimtab.features.plan import Plan
 from trimtab.loop.commands import ApplyRoute, Command, Notify, Train
 from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
@@ -21,7 +23,12 @@ from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project
+from trimtab.monitoring.days import MaturedDay
+from trimtab.monitoring.rebuild import cells
+from trimtab.registry.bundle import load
 from trimtab.training.ports import Compute
+
+_log = logging.getLogger("trimtab.loop")
 
 TRAINING_TAKES: Micros = HOUR
 """Under a driven clock: simulated time from a training request to its result, as in a replay."""
@@ -40,9 +47,12 @@ class Shared:
     ledger: Ledger
     blobs: Blobs
     records: Records
+    series: Series
     compute: Compute
     apply: Callable[[ApplyRoute], None]
     tell: Callable[[Notify, str], None]
+    cover: Callable[[Plan], None]
+    """Keeps the online rows that a plan reads, from the beginning of its sources."""
 
 
 class LiveModel:
@@ -59,12 +69,26 @@ class LiveModel:
         )
         self._untold: list[Observation] = []
         self._resume = True
+        self._covered: set[str] = set()
         self._counts = StepCounts()
         self.loop = self._folded()
 
-    def restore(self, labels: Columns | None, *, first_seq: int) -> None:
+    def restore(self, labels: Columns | None, first_seq: int) -> None:
         """Take up where the last control process was; see :meth:`LiveObserver.restore`."""
         self.watch.restore(self.loop.state.versions, labels, first_seq=first_seq)
+
+    def cover(self) -> None:
+        """Have the online rows of every version kept: an operator may go back to any of them."""
+        for version in self.loop.state.versions:
+            try:
+                self._cover(version)
+            except TrimtabError as error:
+                _log.error("version %s of %s cannot be read: %s", version[:12], self.spec.name, error)
+
+    def _cover(self, version: str) -> None:
+        if version not in self._covered:
+            self._shared.cover(load(self._shared.blobs, version).plan)
+            self._covered.add(version)
 
     # -- decide
 
@@ -92,6 +116,7 @@ class LiveModel:
     def _observed(self, now: Micros) -> Iterator[Observation]:
         for matured in self.watch.observer.advance(now):
             self.watch.changed = True
+            self._keep(matured)
             yield DayMatured(matured.day, matured.blocks, matured.pairs)
         report = self.watch.observer.drift(now)
         if report is not None:
@@ -100,6 +125,14 @@ class LiveModel:
         counted = self._counts.observe(self.watch.observer, self.loop.state)
         if counted is not None:
             yield counted
+
+    def _keep(self, matured: MaturedDay) -> None:
+        """Keep the sums of a day; a day that matures again after a crash is the same batch, and changes nothing."""
+        name, counts = self.spec.name, self.watch.observer.histograms(matured.day)
+        try:
+            self._shared.series.add(f"{name}:{matured.day}", cells(name, matured.blocks, {matured.day: counts}))
+        except TrimtabError as error:  # nothing is decided from it
+            _log.warning("the sums of a day of %s are not kept: %s", name, error)
 
     def resume(self) -> None:
         """Have everything done that was decided and may not have been, the route first."""
@@ -142,6 +175,7 @@ class LiveModel:
     def _done(self, job_id: str, result: dict[str, object]) -> Observation:
         try:
             self.watch.know(str(result.get("version", "")))
+            self._cover(str(result.get("version", "")))
         except TrimtabError as error:
             return JobLost(job_id, f"what it made cannot be read: {error}")
         self.watch.changed = True

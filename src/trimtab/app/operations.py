@@ -25,6 +25,7 @@ from trimtab.app.live import Live, standing_clock
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import CONTROL, OWN_TOKEN
+from trimtab.app.signing import check_signed_head
 from trimtab.core.clock import instant, iso
 from trimtab.core.ids import Json, derived_id
 from trimtab.core.ledger import Event, Ledger, model_stream
@@ -129,6 +130,7 @@ def in_its_place(path: Path) -> Iterator[Live]:
     home = Home.of(Path(project.root))
     clock, driven = standing_clock(home)
     ledger = home.ledger()
+    check_signed_head(home, ledger)
     tenure = Tenure(home.run, ledger, clock)
     try:
         yield Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
@@ -294,7 +296,7 @@ def show_status(path: Path) -> Result:
         "now": iso(clock.now()),
         "ledger": ledger_status(ledger),
         "control": {"state": "gone", "pid": None, "since": None},
-        "models": models_status(ledger, sorted(models), clock.now()),
+        "models": models_status(ledger, sorted(models), clock.now(), series=home.series()),
         "sources": [],
         "workers": workers_status(home.run, {post.name: "running" for post in posts if post.held}),
     }
@@ -309,14 +311,11 @@ def show_log(path: Path, *, at: str | None, model: str | None, limit: int, verif
 
 
 def _verified(home: Home, ledger: Ledger) -> int:
-    from trimtab.adapters.ledger.head import check_head
     from trimtab.adapters.ledger.sqlite import SqliteLedger
-    from trimtab.app.live import SIGNED
 
     assert isinstance(ledger, SqliteLedger)
     checked = ledger.verify()
-    if (home.root / SIGNED).exists():
-        check_head(ledger, msgspec.json.decode((home.root / SIGNED).read_bytes()), home.signing_key())
+    check_signed_head(home, ledger)
     return checked
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trimtab.app.platform import sentence
-from trimtab.core.clock import Micros, iso
+from trimtab.core.clock import DAY, Micros, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, Ledger, model_stream
+from trimtab.core.ports import Series
 from trimtab.errors import UnknownName
 from trimtab.governance import audit
 from trimtab.loop import events as e
@@ -19,6 +20,8 @@ from trimtab.loop.state import State
 from trimtab.web.kinds import KIND_OF_EVENT
 
 DECISIONS = 20
+DAYS = 15
+"""How far back the status shows single days."""
 
 
 def ledger_status(ledger: Ledger) -> dict[str, Json]:
@@ -27,8 +30,10 @@ def ledger_status(ledger: Ledger) -> dict[str, Json]:
     return {"events": seq, "head": head, "epoch": epoch}
 
 
-def models_status(ledger: Ledger, names: Sequence[str], now: Micros) -> list[dict[str, Json]]:
-    """Every model as the status page shows it (see :mod:`trimtab.web.status`)."""
+def models_status(
+    ledger: Ledger, names: Sequence[str], now: Micros, *, series: Series | None = None
+) -> list[dict[str, Json]]:
+    """Every model as the status page shows it (see :mod:`trimtab.web.status`); its days come from the series."""
     by_stream: dict[str, list[Event]] = {model_stream(name): [] for name in names}
     for event in ledger.read():
         if event.stream in by_stream:
@@ -36,7 +41,27 @@ def models_status(ledger: Ledger, names: Sequence[str], now: Micros) -> list[dic
     found = []
     for name in names:
         events = by_stream[model_stream(name)]
-        found.append(_model(name, events, fold_all(model_stream(name), events), now))
+        days = recent_days(series, name, now) if series is not None else []
+        found.append(_model(name, events, fold_all(model_stream(name), events), now) | {"days": days})
+    return found
+
+
+def recent_days(series: Series, model: str, now: Micros) -> list[dict[str, Json]]:
+    """Mean loss and label coverage of each version on the last matured days, newest first."""
+    prefix = f"{model}/quality/"
+    sums = series.read(prefix, start=max(now - DAYS * DAY, 0))
+    found = []
+    for (name, day), vector in sorted(sums.items(), key=lambda item: (-item[0][1], item[0][0])):
+        answered, labelled, loss = vector.tolist()[:3]
+        found.append(
+            {
+                "day": iso(day)[:10],
+                "version": name.removeprefix(prefix),
+                "answered": int(answered),
+                "loss": loss / labelled if labelled else None,
+                "coverage": labelled / answered if answered else None,
+            }
+        )
     return found
 
 

@@ -7,7 +7,7 @@ up at start. A row sent twice is recognised by its id, or by its whole content w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trimtab.core.clock import Clock, Micros
 from trimtab.core.ids import Json, sha256
 from trimtab.core.ports import Columns, Records
-from trimtab.datasets.validation import Quarantine, rows_to_columns, validate
+from trimtab.datasets.validation import QUARANTINE_ROWS, Quarantine, rows_to_columns, validate
 from trimtab.errors import Unavailable
 from trimtab.features.history import History
 from trimtab.features.online import OnlineWriter
@@ -61,11 +61,28 @@ class Ingest:
         Holds the event log.
     writer
         Keeps the online rows.
+    clock
+        Says when a row arrives, which is when it becomes known, whatever the sender says. A source whose time is its
+        known time happened on arrival, too.
+    stood
+        Under a driven clock: where it stood before its last move. Nothing was asked since then, so rows that became
+        known since are on time.
+    limit
+        Most quarantined rows of one body that are described one by one.
     """
 
     def __init__(
-        self, source: Source, history: History, *, records: Records, writer: OnlineWriter, clock: Clock
+        self,
+        source: Source,
+        history: History,
+        *,
+        records: Records,
+        writer: OnlineWriter,
+        clock: Clock,
+        stood: Callable[[], Micros] | None = None,
+        limit: int = QUARANTINE_ROWS,
     ) -> None:
+        self._stood, self._limit = stood, limit
         self._source, self._records, self._writer, self._clock = source, records, writer, clock
         self._table = EVENTS + source.name
         self._seen = set(_identities(source, history.columns))
@@ -120,17 +137,27 @@ class Ingest:
         Unavailable
             When the disk is full; nothing of the body was taken then.
         """
-        validated = validate(self._source, rows_to_columns(self._source, rows), now=self._clock.now())
+        now = self._clock.now()
+        validated = validate(self._source, rows_to_columns(self._source, rows), now=now, limit=self._limit)
         # The identity of a row is that of what was sent: lifting `known` below must not make a repetition look new.
         identities = list(_identities(self._source, validated.columns))
         keep = self._unseen(validated.columns, identities)
         columns = {name: values[keep] for name, values in validated.columns.items()}
-        columns[self._source.known] = np.maximum(columns[self._source.known].astype(np.int64), self._known)
+        columns[self._source.known] = self._arrived(columns[self._source.known].astype(np.int64), now)
         if len(keep):
             named = [identities[place] for place in keep]
             self._records.write(self._table, _packed(columns, named), sync=True)
             self._apply(columns, named)
         return Taken(len(keep), len(identities) - len(keep), validated.quarantine, columns, self._seq)
+
+    def _arrived(self, sent: NDArray[np.int64], now: Micros) -> NDArray[np.int64]:
+        """When rows became known: on arrival, whatever the sender says.
+
+        A request that was answered before did not see them, so training must not; the next one sees them, although
+        the sender's clock may be ahead. Only what a driven clock has just moved over was asked about by nobody.
+        """
+        came = np.where(sent > (now if self._stood is None else self._stood()), np.minimum(sent, now), now)
+        return np.maximum.accumulate(np.maximum(came, self._known))
 
     def _unseen(self, columns: Columns, identities: Sequence[str]) -> NDArray[np.int64]:
         """Places of the rows that are new, in known order."""

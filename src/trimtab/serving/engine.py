@@ -270,7 +270,8 @@ class Engine:
     def run_shadow(self, max_rows: int = MAX_ROWS) -> list[Answers]:
         """Score waiting rows, at least one batch and further ones up to ``max_rows``, and return what to record.
 
-        A version with the plan of the one that answered scores the same features; another reads its own, now.
+        A version with the plan of the one that answered scores the same features; another reads its own, now, and its
+        score is dropped when events have come since: it would know more than the version that it is compared with.
         Work for a version that is no longer loaded, or that cannot be done, is dropped and counted.
         """
         scored: list[Answers] = []
@@ -293,7 +294,8 @@ class Engine:
         if work.raw and not same:
             return None  # the caller brought the features of another plan and no keys to read ours by
         try:
-            return self._predict(deployed, given.requests, SHADOW, given.rollout, given.features if same else None)
+            found = self._predict(deployed, given.requests, SHADOW, given.rollout, given.features if same else None)
+            return None if _knows_more(found, given) else found
         except (InputError, Unavailable) as error:
             return _failed(
                 given.requests, deployed.version, arm=SHADOW, rollout=given.rollout, error=type(error).__name__
@@ -311,6 +313,16 @@ class Engine:
 
     def _count(self, what: str, version: str, arm: str, rows: int) -> None:
         self.counts[what, self._models.get(version, ""), version, arm] += rows
+
+
+def _knows_more(shadow: Answers, given: Answers) -> bool:
+    """Whether features were read from events that the answer could not have seen."""
+    asked = int(np.min(given.requests.at)) if len(given.requests) else 0
+    seen = given.features.watermarks
+    return any(
+        mark.known > (seen[source].known if source in seen else asked)
+        for source, mark in shadow.features.watermarks.items()
+    )
 
 
 def _first(route: Route) -> Arm:

@@ -34,6 +34,7 @@ def render_status(status: Mapping[str, Any]) -> str:
               waiting    {what, version, since} or None: an approval that a person owes
               training   {job, since, trigger} or None
               quality    {week, loss, limit, coverage, labelled} or None
+              days       list of {day, version, answered, loss, coverage}, newest first
               drift      list of {feature, severity, psi, alarm, rows, week}
               decisions  list of {when, kind, sentence, evidence}, newest first
             sources    list of {name, kind, rows, quarantined, watermark: {seq, known}, behind_s}
@@ -104,6 +105,7 @@ def _model(model: Mapping[str, Any]) -> Markup:
         _waiting(model.get("waiting")),
         _rollout(model.get("rollout")),
         _quality(model.get("quality")),
+        _days(model.get("days") or []),
         element("h3", "Last decisions"),
         _decisions(model.get("decisions") or []),
         element("h3", "Drift"),
@@ -160,6 +162,23 @@ def _quality(quality: Mapping[str, Any] | None) -> Markup | None:
         "labels arrived": percent(quality.get("coverage")),
     }
     return joined((element("h3", "Last matured week"), facts(fields)))
+
+
+def _days(days: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if not days:
+        return None
+    rows = (
+        [
+            str(day.get("day")),
+            _version(day.get("version")),
+            count(day.get("answered") or 0),
+            score(day.get("loss"), digits=4),
+            percent(day.get("coverage")),
+        ]
+        for day in days
+    )
+    heading = element("h3", "Matured days")
+    return joined((heading, table(["Day", "Version", "Answered", "Mean loss", "Labels arrived"], rows, words=(1,))))
 
 
 def _decisions(decisions: Sequence[Mapping[str, Any]]) -> Markup:

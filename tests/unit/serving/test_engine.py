@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from tests.unit.serving.parts import House, Reader, batch_of, engine_with, small_plan, table
 
 from trimtab.core.ids import derived_id
 from trimtab.errors import BundleCorrupt, InputError, SchemaError, Unavailable, UnknownName
-from trimtab.features.batch import RequestBatch
+from trimtab.features.batch import RequestBatch, Watermark
 from trimtab.features.plan import ModulePart, Plan, RequestShape
 from trimtab.serving.record import decode_record
 from trimtab.serving.routing import Arm, Route, RouteTable
@@ -280,3 +282,25 @@ def test_several_outputs_are_recorded_all(house):
     engine = engine_with(house, ("champion", "k", 1.0))
     (record,) = map(decode_record, engine.records(answered(engine, "m", batch_of("r1"))))
     assert record.outputs == (3.0, 4.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "scored"),
+    [
+        ({"sales": Watermark(7, 70)}, True),
+        ({"sales": Watermark(6, 60)}, True),
+        ({"sales": Watermark(8, 71)}, False),  # an event came between the answer and the score
+        ({"sales": Watermark(7, 70), "stock": Watermark(3, 5)}, True),  # asked at 5
+        ({"stock": Watermark(3, 6)}, False),
+    ],
+)
+def test_a_shadow_of_another_plan_must_not_know_more_than_the_answer(house, own, scored):
+    class Own(Reader):
+        def read(self, batch):
+            return replace(super().read(batch), watermarks=own)
+
+    house.add("d", 40, plan=small_plan("y"), reader=Own())
+    engine = engine_with(house, ("champion", "a", 1.0), ("shadow", "d", 0.0))
+    engine.mirror("m", answered(engine, "m", batch_of("r1", "r2")))
+    assert [len(answers.requests) for answers in engine.run_shadow()] == ([2] if scored else [])
+    assert engine.counts["dropped", "m", "d", "shadow"] == (0 if scored else 2)

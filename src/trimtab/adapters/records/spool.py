@@ -69,12 +69,15 @@ class SpoolRecords:
     def write(self, table: str, rows: Sequence[bytes], *, sync: bool = False) -> Place:
         """Append rows as one batch and return the place after the last of them.
 
-        No rows and ``sync=True`` forces to disk what this writer wrote to the table before.
+        No rows and ``sync=True`` forces to disk what this writer wrote to the table before; that alone may be done in
+        another thread than the one that writes.
         """
         tail = self._tails.get(table)
         if tail is None:
             self.prepare(table)
             tail = self._tails[table]
+        if not rows:
+            return Place(self._writer, tail.settled() if sync else tail.end)
         try:
             return Place(self._writer, tail.append(rows, sync=sync))
         except OSError as error:
@@ -152,8 +155,8 @@ class _Tail:
 
     def append(self, rows: Sequence[bytes], *, sync: bool) -> int:
         """Write one batch; its end. After an ``OSError`` the file needs to be restored."""
-        batch = frames.pack(rows, offset=self._end) if rows else b""
-        if batch and (written := os.pwrite(self._descriptor, batch, self._end)) < len(batch):
+        batch = frames.pack(rows, offset=self._end)
+        if (written := os.pwrite(self._descriptor, batch, self._end)) < len(batch):
             # The disk or the file is full; the system tells the reason only to the next write.
             os.pwrite(self._descriptor, batch[written:], self._end + written)
             raise OSError(0, f"only {written} of {len(batch)} bytes were taken")
@@ -161,6 +164,20 @@ class _Tail:
             os.fdatasync(self._descriptor)
         self._end += len(batch)
         return self._end
+
+    @property
+    def end(self) -> int:
+        """Where the file ends."""
+        return self._end
+
+    def settled(self) -> int:
+        """Force to disk what was appended, and up to where that is. It changes nothing: rows may come meanwhile."""
+        end = self._end
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise Unavailable("records cannot be forced to disk", got=f"{self._path}: {error.strerror}") from error
+        return end
 
     def restore(self) -> None:
         """Cut off what a failed ``append`` left."""

@@ -38,7 +38,13 @@ def asgi(plane: DataPlane, *, max_body: int) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        content_type, length = _headers(scope["headers"])
+        content_type, encoding, length = _headers(scope["headers"])
+        if encoding not in ("", "identity"):
+            reply = refuse(
+                415, "a compressed body is not taken", got=encoding[:80], hint="send it plain", headers=(_CLOSE,)
+            )
+            await _write(send, plane.counted(reply))
+            return
         try:
             body = await _body(receive, length, max_body)
         except _Gone:
@@ -57,14 +63,17 @@ def asgi(plane: DataPlane, *, max_body: int) -> App:
     return app
 
 
-def _headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, int]:
-    content_type, length = "", -1
+def _headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, int]:
+    """Content type, content encoding and declared length."""
+    content_type, encoding, length = "", "", -1
     for name, value in headers:
         if name == b"content-type":
             content_type = value.decode("latin-1")
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1").strip().lower()
         elif name == b"content-length" and value.isdigit():
             length = int(value[:20])
-    return content_type, length
+    return content_type, encoding, length
 
 
 async def _body(receive: Receive, length: int, max_body: int) -> bytes:

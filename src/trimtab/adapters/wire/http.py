@@ -25,6 +25,7 @@ from trimtab.serving.tensors import describe
 
 _log = logging.getLogger("trimtab.serving")
 _READ = ("GET", "HEAD")
+_BINARY = frozenset({"application/octet-stream", "application/gzip", "application/zip"})
 
 
 class DataPlane:
@@ -182,7 +183,9 @@ class DataPlane:
 def _wrong_post(method: str, content_type: str) -> Reply | None:
     if method != "POST":
         return refuse(405, "this path takes a POST", got=method, headers=((b"allow", b"POST"),))
-    if content_type and content_type.partition(";")[0].strip().lower() != "application/json":
+    # Whatever else it says (`curl -d` declares a form), the body is read as JSON. These say that it is not text at all.
+    declared = content_type.partition(";")[0].strip().lower()
+    if declared in _BINARY or declared.startswith(("image/", "audio/", "video/", "multipart/")):
         return refuse(
             415, "the body is not declared as JSON", got=content_type[:80], hint="Content-Type: application/json"
         )

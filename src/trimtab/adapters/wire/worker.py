@@ -30,6 +30,7 @@ from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Live, Loader
 from trimtab.serving.pipeline import Pipeline, Timer
+from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
 _log = logging.getLogger("trimtab.serving")
@@ -45,7 +46,8 @@ class Worker:
     load
         Loads a version: opens its bundle, its online rows and its runtime. Called in a thread of its own.
     records
-        Written from the event loop's thread only; its writer name must be this worker's own.
+        Written from the event loop's thread only, and forced to disk from another; its writer name must be this
+        worker's own.
     clock
         Says when a request was asked; real, or driven from outside.
     timer
@@ -81,6 +83,8 @@ class WorkerSettings:
     poll_ms: int = 20
     retry_s: float = 1.0
     """How soon a route table that could not be loaded is tried again."""
+    sync_s: float = 1.0
+    """How often what was recorded is forced to disk: what a power cut may cost."""
     drain_s: int = 10
     """How long a stopping worker waits for answers that are under way."""
     software: str = ""
@@ -174,6 +178,8 @@ class _Process:
         self._server = self._made_server()
         self._problem = ""
         self._retry_at = 0.0
+        self._synced = 0
+        """Rows counted when records were last forced to disk."""
         self._started = worker.clock.now()
 
     async def run(self) -> None:
@@ -186,7 +192,8 @@ class _Process:
             self._tell(self._problem)
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
-            tasks = [asyncio.create_task(self._watch(loading)), asyncio.create_task(self._plane.shadow())]
+            steps = (self._watch(loading), self._plane.shadow(), self._sync_on())
+            tasks = [asyncio.create_task(step) for step in steps]
             try:
                 await self._server.serve(sockets=[self._listener])
             finally:
@@ -195,6 +202,7 @@ class _Process:
                 await asyncio.gather(*tasks, return_exceptions=True)
             while self._plane.shadow_step():
                 pass
+            await self._sync()
 
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
@@ -229,6 +237,24 @@ class _Process:
                 await self._obey(loading)
             except Exception:  # noqa: BLE001 - whatever it is, the next route change must still be heard
                 _log.exception("a route change failed")
+
+    async def _sync_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sync_s)
+            await self._sync()
+
+    async def _sync(self) -> None:
+        """Force what was recorded since the last time to disk; no answer waits for it."""
+        recorded = self._engine.counts.total()
+        if recorded == self._synced:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, lambda: self._worker.records.write(PREDICTIONS, [], sync=True))
+        except Unavailable as error:  # it is tried again; the answers are in the file, only not surely on disk
+            _log.error("%s", error)
+        else:
+            self._synced = recorded
 
     async def _obey(self, loading: ThreadPoolExecutor) -> None:
         """Put a changed route table in force: load beside the traffic, switch between two batches."""
