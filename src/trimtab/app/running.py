@@ -24,7 +24,7 @@ from trimtab.adapters.files import write_atomic
 from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import LiveControl, Page
-from trimtab.app.fencing import Tenure
+from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
@@ -32,7 +32,6 @@ from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, StaleEpoch, Unavailable
 
-CONTROL = "control.json"
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
 _log = logging.getLogger("trimtab.control")
@@ -49,6 +48,8 @@ class UpRequest:
     console_port: int | None = None
     workers: int | None = None
     clock: str | None = None
+    take_over: bool = False
+    new_token: bool = False
 
 
 def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None], page: Page | None = None) -> None:
@@ -61,7 +62,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     StaleEpoch
         When another control process took over; the workers are its workers then.
     Unavailable
-        When a port is taken.
+        When a port is taken, or a living control process holds the home and ``take_over`` was not asked for.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     project = checked_project(request.project)
@@ -69,6 +70,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     count = _number("workers", request.workers)
     if count < 1:
         raise InputError("there must be a worker", got=str(count), hint="--workers 1")
+    if not request.take_over:
+        refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
     ledger = home.ledger()
     tenure = Tenure(home.run, ledger, clock)
@@ -100,9 +103,10 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     else:
         supervisor.stop()
     finally:
-        tenure.close()
+        # Before the lock is free: afterwards these may be the files of the next one.
         (home.run / OWN_TOKEN).unlink(missing_ok=True)
         (home.run / CONTROL).unlink(missing_ok=True)
+        tenure.close()
 
 
 class _Process:

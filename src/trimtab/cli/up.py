@@ -19,11 +19,13 @@ _port = click.IntRange(0, 65535)
 @click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="State is kept here, not in .trimtab/.")
 @click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
+@click.option("--take-over", is_flag=True, help="Replace a control process of this project that is alive.")
 def up(
     project: Path,
     *,
     home: Path | None,
     clock: str | None,
+    take_over: bool,
     host: str | None,
     port: int | None,
     console_port: int | None,
@@ -33,7 +35,8 @@ def up(
     """Run the platform: console, API, serving workers, monitors and the loop.
 
     Stays in the foreground until it is told to stop. State lives in the project's .trimtab/; after a crash, the
-    same command goes on where it ended.
+    same command goes on where it ended. Where a control process of the project is alive, a second one is refused
+    (1): --take-over replaces it, and the workers serve on.
     """
     from trimtab import app
     from trimtab.web.status import render_status
@@ -50,6 +53,7 @@ def up(
             console_port=console_port,
             workers=workers,
             clock=clock,
+            take_over=take_over,
             ready=ready,
             page=render_status,
         )
