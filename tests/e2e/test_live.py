@@ -134,11 +134,34 @@ def test_a_first_start_trains_and_serves_by_itself(tmp_path):
         house.stop()
         shutil.move(house.project / "up.log", house.project / "first.log")
         house.start()
-        assert "token: " not in house.log  # it is said once
+        wait_until(lambda: "token: " in house.log, what="the facts")
+        assert token not in house.log  # it is said once
+        assert "start `trimtab up --new-token`" in house.log
+        assert f"status_page: {house.facts['console']}/" in house.log
         with JsonClient(house.facts["console"], token=token) as console:
             assert console.get("/v1/status")["project"] == "clicks"
     finally:
         house.kill()
+
+
+def test_a_new_token_ends_the_one_before(live):
+    live.start("--new-token", "--json")
+    wait_until(lambda: "status_page" in live.log, what="the facts")
+    first = json.loads(live.log[live.log.index("{\n") : live.log.index("\n}") + 2])
+    live.stop()
+    (live.project / "up.log").unlink()
+    live.start("--new-token")
+    wait_until(lambda: "status_page: " in live.log, what="the facts")
+    token = live.log.split("token: ")[1].split()[0]
+    assert f"status_page: {live.facts['console']}/?token={token}\n" in live.log
+    old = JsonClient(live.facts["console"], token=first["token"])
+    with old, pytest.raises(InputError, match="a valid token is needed"):
+        old.get("/v1/status")
+    with JsonClient(live.facts["console"], token=token) as console:
+        assert console.get("/v1/status")["project"] == "clicks"
+    refused = live.launch("--new-token", TRIMTAB_TOKEN="mine")
+    assert refused.wait(20) == 2
+    assert "the token is that of TRIMTAB_TOKEN" in live.log
 
 
 def house_log(house):

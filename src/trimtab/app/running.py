@@ -65,11 +65,11 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         When a port is taken, or a living control process holds the home and ``take_over`` was not asked for.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    if request.new_token and os.environ.get("TRIMTAB_TOKEN"):
+        raise InputError("the token is that of TRIMTAB_TOKEN", hint="unset it, or set another there")
     project = checked_project(request.project)
     home = open_home(project, request.home)
-    count = _number("workers", request.workers)
-    if count < 1:
-        raise InputError("there must be a worker", got=str(count), hint="--workers 1")
+    count = _workers(request)
     if not request.take_over:
         refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
@@ -93,7 +93,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             live.restore()
             control = LiveControl(live, supervisor, page=page)
-            _Process(live, control, options=options, workers=count, ready=ready).serve(console)
+            process = _Process(live, control, options=options, workers=count, ready=ready)
+            process.serve(console, token=_token(home, new=request.new_token))
     except StaleEpoch:
         raise
     except BaseException:
@@ -126,15 +127,14 @@ class _Process:
         self._stop = threading.Event()
         self._ended: StaleEpoch | None = None
 
-    def serve(self, listener: socket.socket) -> None:
+    def serve(self, listener: socket.socket, *, token: _Token) -> None:
         """Serve until told to stop; raises ``StaleEpoch`` when replaced."""
         import uvicorn
 
-        token, digest = _token(self._home)
         own = secrets.token_urlsafe(24)
         app = control_app(
             self._control,
-            token_digest=digest,
+            token_digest=token.digest,
             own_digest=hashlib.sha256(own.encode()).hexdigest(),
             max_body=_number("max_body"),
             max_rows=_number("max_batch_rows"),
@@ -179,15 +179,17 @@ class _Process:
             "since": iso(self._tenure.since),
         }
 
-    def _tell(self, facts: dict[str, Any], token: str) -> None:
-        """Say that it answers, once it does; the token is said on the first start only."""
+    def _tell(self, facts: dict[str, Any], token: _Token) -> None:
+        """Say that it answers, once it does; the token is said when it was made just now, and never again."""
         deadline = time.monotonic() + _READY_S
         names = [post_name(number) for number in range(1, self._workers + 1)]
         while not self._stop.wait(0.02) and time.monotonic() < deadline:
             if all(_answers(self._home.run, name) for name in names):
                 break
         if not self._stop.is_set():
-            self._ready(facts | ({"token": token} if token else {}))
+            way_in = f"/?token={token.text}" if token.text else "/"
+            told = facts | {"status_page": facts["console"] + way_in, "token_from": token.origin}
+            self._ready(told | ({"token": token.text} if token.text else {}))
 
 
 def _software() -> str:
@@ -209,15 +211,24 @@ def _answers(run: Path, name: str) -> bool:
     return True
 
 
-def _token(home: Home) -> tuple[str, str]:
-    """The token to print (empty unless it was made just now), and the digest of the one that counts."""
+@dataclass(frozen=True)
+class _Token:
+    """The token that counts: its text only when it was made just now, its digest always."""
+
+    text: str
+    digest: str
+    origin: str
+
+
+def _token(home: Home, *, new: bool) -> _Token:
     given = os.environ.get("TRIMTAB_TOKEN", "")
     if given:
         digest = hashlib.sha256(given.encode()).hexdigest()
         _write_private(home.run / "token.sha256", digest)
-        return "", digest
-    token = "" if home.token_digest() else home.new_token()
-    return token, home.token_digest()
+        return _Token("", digest, "environment")
+    if new or not home.token_digest():
+        return _Token(home.new_token(), home.token_digest(), "new")
+    return _Token("", home.token_digest(), "before")
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -228,6 +239,13 @@ def _write_private(path: Path, text: str) -> None:
         os.write(handle, text.encode())
     finally:
         os.close(handle)
+
+
+def _workers(request: UpRequest) -> int:
+    count = _number("workers", request.workers)
+    if count < 1:
+        raise InputError("there must be a worker", got=str(count), hint="--workers 1")
+    return count
 
 
 def _number(name: str, given: int | None = None) -> int:
