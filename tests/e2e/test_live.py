@@ -257,7 +257,7 @@ def test_a_worker_without_any_store_starts_and_says_why_it_is_not_ready(tmp_path
         with JsonClient(f"http://127.0.0.1:{said['port']}") as data:
             with pytest.raises(Unavailable):
                 data.get("/v2/health/ready")
-            with pytest.raises(Unavailable, match="no route table is loaded yet"):
+            with pytest.raises(Unavailable, match="no version is live yet"):
                 data.post(f"/predict/{MODEL}", VISIT)
     finally:
         process.terminate()
