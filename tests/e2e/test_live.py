@@ -274,3 +274,28 @@ def test_two_workers_share_the_port_and_a_lost_one_comes_back(live):
     live.stop()
     live.start("--workers", "1")
     assert len(live.pids()) == 1
+
+
+def test_events_are_sent_from_a_file_and_from_standard_input(live):
+    refused = cli("send", "sales", live.project / "data" / "sales.parquet", "-p", live.project)
+    assert refused.returncode == 1
+    assert "no control process runs" in refused.stderr
+    live.start()
+    history = json.loads(
+        cli("send", "sales", live.project / "data" / "sales.parquet", "-p", live.project, "--json").stdout
+    )
+    assert history["repeated"] == history["sent"] > 1000  # the history is known already
+    row = {"visit": "n1", "at": iso(now()), "shop": "north", "bought": True, "amount": 5.0}
+    file = live.project / "more.jsonl"
+    file.write_text(json.dumps(row) + "\n" + json.dumps(row | {"visit": "n2", "amount": -3}) + "\n")
+    done = cli("send", "sales", file, "-p", live.project)
+    assert done.returncode == 1, done.stderr
+    assert "2 rows sent, 1 accepted, 0 repeated, 1 quarantined" in done.stdout
+    assert "row 2: amount" in done.stdout
+    command = [sys.executable, "-m", "trimtab.cli.main", "send", "sales", "-", "-p", str(live.project)]
+    piped = subprocess.run(
+        command, input=json.dumps(row), capture_output=True, text=True, env=environment(), timeout=60, check=False
+    )
+    assert (piped.returncode, "0 accepted, 1 repeated" in piped.stdout) == (0, True), piped.stderr
+    unknown = cli("send", "nothing", file, "-p", live.project)
+    assert (unknown.returncode, "no such source" in unknown.stderr) == (2, True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trimtab.core.clock import Micros
 from trimtab.loop.tick import Tick
@@ -116,6 +116,30 @@ def up(
 
     request = UpRequest(project, home, host, port, console_port, workers, clock, take_over, new_token)
     run_platform(request, ready=ready, page=page)
+
+
+def send(
+    project: Path, source: str, rows: Path | TextIO, *, progress: Callable[[int], None] = lambda _: None
+) -> Result:
+    """Send events to the running control process: ``{source, sent, accepted, repeated, quarantined, reasons, rows}``.
+
+    Parameters
+    ----------
+    rows
+        A file of JSON lines, a Parquet file (its name ends in ``.parquet``), or an open text of JSON lines.
+    progress
+        Told how many rows were acknowledged so far.
+
+    Raises
+    ------
+    InputError
+        When a line is not a JSON object; whole batches before it were sent.
+    Unavailable
+        When no control process runs, or it stops to answer. Sending everything again does no harm.
+    """
+    from trimtab.app.sending import send_events
+
+    return send_events(project, source, rows, progress=progress)
 
 
 def check(project: Path) -> Result:

@@ -76,4 +76,4 @@ _TOKENS = {
 def _text(result: Result) -> list[str]:
     token = _TOKENS[str(result["token_from"])].format(token=result.get("token"))
     shown = {name: value for name, value in result.items() if name not in ("token", "token_from", "console")}
-    return lines(shown | {"token": token})
+    return lines(shown | {"pid": str(result["pid"]), "token": token})
