@@ -24,7 +24,8 @@ demo: $(READY) ## replay a year of real flights through the whole loop, then ser
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest $(PYTEST)
 
-check: $(READY) ## lint, types and import contracts
+check: $(READY) ## lint, types, import contracts, no left-over merge conflicts
+	@! git grep -nE '^(<{7}|>{7}|\|{7})( |$$)' || { echo 'merge conflicts are left over' >&2; exit 1; }
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

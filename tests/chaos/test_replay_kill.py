@@ -7,13 +7,16 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
-from tests.projects.staged import ROOT, stage_sales
+from tests.projects.staged import ROOT, script, stage_sales
 
 from trimtab.adapters.records.spool import SpoolRecords
-from trimtab.app.replaying import ReplayRequest, run_replay
-from trimtab.errors import InputError
+from trimtab.app.home import Home
+from trimtab.app.replaying import REPLAY, ReplayRequest, run_replay
+from trimtab.errors import ConflictError, InputError
+from trimtab.loop import events as e
 from trimtab.serving.record import PREDICTIONS, decode_record
 
 UNTIL = "2024-06-18"
@@ -85,6 +88,48 @@ def test_what_another_replay_left_is_made_anew(root, undisturbed):
         driver.kill()
     with drive(root, home, UNTIL) as driver:
         assert json.loads(driver.stdout.read())["digest"] == result["digest"]
+
+
+def cut_off(root, home):
+    """A replay of the project that was killed on the way, and what its ledger held then."""
+    with drive(root, home, UNTIL, "boundaries") as driver:
+        for line in driver.stdout:
+            if len(json.loads(line)["ids"]) > 8:
+                break
+        driver.kill()
+    driver.wait()
+    return list(Home(home, durable=False).ledger().read())
+
+
+def test_after_a_change_of_the_data_it_starts_anew(tmp_path):
+    root = stage_sales(tmp_path / "sales")
+    home = root / "out"
+    cut_off(root, home)
+    script(root / "generate.py").generate(root, seed=8)
+    resumed = run_replay(ReplayRequest(root, until=UNTIL, out=home))
+    anew = run_replay(ReplayRequest(root, until=UNTIL, out=root / "anew"))
+    assert resumed.result["digest"] == anew.result["digest"]
+
+
+def test_a_resumed_replay_that_decides_otherwise_is_refused(tmp_path):
+    """As when a library that decides has changed, which the name of the home does not cover."""
+    root = stage_sales(tmp_path / "sales")
+    home = root / "out"
+    held = cut_off(root, home)
+    mark = (home / REPLAY).read_text()
+    for file in home.glob("ledger.db*"):
+        file.unlink()
+    ledger = Home(home, durable=False).ledger()
+    for event in held:
+        draft = event.draft
+        if draft.type == e.FLOORS_JUDGED:
+            draft = replace(draft, data={**draft.data, "passed": not draft.data["passed"]})
+        ledger.append(event.stream, [draft], expected=event.number - 1, epoch=1)
+    ledger.close()
+    with pytest.raises(ConflictError, match=rf"{e.FLOORS_JUDGED}.*data.passed"):
+        run_replay(ReplayRequest(root, until=UNTIL, out=home))
+    assert (home / REPLAY).read_text() == mark
+    assert run_replay(ReplayRequest(root, until=UNTIL, out=home)).result["counts"]["promotions"]  # it starts anew
 
 
 def test_a_directory_that_is_no_replay_is_left_alone(root, tmp_path):

@@ -101,7 +101,9 @@ class LiveHouse:
 
         def ready() -> bool:
             assert process.poll() is None, self.log
-            return f'"pid": {process.pid}' in self._written() and self.answers()
+            workers = list((self.home / "run").glob("worker-*.pid"))
+            everyone = len(list(self.statuses())) == sum(read_post(one.parent, one.stem).held for one in workers)
+            return f'"pid": {process.pid}' in self._written() and self.answers() and everyone
 
         wait_until(ready, what=f"the start\n{self.log}")
         return process

@@ -20,6 +20,7 @@ FEATURES = (
     "dest",
 )
 
+PLACES = np.array([65_536, 256, 1], dtype=np.uint32)
 MINUTE = 60_000_000
 DAY = 1440 * MINUTE
 
@@ -43,11 +44,13 @@ def new_york(utc):
 
 
 def ordinal(codes, start=0):
-    """Three letters from ``start`` as one number, in alphabetical order, so that no list of airports is needed."""
+    """Three characters from ``start`` as one number, in alphabetical order, so that no list of airports is needed.
+
+    A missing third letter counts as nothing. The number stays below 2**24, which float32 holds exactly.
+    """
     width = start + 3
-    letters = codes.astype(f"U{width}").view(np.uint32).reshape(-1, width)[:, start:].astype(np.int64)
-    digits = np.clip(np.where(letters >= ord("A"), letters - 55, letters - 48), 0, 35)
-    return digits @ np.array([1296, 36, 1])
+    letters = codes.astype(f"U{width}").view(np.uint32).reshape(-1, width)[:, start:]
+    return letters @ PLACES
 
 
 def compute(columns):

@@ -137,3 +137,18 @@ def labels_of(spec: ModelSpec, histories: Mapping[str, History]) -> LabelEvents:
         return LabelEvents(np.array([], np.str_), empty.astype(np.float64), empty)
     values = history.columns[spec.label.column].astype(np.float64)
     return LabelEvents(history.columns[spec.label.on].astype(np.str_), values, history.known)
+
+
+def asked_until(known: Known, until: Micros) -> Known:
+    """The same without the requests asked after ``until``; shares memory."""
+    stop = int(np.searchsorted(known.requests.at, until, side="right"))
+    requests = known.requests
+    if stop == len(requests):
+        return known
+    first = RequestBatch(
+        requests.ids[:stop],
+        requests.at[:stop],
+        {name: values[:stop] for name, values in requests.keys.items()},
+        {name: values[:stop] for name, values in requests.inputs.items()},
+    )
+    return Known(known.histories, first, known.labels, known.quarantine)

@@ -16,7 +16,7 @@ from trimtab.adapters.blobs.directory import DirectoryBlobs
 from trimtab.adapters.models.export import OnnxExporter
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.adapters.project.file import load_project
-from trimtab.app.data import Known, UnitFault, read_known
+from trimtab.app.data import Known, UnitFault, asked_until, read_known
 from trimtab.app.eventlog import with_event_log
 from trimtab.core.clock import Micros
 from trimtab.core.ids import Json
@@ -38,6 +38,7 @@ from trimtab.training.run import Champion, TrainingSpec, train
 
 JOB = "trimtab.app.jobs:train_job"
 """What runs in another process: :func:`train_job`."""
+FOREVER: Micros = 2**62
 
 
 @dataclass
@@ -62,8 +63,8 @@ class Inputs:
 
 
 @lru_cache(maxsize=1)
-def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: str) -> Inputs:
-    """Read a project and compute the features of every request in its history.
+def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: str, until: Micros = FOREVER) -> Inputs:
+    """Read a project and compute the features of every request in its history, up to those asked at ``until``.
 
     ``home`` names the event log that goes on where the history ends; empty for history alone.
     """
@@ -72,6 +73,7 @@ def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: st
     known = read_known(project, spec, [UnitFault.parse(text) for text in faults])
     if home:
         known = with_event_log(project, spec, known, Path(home))
+    known = asked_until(known, until)
     modules = modules_of(project)
     values = point_in_time(project.plan(model), known.histories, known.requests, modules)
     place = {request: row for row, request in enumerate(known.requests.ids)}
@@ -100,6 +102,8 @@ class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """Faults of a rehearsal, as :meth:`UnitFault.parse` reads them."""
     home: str = ""
     """The home whose event log goes on where the history ends; empty for history alone."""
+    until: Micros = FOREVER
+    """No later order of the same series has a later cutoff: requests asked after it need no features."""
     sabotage: bool = False
     """Swap the labels of the training part: a bad challenger for a rehearsal."""
 
@@ -127,7 +131,7 @@ def train_job(**order: Json) -> Json:
 def _train(order: TrainingOrder) -> Json:
     if order.home:
         read_inputs.cache_clear()  # the event log has grown since the last job
-    inputs = read_inputs(order.project, order.model, order.faults, order.home)
+    inputs = read_inputs(order.project, order.model, order.faults, order.home, order.until)
     spec, plan = inputs.spec, inputs.project.plan(order.model)
     store = DirectoryBlobs(Path(order.blobs))
     trained = train(

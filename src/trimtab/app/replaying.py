@@ -6,21 +6,23 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.compute.processes import ProcessCompute
+from trimtab.adapters.offline.parquet import history_digest
 from trimtab.adapters.project.file import load_project
 from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
 from trimtab.app.jobs import TrainingOrder
 from trimtab.app.loading import deployed
 from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
-from trimtab.core.ids import derived_id
+from trimtab.core.ids import derived_id, digest
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Blobs
 from trimtab.datasets.profile import Profile
-from trimtab.errors import InputError, IntegrityError, JobFailed, ProjectError
+from trimtab.errors import ConflictError, InputError, IntegrityError, JobFailed, ProjectError
 from trimtab.features.online import OnlineWriter
 from trimtab.features.ports import OnlineRows
 from trimtab.loop.commands import Command, Train
@@ -76,6 +78,7 @@ class Staging:
     replay: Replay
     options: ReplayOptions
     rows: OnlineRows
+    compute: ProcessCompute
     faults: Staged
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -152,7 +155,7 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     start, until = _period(request, known)
     home = _home(request, project, spec)
     home.blobs()
-    wiring = _Wiring(project, spec, home=home, known=known, staged=staged, seed=request.seed)
+    wiring = _Wiring(project, spec, home=home, known=known, staged=staged, seed=request.seed, until=until)
     options = ReplayOptions(
         start=start,
         until=until,
@@ -170,6 +173,7 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
         replay=replay,
         options=options,
         rows=wiring.rows,
+        compute=wiring.compute,
         faults=staged,
         timings={"read history": time.perf_counter() - began},
     )
@@ -191,10 +195,21 @@ def spec_slack(known: Known) -> Micros:
     return 2 * DAY if len(known.labels.known) else 0
 
 
+def _data(project: Project, spec: ModelSpec) -> str:
+    """A digest of the content of every history that the model reads: a changed one makes another replay."""
+    names = {*project.plan(spec.name).sources(), spec.label.source.name, spec.requests.name}
+    found = {name: project.sources[name] for name in sorted(names)}
+    return digest({name: history_digest(one, Path(project.root)) for name, one in found.items() if one.history})
+
+
 def _home(request: ReplayRequest, project: Project, spec: ModelSpec) -> Home:
-    """The replay's own home; one that was cut off is gone on with, any other replay's is made anew."""
+    """The replay's own home; one that was cut off is gone on with, any other replay's is made anew.
+
+    Another replay is one of other data, project code, version of Trimtab, period, faults or seed.
+    """
+    period = (request.start or "", request.until or "")
     name = derived_id(
-        project.revision, spec.name, request.start or "", request.until or "", *request.faults, request.seed
+        version("trimtab"), project.revision, _data(project, spec), spec.name, *period, *request.faults, request.seed
     )
     root = request.out or Path(project.root) / HOME / "replays" / name
     mark = root / REPLAY
@@ -213,10 +228,11 @@ class _Wiring:
     """Builds the parts of a replay."""
 
     def __init__(
-        self, project: Project, spec: ModelSpec, *, home: Home, known: Known, staged: Staged, seed: int
+        self, project: Project, spec: ModelSpec, *, home: Home, known: Known, staged: Staged, seed: int, until: Micros
     ) -> None:
         self.project, self.spec, self.home, self.known = project, spec, home, known
-        self.staged, self.seed = staged, seed
+        self.staged, self.seed, self.until = staged, seed, until
+        self.compute = ProcessCompute(home.jobs, reuse=True)
         self.blobs: Blobs = home.blobs()
         self.rows: OnlineRows = home.online(write_back=True)
         self.observer = Observer(observer_config(spec))
@@ -232,6 +248,7 @@ class _Wiring:
             clock=clock,
             execute=self._execute,
             from_start=True,
+            measured_decide=False,
         )
         return ReplayParts(
             model=self.spec.name,
@@ -243,7 +260,7 @@ class _Wiring:
             observer=self.observer,
             loop=loop,
             records=self.home.records("replay"),
-            compute=ProcessCompute(self.home.jobs, reuse=True),
+            compute=self.compute,
             job=self.job,
             load=self.load,
             watcher=watcher,
@@ -267,6 +284,7 @@ class _Wiring:
             blobs=str(self.home.root / "blobs"),
             champion=command.champion,
             faults=tuple(self.staged.units),
+            until=self.until,
             sabotage=sabotage,
         ).job(command.job_id)
 
@@ -308,9 +326,11 @@ def run_replay(request: ReplayRequest, progress: Callable[[Tick], None] | None =
     began = time.perf_counter()
     try:
         staging.replay.run()
-    except (JobFailed, IntegrityError):
+    except (JobFailed, IntegrityError, ConflictError):
         (staging.home.root / FINISHED).touch()  # going on with it would fail again: the next attempt starts anew
         raise
+    finally:
+        staging.compute.close()  # the process that trained holds the history in memory
     whole = time.perf_counter() - began
     staging.timings.update(staging.replay.seconds)
     staging.timings["everything else"] = whole - sum(staging.replay.seconds.values())

@@ -245,6 +245,7 @@ def parity_report(staging: Staging, *, share: float, trust_time: bool = False) -
     answered = staging.replay.answered
     picked = parity.sample([requests.ids[row] for row in answered], share, "parity")
     rows = np.array(answered, np.int64)[picked]
+    rows = rows[served.version[rows] >= 0]  # a request whose version failed has no features to compare
     batch = RequestBatch(
         [requests.ids[row] for row in rows],
         requests.at[rows],

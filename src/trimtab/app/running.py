@@ -88,10 +88,14 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
                 software=_software(),
             )
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
-            # First of all: until the histories are read, they answer from what is there.
-            supervisor.keep(wanted, among=POSTS)
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
-            live.restore()
+            if any((home.root / "online").iterdir()):
+                # Until the histories are read, they answer from the rows that are there.
+                supervisor.keep(wanted, among=POSTS)
+                live.restore()
+            else:
+                live.restore()  # without any rows there is nothing to answer from
+                supervisor.keep(wanted, among=POSTS)
             control = LiveControl(live, supervisor, page=page)
             process = _Process(live, control, options=options, workers=count, ready=ready)
             process.serve(console, token=_token(home, new=request.new_token))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from trimtab.core.clock import Micros
 from trimtab.core.ids import Json, canonical, digest, rounded, sha256
-from trimtab.errors import InputError, LedgerCorrupt
+from trimtab.errors import ConflictError, InputError, LedgerCorrupt
 
 PLATFORM = "platform"
 GENESIS = "0" * 64
@@ -101,8 +101,10 @@ class Ledger(Protocol):
     - *Atomic*: an ``append`` is written whole or not at all, and is on disk when the call returns.
     - *Compare and append*: it succeeds only if ``stream`` holds exactly ``expected`` events, else raises
       ``ConflictError`` and writes nothing.
-    - *Idempotent*: when the stream already holds exactly these events (same ids) right after ``expected``,
-      the stored ones are returned and nothing is written.
+    - *Idempotent*: when the stream already holds exactly these events right after ``expected``, the stored ones are
+      returned and nothing is written. Exactly these means the same ids, and of each the same type, actor, time and
+      data without its measured fields (see :func:`check_repeated`); the same id with other content raises
+      ``ConflictError`` that names the event.
     - *Fenced*: an ``epoch`` lower than the highest one ever appended raises ``StaleEpoch``.
     - *Ordered*: ``read`` yields events in commit order with no gaps; an event once seen is never missing later.
     - *Threads and processes*: any number may append and read at once.
@@ -195,6 +197,33 @@ def upcast(event: Event, upcasters: Mapping[tuple[str, int], Upcaster]) -> Event
     while (step := upcasters.get((draft.type, draft.version))) is not None:
         draft = replace(draft, data=step(draft.data), version=draft.version + 1)
     return event if draft is event.draft else replace(event, draft=draft)
+
+
+def check_repeated(stored: Sequence[Event], again: Sequence[Draft]) -> None:
+    """Check that drafts whose ids are stored already say what is stored, but for what was measured.
+
+    Floats are compared as in :func:`decision_digest`, to six digits. ``stored`` is in its newest shape.
+
+    Raises
+    ------
+    ConflictError
+        At the first event that differs, with the names of its fields that do.
+    """
+    for event, draft in zip(stored, again, strict=True):
+        before, now = _decided(event.draft, draft.measured), _decided(draft, draft.measured)
+        if canonical(before) == canonical(now):
+            continue
+        fields = [name for name in sorted({*before, *now}) if before.get(name, ...) != now.get(name, ...)]
+        raise ConflictError(
+            "an event is in the ledger already, but says something else",
+            got=f"event {event.number} of {event.stream} ({event.type}, id {event.id}): {', '.join(fields)} differ",
+            hint="the input or the code has changed since it was decided",
+        )
+
+
+def _decided(draft: Draft, measured: Sequence[str]) -> dict[str, Json]:
+    data = {f"data.{name}": rounded(value) for name, value in draft.data.items() if name not in measured}
+    return {"type": draft.type, "actor": draft.actor, "happened": draft.happened, **data}
 
 
 def decision_digest(events: Iterable[Event]) -> str:

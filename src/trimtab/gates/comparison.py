@@ -2,6 +2,10 @@
 
 A day is one piece of evidence, whatever its number of rows: requests of one day share weather, promotions and
 outages, so their losses are not independent.
+
+The bet is on days cut at a bound fixed beforehand, so on a *cut* mean: many small gains could outweigh a few losses
+that were cut. Nobody is served by a cut mean. So ``superior`` also asks that the plain mean over all rows so far is a
+gain, which can only make promotion rarer. Neither sees a rare loss before it has happened once.
 """
 
 from __future__ import annotations
@@ -48,8 +52,13 @@ class PairedEvidence(msgspec.Struct, frozen=True):
 
     @property
     def mean_gain(self) -> float:
-        """Per row; 0 before the first block."""
+        """Per row, nothing cut; 0 before the first block."""
         return self.gain / self.rows if self.rows else 0.0
+
+    @property
+    def margin(self) -> float:
+        """The loss per row by which the challenger may be worse and still pass a canary step."""
+        return self.noninferior.bound - self.superior.bound
 
 
 def start_evidence(bound: float, *, margin: float) -> PairedEvidence:
@@ -91,7 +100,6 @@ def add_day(evidence: PairedEvidence, rows: int, gain: float) -> PairedEvidence:
     if rows < LEAST_ROWS:
         return msgspec.structs.replace(evidence, waiting_rows=rows, waiting_gain=gain)
     mean = gain / rows
-    margin = evidence.noninferior.bound - evidence.superior.bound
     return PairedEvidence(
         days=evidence.days + 1,
         rows=evidence.rows + rows,
@@ -100,13 +108,15 @@ def add_day(evidence: PairedEvidence, rows: int, gain: float) -> PairedEvidence:
         waiting_gain=0.0,
         superior=update(evidence.superior, mean),
         inferior=update(evidence.inferior, -mean),
-        noninferior=update(evidence.noninferior, mean + margin),
+        noninferior=update(evidence.noninferior, mean + evidence.margin),
         harm=None if evidence.harm is None else update(evidence.harm, -mean),
     )
 
 
 def verdict(evidence: PairedEvidence, *, alpha: float) -> Verdict:
     """``superior`` or ``inferior`` at the evidence ``1 / alpha``, else ``open``.
+
+    ``superior`` also needs a plain mean gain above 0 (:attr:`PairedEvidence.mean_gain`, which nothing is cut from).
 
     Examples
     --------
@@ -116,7 +126,7 @@ def verdict(evidence: PairedEvidence, *, alpha: float) -> Verdict:
     >>> verdict(evidence, alpha=0.1)
     'superior'
     """
-    if e_value(evidence.superior) >= 1 / alpha:
+    if e_value(evidence.superior) >= 1 / alpha and evidence.mean_gain > 0:
         return "superior"
     if e_value(evidence.inferior) >= 1 / alpha:
         return "inferior"

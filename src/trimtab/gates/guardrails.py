@@ -26,7 +26,7 @@ canary step asks for 500 answers."""
 class Tally(NamedTuple):
     """What an arm did in a canary step so far."""
 
-    answered: int
+    asked: int
     """Requests that fell to the arm, failed ones included."""
     errors: int
     slow: int
@@ -52,23 +52,21 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     Parameters
     ----------
     share
-        The canary's share of the answers in this step, in (0, 1).
+        The canary's share of the requests in this step, in (0, 1).
 
     Examples
     --------
     >>> [rail.state for rail in judge_counts(Tally(4500, 0, 0), Tally(500, 0, 0), share=0.1)]
     ['go', 'go', 'go']
     """
-    split = min(split_e_value(canary.answered, champion.answered, share), REPORTED_MOST)
+    split = min(split_e_value(canary.asked, champion.asked, share), REPORTED_MOST)
     rails = [Guardrail("split", "stop" if split > 1 / SPLIT_ALPHA else "go", split, 1 / SPLIT_ALPHA)]
     for name, old, new in (
         ("errors", champion.errors, canary.errors),
         ("slow", champion.slow, canary.slow),
     ):
         evidence = min(share_e_value(new, old, share), REPORTED_MOST)
-        excess = excess_bound(
-            (new, canary.answered), (old, champion.answered), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE
-        )
+        excess = excess_bound((new, canary.asked), (old, champion.asked), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE)
         stop_at = GUARDRAILS / ROLLBACK_ALPHA
         state: Literal["stop", "go", "wait"] = "go" if excess < RATE_MARGIN else "wait"
         rails.append(Guardrail(name, "stop" if evidence > stop_at else state, evidence, stop_at, excess, RATE_MARGIN))
@@ -79,11 +77,13 @@ def judge_loss(evidence: PairedEvidence, *, alpha: float) -> Guardrail:
     """Harm to the predictions, paired: both versions on the same matured rows.
 
     ``stop`` on evidence of harm since the canary began. ``go`` when the rollout's days show, at ``1 / alpha``, that the
-    challenger is better, or at least not worse by the margin, and no harm is showing.
+    challenger is better, or at least not worse by the margin, no harm is showing, and the plain mean, nothing cut, is
+    not worse by more than the margin either.
     """
     stop_at = GUARDRAILS / ROLLBACK_ALPHA
     harm = e_value(evidence.harm) if evidence.harm is not None else 1.0
     if harm > stop_at:
         return Guardrail("loss", "stop", harm, stop_at)
     shown = max(e_value(evidence.superior), e_value(evidence.noninferior)) >= 1 / alpha
-    return Guardrail("loss", "go" if shown and harm < 1 / alpha else "wait", harm, stop_at)
+    kept = evidence.mean_gain >= -evidence.margin
+    return Guardrail("loss", "go" if shown and kept and harm < 1 / alpha else "wait", harm, stop_at)

@@ -77,7 +77,8 @@ class _Trail:
     live: Live | None = None
     canary: Arm | None = None
     permits: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """By version: who let it past the gate, and the id of the event that says so."""
+    """By rollout: who let its version past the gate, and the id of the event that says so. A permit is good for that
+    rollout alone: a version that comes back later needs a new one, or passes by the policy."""
     floors: Mapping[str, tuple[str, Json]] = field(default_factory=dict)
     """By version: the id of the judgement, and its checks."""
     registered: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
@@ -148,7 +149,7 @@ def _follow(trail: _Trail, event: Event) -> _Trail:
             judged = (event.id, {"checks": data["checks"], "measured_values": data["measured_values"]})
             changes = {"floors": {**trail.floors, data["version"]: judged}}
         case "Approved" | "Forced":
-            changes = {"permits": {**trail.permits, data["version"]: (data["by"], event.id)}}
+            changes = {"permits": {**trail.permits, data["rollout"]: (data["by"], event.id)}}
         case "TrafficShifted":
             arm = Arm(data["version"], trail.number(data["version"]), data["share"], event.known)
             changes = {"canary": arm}
@@ -162,7 +163,7 @@ def _follow(trail: _Trail, event: Event) -> _Trail:
 
 def _promoted(trail: _Trail, event: Event) -> Live:
     version = event.data["version"]
-    who, permit = trail.permits.get(version, ("policy", ""))
+    who, permit = trail.permits.get(event.data.get("rollout", ""), ("policy", ""))
     floors, checks = trail.floors.get(version, ("", {}))
     live = trail.answer(event, version, approved_by=who, evidence={**event.data["evidence"], "floors": checks})
     return replace(live, events=tuple(found for found in (floors, permit, event.id) if found))

@@ -30,7 +30,9 @@ class Decision:
     """The state once the drafts are in the ledger."""
 
 
-def decide(policy: Policy, state: State, observations: Sequence[Observation], now: Micros) -> Decision:
+def decide(
+    policy: Policy, state: State, observations: Sequence[Observation], now: Micros, *, measured_decide: bool = True
+) -> Decision:
     """Decide what follows from what was observed.
 
     Pure: the same arguments give the same drafts, ids included, on every machine. Observations are taken in the order
@@ -46,8 +48,11 @@ def decide(policy: Policy, state: State, observations: Sequence[Observation], no
         What happened since. ``Counted`` is the one kind that leaves no trace of its own: tell the newest each time.
     now
         The time, in microseconds.
+    measured_decide
+        Whether floors on what a wall clock measured (:data:`trimtab.gates.floors.MEASURED`) may refuse a version. Not
+        in a replay: how busy the machine was must not change what is decided.
     """
-    work = Deliberation(policy, state, now)
+    work = Deliberation(policy, state, now, measured_decide=measured_decide)
     if state.policy != policy.digest:
         declared = {"model": policy.model, "policy": policy.digest, "previous": state.policy}
         work.record(e.MODEL_DECLARED, declared)

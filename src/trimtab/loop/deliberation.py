@@ -27,8 +27,9 @@ class Deliberation:
     It lives for one call of :func:`trimtab.loop.decide.decide` and is not shared.
     """
 
-    def __init__(self, policy: Policy, state: State, now: Micros) -> None:
+    def __init__(self, policy: Policy, state: State, now: Micros, *, measured_decide: bool = True) -> None:
         self.policy, self.state, self.now = policy, state, now
+        self.measured_decide = measured_decide
         self.drafts: list[Draft] = []
 
     def record(self, type: str, data: Mapping[str, Json], *, actor: str = "loop", cause: str = "") -> str:

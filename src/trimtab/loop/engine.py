@@ -41,6 +41,8 @@ class Loop:
     from_start
         Begin with no state although the stream may hold events: a replay that was cut off decides everything anew, and
         the ledger checks event by event that it comes to the same.
+    measured_decide
+        Passed on to :func:`trimtab.loop.decide.decide`; False in a replay.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Loop:
         clock: Clock,
         execute: Execute,
         from_start: bool = False,
+        measured_decide: bool = True,
     ) -> None:
         self._ledger, self.policy, self._epoch, self._clock, self._execute = ledger, policy, epoch, clock, execute
+        self._measured_decide = measured_decide
         self.stream = model_stream(policy.model)
         events = () if from_start else ledger.read(stream=self.stream)
         self.state: State = fold_all(self.stream, events)
@@ -72,7 +76,8 @@ class Loop:
         ConflictError
             The stream has grown under this process; make a new ``Loop`` and tell the observations again.
         """
-        decision = decide(self.policy, self.state, observations, self._clock.now())
+        now = self._clock.now()
+        decision = decide(self.policy, self.state, observations, now, measured_decide=self._measured_decide)
         if not decision.drafts:
             return []
         before = self.state

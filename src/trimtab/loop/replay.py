@@ -309,10 +309,14 @@ class Replay:
             parts.records.write(PREDICTIONS, rows)
 
     def _score_frozen(self) -> None:
-        """What the first champion would have said, from the same features; in one run per tick."""
-        if self._this_tick and self._frozen is not None:
-            where = [place for places, _ in self._this_tick for place in places]
-            values = np.concatenate([answers.features.values for _, answers in self._this_tick])
+        """What the first champion would have said, from the same features; in one run per tick.
+
+        A request whose version failed has no features: it is left out.
+        """
+        answered = [(places, answers) for places, answers in self._this_tick if not answers.error]
+        if answered and self._frozen is not None:
+            where = [place for places, _ in answered for place in places]
+            values = np.concatenate([answers.features.values for _, answers in answered])
             features = FeatureBatch(values, values[:, :0], {}, ())
             self.served.frozen[where] = self._parts.engine.pipeline.score(self._frozen, features)
         self._this_tick.clear()

@@ -90,7 +90,7 @@ def count_answers(work: Deliberation, counted: Counted) -> None:
     champion, canary = _tally(arms.get(rollout.champion)), _tally(arms.get(rollout.version))
     rails = (*judge_counts(champion, canary, share=rollout.share), judge_loss(rollout.evidence, alpha=rollout.alpha))
     evidence = evidence_of(rollout) | {
-        "answered": canary.answered,
+        "answered": canary.asked - canary.errors,
         "errors": canary.errors,
         "slow": canary.slow,
         "canary_days": rollout.step_days,
@@ -98,7 +98,7 @@ def count_answers(work: Deliberation, counted: Counted) -> None:
     }
     if stopped := [rail for rail in rails if rail.state == "stop"]:
         roll_back_canary(work, rollout, _stop_reason(stopped[0]), evidence=evidence)
-    elif _may_pass(work, rollout, canary.answered) and all(rail.state == "go" for rail in rails):
+    elif _may_pass(work, rollout, canary.asked - canary.errors) and all(rail.state == "go" for rail in rails):
         cause = work.record(
             e.STEP_PASSED,
             {"rollout": rollout.id, "version": rollout.version, "step": rollout.step, "evidence": evidence},
@@ -213,10 +213,8 @@ def evidence_of(rollout: Rollout) -> dict[str, Json]:
 
 
 def _tally(arm: ArmCount | None) -> Tally:
-    """What an arm did; no more bad answers than answers, whatever the counters say."""
-    if arm is None:
-        return Tally(0, 0, 0)
-    return Tally(arm.answered, min(arm.errors, arm.answered), min(arm.slow, arm.answered))
+    """What an arm did; an :class:`ArmCount` keeps its errors beside its answers, a tally of trials has them inside."""
+    return Tally(0, 0, 0) if arm is None else Tally(arm.answered + arm.errors, arm.errors, arm.slow)
 
 
 def _summary(evidence: PairedEvidence) -> dict[str, Json]:

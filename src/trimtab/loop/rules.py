@@ -31,12 +31,8 @@ from trimtab.features.sources import Column, Entity, Source
 from trimtab.features.views import LatestView, OnRequest, View, WindowView
 from trimtab.gates.declare import Comparison, Floor
 from trimtab.loop.model import ModelSpec
+from trimtab.stats.metrics import METRICS
 
-METRICS: Mapping[str, tuple[str, ...]] = {
-    "binary": ("roc_auc", "log_loss", "brier", "ece", "accuracy", "f1"),
-    "regression": ("squared_error", "rmse", "mae", "r2"),
-}
-"""Metrics that a floor may name, by kind of task; what :func:`trimtab.stats.metrics.evaluate` returns."""
 MEASURES = ("latency_p99_ms", "size_bytes")
 """What else a floor may name."""
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "squared_error", "rmse", "mae", *MEASURES})

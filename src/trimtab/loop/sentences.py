@@ -72,7 +72,9 @@ def _floors(data: Data) -> str:
         value = values[check["measure"]]
         shown = "not measured" if value is None else f"{value:.4g}"
         sign = "≥" if check["side"] == "at_least" else "≤"
-        parts.append(f"{check['measure']} {shown} {'' if check['passed'] else 'breaks '}{sign} {check['bound']:g}")
+        kept = value is not None and (value >= check["bound"] if sign == "≥" else value <= check["bound"])
+        how = ("" if kept else "(only reported) ") if check["passed"] else "breaks "
+        parts.append(f"{check['measure']} {shown} {how}{sign} {check['bound']:g}")
     verdict = "passes its floors" if data["passed"] else "fails its floors"
     return f"{version_text(data).capitalize()} {verdict}" + (f": {', '.join(parts)}" if parts else " (none declared)")
 

@@ -47,7 +47,9 @@ class Served:
         )
 
     def keep(self, where: list[int], answers: Answers) -> None:
-        """Take in the answers of one arm to the requests at these positions."""
+        """Take in the answers of one arm to the requests at these positions; where it failed, all stays NaN."""
+        if answers.error:
+            return
         self.champion[where] = answers.outputs
         self.version[where] = self._index(answers.version)
         self.features[where] = answers.features.values

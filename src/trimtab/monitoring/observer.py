@@ -98,6 +98,11 @@ class Observer:
         self._labels = Labels()
         self._tallies = Tallies(binary=config.task == "binary")
         self._arms: dict[tuple[str, str, str], list[int]] = {}
+        self._step: tuple[str, int] = ("", -1)
+        self._before: dict[tuple[str, str, str], list[int]] = {}
+        """Counts of the arms when the step under way began."""
+        self._at_restore: dict[tuple[str, str, str], list[int]] | None = None
+        """Counts of the arms in the snapshot that this was restored from, until a step has been asked for."""
         self._rollouts: dict[str, str] = {}
         self._champion: tuple[Micros, str] = (-1, "")
         self._closed: Micros = -_NEVER
@@ -110,10 +115,17 @@ class Observer:
         self._tallies.profile(version, profile)
 
     def answered(self, answers: Answers) -> None:
-        """Take in a batch that a version scored, in any arm."""
+        """Take in a batch that a version scored, or failed to score, in any arm.
+
+        The one way from answers to counts, replayed or live: a batch with an ``error``, and a row whose output is not
+        finite, is an error of its arm and never an answer.
+        """
         requests, arm = answers.requests, answers.arm
         n = len(requests.ids)
         if n == 0:
+            return
+        if answers.error:
+            self.failed(answers.rollout, arm, answers.version, count=n)
             return
         at = requests.at
         first = int(at[0]) if n == 1 else int(at.min())
@@ -143,20 +155,38 @@ class Observer:
         self._labels.add(ids, values.tolist(), known.tolist())
 
     def failed(self, rollout: str, arm: str, version: str, *, count: int = 1) -> None:
-        """Requests that an arm should have answered and could not."""
+        """Requests that an arm should have answered and could not, where no :class:`Answers` says so."""
         self._arm(rollout, arm, version)[1] += count
 
     def arms(self, rollout: str) -> tuple[ArmCount, ...]:
         """What the answering arms did since the rollout began: answers, errors (not among them), slow answers.
 
-        Counts never start again: for one step, take off what stood when the step began.
+        Counts never start again; :meth:`step_arms` takes off what stood when a step began.
         """
         self._count()
         return tuple(
             ArmCount(rollout, arm, version, *counts)
             for (of, arm, version), counts in sorted(self._arms.items())
-            if of == rollout
+            if of == rollout and arm in ANSWERING
         )
+
+    def step_arms(self, rollout: str, step: int) -> tuple[ArmCount, ...]:
+        """What the answering arms did since a step began; the first call for a step is where it begins.
+
+        That is part of the snapshot. Restored from an older one, a step that is under way begins at the snapshot.
+        """
+        arms = self.arms(rollout)
+        if self._step != (rollout, step):
+            self._step = (rollout, step)
+            held = self._arms if self._at_restore is None else self._at_restore
+            self._before = {key: list(counts) for key, counts in held.items() if key[0] == rollout}
+        self._at_restore = None
+        nothing = [0, 0, 0]
+        return tuple(_since(arm, self._before.get((rollout, arm.arm, arm.version), nothing)) for arm in arms)
+
+    def no_step(self) -> None:
+        """No step is under way: the next one begins when it is first asked for, not where this was restored."""
+        self._at_restore = None
 
     def advance(self, now: Micros) -> list[MaturedDay]:
         """Close every day whose labels have matured by ``now``: in order, each exactly once."""
@@ -213,6 +243,8 @@ class Observer:
             arms=[(key, counts) for key, counts in self._arms.items()],
             rollouts=self._rollouts,
             champion=self._champion,
+            step=self._step,
+            before=[(key, counts) for key, counts in self._before.items()],
             marks=(self.late, self._closed, self._due, self._drift_day),
         )
         return msgspec.msgpack.encode(state)
@@ -220,6 +252,13 @@ class Observer:
     @staticmethod
     def restore(config: ObserverConfig, data: bytes) -> Observer:
         """The observer as it was when the snapshot was taken."""
+        observer, counted = Observer._restored(config, data), Observer._restored(config, data)
+        counted._count()
+        observer._at_restore = counted._arms
+        return observer
+
+    @staticmethod
+    def _restored(config: ObserverConfig, data: bytes) -> Observer:
         state = msgspec.msgpack.decode(data, type=_State)
         observer = Observer(config)
         for version, text in state.profiles.items():
@@ -236,6 +275,7 @@ class Observer:
         observer._arms = dict(state.arms)
         observer._rollouts = state.rollouts
         observer._champion = state.champion
+        observer._step, observer._before = state.step, dict(state.before)
         observer.late, observer._closed, observer._due, observer._drift_day = state.marks
         return observer
 
@@ -272,8 +312,12 @@ class Observer:
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
             values = [chunk.values for chunk in chunks if chunk.values is not None]
             chunk = _Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
-            for day in np.unique(at // DAY).tolist():
-                self._count_day(day * DAY, _rows_of(chunk, at // DAY == day))
+            finite = np.isfinite(outputs)
+            if not finite.all():
+                self.failed(rollout, arm, version, count=int((~finite).sum()))
+                chunk = _rows_of(chunk, finite)
+            for day in np.unique(chunk.at // DAY).tolist():
+                self._count_day(day * DAY, _rows_of(chunk, chunk.at // DAY == day))
 
     def _count_day(self, day: Micros, chunk: _Chunk) -> None:
         if day <= self._closed:
@@ -291,6 +335,11 @@ class Observer:
         if new.values is not None:
             self._tallies.add_features(chunk.version, day, new.values)
         self._tallies.add_predictions(chunk.version, day, new.outputs)
+
+
+def _since(arm: ArmCount, before: Sequence[int]) -> ArmCount:
+    answered, errors, slow = before
+    return ArmCount(arm.rollout, arm.arm, arm.version, arm.answered - answered, arm.errors - errors, arm.slow - slow)
 
 
 def _rows_of(chunk: _Chunk, mask: NDArray[np.bool_]) -> _Chunk:
@@ -320,6 +369,8 @@ class _State(msgspec.Struct):
     rollouts: dict[str, str]
     champion: tuple[int, str]
     marks: tuple[int, int, int, int]
+    step: tuple[str, int] = ("", -1)
+    before: list[tuple[tuple[str, str, str], list[int]]] = []
 
 
 def _pack(chunk: _Chunk) -> _PackedChunk:

@@ -43,7 +43,11 @@ def answers_from_records(records: Iterable[PredictionRecord], plan: Plan) -> Ite
 
 
 def failures(records: Iterable[PredictionRecord]) -> dict[tuple[str, str, str], int]:
-    """Failed requests by ``(rollout, arm, version)``, for :meth:`trimtab.monitoring.observer.Observer.failed`."""
+    """Failed requests by ``(rollout, arm, version)``, for :meth:`trimtab.monitoring.observer.Observer.failed`.
+
+    What the observer was told of answers as they were given, it is told of their records: an error, or an output that
+    is not finite, has a status that begins with ``error``.
+    """
     found: dict[tuple[str, str, str], int] = {}
     for record in records:
         if record.status.startswith("error"):

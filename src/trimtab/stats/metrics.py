@@ -11,7 +11,7 @@ Conventions, in one place:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -152,10 +152,11 @@ def r2(y: ArrayLike, prediction: ArrayLike) -> float:
     return 1 - float(((truth - predicted) ** 2).sum()) / spread if spread > 0 else float("nan")
 
 
-_METRICS: dict[str, dict[str, Callable[[ArrayLike, ArrayLike], float]]] = {
+METRICS: Mapping[str, Mapping[str, Callable[[ArrayLike, ArrayLike], float]]] = {
     "binary": {"roc_auc": roc_auc, "log_loss": log_loss, "brier": brier, "ece": ece, "accuracy": accuracy, "f1": f1},
     "regression": {"squared_error": brier, "rmse": rmse, "mae": mae, "r2": r2},
 }
+"""By kind of task and name: what :func:`evaluate` computes."""
 
 
 def evaluate(task_kind: str, y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
@@ -180,7 +181,7 @@ def evaluate(task_kind: str, y: ArrayLike, prediction: ArrayLike) -> dict[str, f
     >>> evaluate("regression", [1.0, 3.0], [2.0, 2.0])["mae"]
     1.0
     """
-    metrics = _METRICS.get(task_kind)
+    metrics = METRICS.get(task_kind)
     if metrics is None:
         raise UnknownName("no such kind of task", got=repr(task_kind), hint="binary or regression")
     truth, predicted = _pair(y, prediction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,23 @@ class LedgerConformance:
         head = ledger.head()
         assert ledger.append("a", [draft("1"), draft("2")], expected=1, epoch=5) == stored
         assert ledger.head() == head
+
+    def test_the_same_id_with_other_content_is_a_conflict_that_names_it(self, ledger: Ledger) -> None:
+        stored = ledger.append("a", [draft("1"), draft("2", loss=0.5, seconds=1.0)], expected=0, epoch=1)
+        measured_anew = draft("2", loss=0.5000000001, seconds=9.0)  # another duration, and a float's last digits
+        assert ledger.append("a", [draft("1"), measured_anew], expected=0, epoch=1) == stored
+        same = draft("2", loss=0.5, seconds=1.0)
+        for other, field in (
+            (draft("2", loss=0.6, seconds=1.0), "data.loss"),
+            (draft("2", seconds=1.0), "data.loss"),
+            (draft("2", loss=0.5, seconds=1.0, more=None), "data.more"),
+            (replace(same, type="Other"), "type"),
+            (replace(same, actor="operator:x"), "actor"),
+            (replace(same, happened=9), "happened"),
+        ):
+            with pytest.raises(ConflictError, match=rf"event 2 of a .*id 2\): {field} differ"):
+                ledger.append("a", [draft("1"), other], expected=0, epoch=1)
+        assert list(ledger.read()) == stored
 
     def test_a_partly_known_append_is_a_conflict_and_writes_nothing(self, ledger: Ledger) -> None:
         ledger.append("a", [draft("1"), draft("2")], expected=0, epoch=1)

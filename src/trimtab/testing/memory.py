@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trimtab.core.clock import Micros
 from trimtab.core.ids import sha256
-from trimtab.core.ledger import GENESIS, Draft, Event, event_hash, normalized
+from trimtab.core.ledger import GENESIS, Draft, Event, check_repeated, event_hash, normalized
 from trimtab.core.ports import Place
 from trimtab.errors import ConflictError, InputError, IntegrityError, StaleEpoch, UnknownName
 
@@ -48,6 +48,7 @@ class MemoryLedger:
             if len(held) != expected:
                 stored = held[expected : expected + len(ids)]
                 if ids and [event.id for event in stored] == ids:
+                    check_repeated(stored, wanted)
                     return stored
                 raise ConflictError(f"stream {stream} is not where it was expected", got=f"{len(held)} events")
             if taken := {event.id for event in self._events} & set(ids):

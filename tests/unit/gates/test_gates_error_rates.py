@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.gates.comparison import add_day, start_evidence, start_harm, verdict, watch_harm
-from trimtab.gates.guardrails import GUARDRAILS, ROLLBACK_ALPHA, Tally, judge_counts
+from trimtab.gates.guardrails import GUARDRAILS, ROLLBACK_ALPHA, Tally, judge_counts, judge_loss
 from trimtab.stats.betting import e_value, update, winsor_bound
 
 STOP = GUARDRAILS / ROLLBACK_ALPHA
@@ -51,6 +51,48 @@ def test_a_clearly_better_challenger_is_nearly_always_found():
 def test_the_shadow_judges_harm_as_it_judges_benefit():
     assert share_of("inferior", mean=-0.02) >= 0.98
     assert share_of("inferior", mean=0.0) <= 0.1
+
+
+def skewed(rng, days=28):
+    """Better by 0.01 on 85 % of days, worse by 0.08 on the others: worse by 0.0035 a day."""
+    return np.where(rng.random(days) < 0.15, -0.08, 0.01)
+
+
+def test_rare_large_losses_that_were_seen_outweigh_many_small_gains():
+    """The cut mean is above 0 and the bet wins; what callers get is the plain mean, and that is a loss."""
+    rng = np.random.default_rng(7)
+    passed = bet_alone = 0
+    for _ in range(400):
+        evidence, answers, won = start_evidence(0.01, margin=0.0092), set(), False
+        for gain in skewed(rng):
+            evidence = add_day(evidence, 900, 900 * gain)
+            answer = verdict(evidence, alpha=0.1)
+            assert answer != "superior" or evidence.mean_gain > 0
+            answers.add(answer)
+            won |= e_value(evidence.superior) >= 10
+        passed += "superior" in answers
+        bet_alone += won
+    assert bet_alone / 400 >= 0.97
+    assert passed / 400 <= 0.78  # 0.85 ** 5 = 44 % have no bad day in the five that the bet needs: no test sees those
+
+
+def test_a_skewed_challenger_whose_bad_days_came_first_is_never_superior():
+    evidence = start_evidence(0.01, margin=0.0092)
+    for gain in [-0.08] * 3 + [0.01] * 23:
+        evidence = add_day(evidence, 900, 900 * gain)
+        assert verdict(evidence, alpha=0.1) != "superior"
+    assert e_value(evidence.superior) > 10
+
+
+def test_a_canary_step_waits_while_the_plain_mean_is_worse_by_more_than_the_margin():
+    evidence = start_evidence(0.01, margin=0.005)
+    for gain in [0.01] * 17 + [-0.08] * 3:
+        evidence = add_day(evidence, 900, 900 * gain)
+    assert e_value(evidence.superior) > 10
+    assert judge_loss(evidence, alpha=0.1).state == "go"  # -0.0035 a day
+    evidence = add_day(evidence, 900, -900 * 0.08)
+    assert e_value(evidence.superior) > 10
+    assert judge_loss(evidence, alpha=0.1).state == "wait"  # -0.0071 a day
 
 
 @pytest.mark.parametrize("heavy", [False, True])

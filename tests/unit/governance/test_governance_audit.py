@@ -72,6 +72,22 @@ def test_a_forced_version_and_a_rollback_name_the_person():
     assert "dee asked for it: complaints" in live.text()
 
 
+def test_a_permit_ends_with_the_rollout_it_was_given_for():
+    """Ada forces a version, it is rolled back; later the gate lets it through: that is the policy's doing."""
+    world = World()
+    world.first_champion()
+    second = world.challenger()
+    world.step(world.asked("force", second, reason="urgent", actor="ada"))
+    until(world, lambda w: w.state.rollout is None, gain=-0.1)
+    assert world.state.champion != second
+    world.step(world.asked("deploy", second, reason="again", actor="bo"))
+    until(world, lambda w: w.state.champion == second, gain=0.03)
+    (live,) = at(world.ledger.events, world.clock.now())
+    assert (live.version, live.approved_by) == (second, "policy")
+    forced = {event.id for event in world.events(e.FORCED)}
+    assert not forced & set(live.events)
+
+
 def test_without_a_person_the_policy_approved():
     world = World()
     world.first_champion()

@@ -155,11 +155,13 @@ class World:
 
     def counted(self, *, per_day: int = 9_000, errors: int = 0, slow: int = 0, share: float | None = None) -> Counted:
         rollout = self.state.rollout
+        # As an observer counts: errors stand beside the answers, slow ones among them.
         total = per_day * max((self.clock.now() - rollout.step_since) // DAY, 0)
         canary_rows = int(total * (rollout.share if share is None else share))
+        answered = max(canary_rows - errors, 0)
         arms = (
             ArmCount(rollout.id, "champion", rollout.champion, total - canary_rows, 0, 0),
-            ArmCount(rollout.id, "canary", rollout.version, canary_rows, errors, slow),
+            ArmCount(rollout.id, "canary", rollout.version, answered, errors, min(slow, answered)),
         )
         return Counted(arms, rollout.step)
 

@@ -10,7 +10,17 @@ from typing import Any
 
 from trimtab.adapters.sqlite import Database
 from trimtab.core.ids import canonical
-from trimtab.core.ledger import GENESIS, Draft, Event, Upcaster, event_hash, normalized, upcast, verify
+from trimtab.core.ledger import (
+    GENESIS,
+    Draft,
+    Event,
+    Upcaster,
+    check_repeated,
+    event_hash,
+    normalized,
+    upcast,
+    verify,
+)
 from trimtab.errors import ConflictError, InputError, LedgerCorrupt, StaleEpoch
 
 _SCHEMA = """
@@ -83,7 +93,9 @@ class SqliteLedger:
                         got=f"{count} events, expected {expected}",
                         hint="read it again, then decide again",
                     )
-                return [upcast(event, self._upcasters) for event in stored]
+                repeated = [upcast(event, self._upcasters) for event in stored]
+                check_repeated(repeated, wanted)
+                return repeated
             _refuse_taken(connection, ids)
             events = []
             for offset, draft in enumerate(wanted, start=1):
