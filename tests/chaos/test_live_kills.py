@@ -155,7 +155,7 @@ def test_the_older_of_two_control_processes_is_fenced(live):
     workers, facts = live.pids(), live.facts
     with live.console() as old:
         live.post_sale(old, "one", at=now())
-        live.start()
+        live.start("--take-over")
         assert first.wait(20) == 1
         assert "a newer control process has taken over" in live.log
         assert live.pids() == workers  # they changed hands
@@ -166,12 +166,29 @@ def test_the_older_of_two_control_processes_is_fenced(live):
         assert live.post_sale(new, "one", at=0)["repeated"] == 1
 
 
+def test_a_second_control_process_is_refused_and_the_first_decides_on(live):
+    first, facts = live.start(), live.facts
+    second = live.launch()
+    assert second.wait(20) == 1
+    [said] = [line for line in live.log.splitlines() if line.startswith("trimtab: a control process runs")]
+    assert f"process {facts['pid']}" in said
+    assert facts["console"] in said
+    assert "--take-over" in said
+    assert first.poll() is None
+    assert live.facts == facts
+    with live.console() as console:
+        assert live.post_sale(console, "one", at=now())["accepted"] == 1
+    assert {event.data["epoch"] for event in live.events() if event.type == "EpochTaken"} == {1, facts["epoch"]}
+    die(first)
+    live.start()  # nothing has to be said after a kill
+
+
 def test_a_stopped_older_process_keeps_a_newer_one_out_until_it_wakes(live):
     """It holds the lock, so two cannot write one event log; and it can decide nothing any more."""
     live.start()
     first = live.controls[0]
     os.kill(first.pid, signal.SIGSTOP)
-    second = live.launch()
+    second = live.launch("--take-over")
     time.sleep(2)
     assert second.poll() is None
     os.kill(first.pid, signal.SIGCONT)

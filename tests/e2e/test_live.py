@@ -134,11 +134,34 @@ def test_a_first_start_trains_and_serves_by_itself(tmp_path):
         house.stop()
         shutil.move(house.project / "up.log", house.project / "first.log")
         house.start()
-        assert "token: " not in house.log  # it is said once
+        wait_until(lambda: "token: " in house.log, what="the facts")
+        assert token not in house.log  # it is said once
+        assert "start `trimtab up --new-token`" in house.log
+        assert f"status_page: {house.facts['console']}/" in house.log
         with JsonClient(house.facts["console"], token=token) as console:
             assert console.get("/v1/status")["project"] == "clicks"
     finally:
         house.kill()
+
+
+def test_a_new_token_ends_the_one_before(live):
+    live.start("--new-token", "--json")
+    wait_until(lambda: "status_page" in live.log, what="the facts")
+    first = json.loads(live.log[live.log.index("{\n") : live.log.index("\n}") + 2])
+    live.stop()
+    (live.project / "up.log").unlink()
+    live.start("--new-token")
+    wait_until(lambda: "status_page: " in live.log, what="the facts")
+    token = live.log.split("token: ")[1].split()[0]
+    assert f"status_page: {live.facts['console']}/?token={token}\n" in live.log
+    old = JsonClient(live.facts["console"], token=first["token"])
+    with old, pytest.raises(InputError, match="a valid token is needed"):
+        old.get("/v1/status")
+    with JsonClient(live.facts["console"], token=token) as console:
+        assert console.get("/v1/status")["project"] == "clicks"
+    refused = live.launch("--new-token", TRIMTAB_TOKEN="mine")
+    assert refused.wait(20) == 2
+    assert "the token is that of TRIMTAB_TOKEN" in live.log
 
 
 def house_log(house):
@@ -234,7 +257,7 @@ def test_a_worker_without_any_store_starts_and_says_why_it_is_not_ready(tmp_path
         with JsonClient(f"http://127.0.0.1:{said['port']}") as data:
             with pytest.raises(Unavailable):
                 data.get("/v2/health/ready")
-            with pytest.raises(Unavailable, match="no route table is loaded yet"):
+            with pytest.raises(Unavailable, match="no version is live yet"):
                 data.post(f"/predict/{MODEL}", VISIT)
     finally:
         process.terminate()
@@ -251,3 +274,28 @@ def test_two_workers_share_the_port_and_a_lost_one_comes_back(live):
     live.stop()
     live.start("--workers", "1")
     assert len(live.pids()) == 1
+
+
+def test_events_are_sent_from_a_file_and_from_standard_input(live):
+    refused = cli("send", "sales", live.project / "data" / "sales.parquet", "-p", live.project)
+    assert refused.returncode == 1
+    assert "no control process runs" in refused.stderr
+    live.start()
+    history = json.loads(
+        cli("send", "sales", live.project / "data" / "sales.parquet", "-p", live.project, "--json").stdout
+    )
+    assert history["repeated"] == history["sent"] > 1000  # the history is known already
+    row = {"visit": "n1", "at": iso(now()), "shop": "north", "bought": True, "amount": 5.0}
+    file = live.project / "more.jsonl"
+    file.write_text(json.dumps(row) + "\n" + json.dumps(row | {"visit": "n2", "amount": -3}) + "\n")
+    done = cli("send", "sales", file, "-p", live.project)
+    assert done.returncode == 1, done.stderr
+    assert "2 rows sent, 1 accepted, 0 repeated, 1 quarantined" in done.stdout
+    assert "row 2: amount" in done.stdout
+    command = [sys.executable, "-m", "trimtab.cli.main", "send", "sales", "-", "-p", str(live.project)]
+    piped = subprocess.run(
+        command, input=json.dumps(row), capture_output=True, text=True, env=environment(), timeout=60, check=False
+    )
+    assert (piped.returncode, "0 accepted, 1 repeated" in piped.stdout) == (0, True), piped.stderr
+    unknown = cli("send", "nothing", file, "-p", live.project)
+    assert (unknown.returncode, "no such source" in unknown.stderr) == (2, True)

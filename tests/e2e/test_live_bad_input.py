@@ -4,6 +4,8 @@ import http.client
 import json
 import shutil
 import time
+import urllib.error
+import urllib.request
 from urllib.parse import urlsplit
 
 import pytest
@@ -96,6 +98,18 @@ def test_nothing_but_health_without_the_token(house, token):
         status, answer = send(house.facts["console"], method, path, b"[]", token=token)
         assert (status, answer["kind"]) == (401, "Unauthorized")
     assert send(house.facts["console"], "GET", "/health")[0] == 200
+
+
+def test_a_browser_without_the_token_gets_a_page_that_says_what_to_do(house):
+    request = urllib.request.Request(house.facts["console"] + "/", headers={"Accept": "text/html,*/*;q=0.8"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    page = refused.value.read().decode()
+    assert refused.value.code == 401
+    assert refused.value.headers["content-type"].startswith("text/html")
+    for words in ("A token is needed", "/?token=", "--new-token", "TRIMTAB_TOKEN"):
+        assert words in page
+    refused.value.close()
 
 
 def test_bad_rows_cost_themselves_and_no_others(house, console):

@@ -11,6 +11,7 @@ FILE_LINES, FUNCTION_LINES, CLASS_METHODS, PARAMETERS = 400, 60, 20, 8
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 
 REASONS = {
+    "cli/up.py:up: parameters": "one for each option of the command",
     "app/__init__.py:replay: parameters": "each parameter is an option of the command, and the checkpoint",
     "app/__init__.py:up: parameters": "each parameter is an option of the command",
     "cli/replay.py:replay: parameters": "each parameter is an option of the command",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trimtab.core.clock import Micros
 from trimtab.loop.tick import Tick
@@ -77,6 +77,8 @@ def up(
     console_port: int | None = None,
     workers: int | None = None,
     clock: str | None = None,
+    take_over: bool = False,
+    new_token: bool = False,
     ready: Callable[[Result], None] = lambda _: None,
     page: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> None:
@@ -90,9 +92,14 @@ def up(
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
+    take_over
+        Replace a control process of the project that is alive. After one that was killed it is not needed.
+    new_token
+        Make a new token for the API; the one before counts no longer.
     ready
-        Called with ``{data_plane, console, models, pid, epoch, since}`` once it answers; the first start of a home
-        adds the ``token`` of the API, which is not kept anywhere.
+        Called with ``{data_plane, console, status_page, models, pid, epoch, since, token_from}`` once it answers; the
+        first start of a home, and ``new_token``, add the ``token`` of the API, which is not kept anywhere.
+        ``token_from`` is ``new``, ``before`` or ``environment``.
     page
         Makes the console's page of a status.
 
@@ -100,13 +107,39 @@ def up(
     ------
     ProjectError
         When the project does not check, or a history file has changed since the first start.
+    Unavailable
+        When a control process of the project is alive and ``take_over`` was not asked for, or a port is taken.
     StaleEpoch
         When another control process took over.
     """
     from trimtab.app.running import UpRequest, run_platform
 
-    request = UpRequest(project, home, host, port, console_port, workers, clock)
+    request = UpRequest(project, home, host, port, console_port, workers, clock, take_over, new_token)
     run_platform(request, ready=ready, page=page)
+
+
+def send(
+    project: Path, source: str, rows: Path | TextIO, *, progress: Callable[[int], None] = lambda _: None
+) -> Result:
+    """Send events to the running control process: ``{source, sent, accepted, repeated, quarantined, reasons, rows}``.
+
+    Parameters
+    ----------
+    rows
+        A file of JSON lines, a Parquet file (its name ends in ``.parquet``), or an open text of JSON lines.
+    progress
+        Told how many rows were acknowledged so far.
+
+    Raises
+    ------
+    InputError
+        When a line is not a JSON object; whole batches before it were sent.
+    Unavailable
+        When no control process runs, or it stops to answer. Sending everything again does no harm.
+    """
+    from trimtab.app.sending import send_events
+
+    return send_events(project, source, rows, progress=progress)
 
 
 def check(project: Path) -> Result:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trimtab.adapters.compute.jobdir import Lock
 from trimtab.app.platform import EPOCH_TAKEN
@@ -13,7 +16,10 @@ from trimtab.core.ids import derived_id
 from trimtab.core.ledger import PLATFORM, Draft, Ledger
 from trimtab.errors import ConflictError, StaleEpoch, Unavailable
 
+CONTROL = "control.json"
 _PATIENCE_S = 30.0
+_STEP_S = 5.0
+"""How long a start waits for a command that holds the home for a moment."""
 
 
 def append_platform(ledger: Ledger, draft: Draft, *, epoch: int) -> None:
@@ -114,3 +120,43 @@ def control_runs(run: Path) -> bool:
     free = lock.__enter__()
     lock.__exit__()
     return not free
+
+
+def refuse_second(run: Path) -> None:
+    """Do not start where another control process is alive and well.
+
+    A command such as ``trimtab approve`` holds a home for a moment too: that one is waited for. What a killed process
+    left behind holds nothing.
+
+    Raises
+    ------
+    Unavailable
+        When the home is held.
+    """
+    deadline = time.monotonic() + _STEP_S
+    while control_runs(run):
+        facts = _facts(run)
+        if facts:
+            raise Unavailable(
+                "a control process runs for this project already",
+                got=f"process {facts['pid']}, console {facts['console']}",
+                hint="use that one, or end it first; `trimtab up --take-over` replaces it while the workers serve on",
+            )
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                "another process holds this project",
+                got=str(run.parent),
+                hint="a control process that is starting, or a command such as `trimtab train`: wait until it is done; "
+                "`trimtab up --take-over` does not wait",
+            )
+        time.sleep(0.1)
+
+
+def _facts(run: Path) -> Mapping[str, Any]:
+    """What the control process that holds a home says of itself; empty when it says nothing."""
+    try:
+        facts: Mapping[str, Any] = json.loads((run / CONTROL).read_bytes())
+        os.kill(int(facts["pid"]), 0)
+    except (OSError, ValueError):  # it is starting, or the file is that of a killed one
+        return {}
+    return facts

@@ -19,12 +19,12 @@ from trimtab.adapters.project.file import load_project
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import answer_of, read_request
-from trimtab.app.fencing import Tenure, control_runs
+from trimtab.app.fencing import CONTROL, Tenure, control_runs
 from trimtab.app.home import HOME, Home, setting
 from trimtab.app.live import Live, standing_clock
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
 from trimtab.app.replaying import checked_project
-from trimtab.app.running import CONTROL, OWN_TOKEN
+from trimtab.app.running import OWN_TOKEN
 from trimtab.app.signing import check_signed_head
 from trimtab.core.clock import instant, iso
 from trimtab.core.ids import Json, derived_id

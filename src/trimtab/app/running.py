@@ -24,7 +24,7 @@ from trimtab.adapters.files import write_atomic
 from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import LiveControl, Page
-from trimtab.app.fencing import Tenure
+from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
@@ -32,7 +32,6 @@ from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, StaleEpoch, Unavailable
 
-CONTROL = "control.json"
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
 _log = logging.getLogger("trimtab.control")
@@ -49,6 +48,8 @@ class UpRequest:
     console_port: int | None = None
     workers: int | None = None
     clock: str | None = None
+    take_over: bool = False
+    new_token: bool = False
 
 
 def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None], page: Page | None = None) -> None:
@@ -61,14 +62,16 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     StaleEpoch
         When another control process took over; the workers are its workers then.
     Unavailable
-        When a port is taken.
+        When a port is taken, or a living control process holds the home and ``take_over`` was not asked for.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    if request.new_token and os.environ.get("TRIMTAB_TOKEN"):
+        raise InputError("the token is that of TRIMTAB_TOKEN", hint="unset it, or set another there")
     project = checked_project(request.project)
     home = open_home(project, request.home)
-    count = _number("workers", request.workers)
-    if count < 1:
-        raise InputError("there must be a worker", got=str(count), hint="--workers 1")
+    count = _workers(request)
+    if not request.take_over:
+        refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
     ledger = home.ledger()
     tenure = Tenure(home.run, ledger, clock)
@@ -94,7 +97,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
                 live.restore()  # without any rows there is nothing to answer from
                 supervisor.keep(wanted, among=POSTS)
             control = LiveControl(live, supervisor, page=page)
-            _Process(live, control, options=options, workers=count, ready=ready).serve(console)
+            process = _Process(live, control, options=options, workers=count, ready=ready)
+            process.serve(console, token=_token(home, new=request.new_token))
     except StaleEpoch:
         raise
     except BaseException:
@@ -104,9 +108,10 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     else:
         supervisor.stop()
     finally:
-        tenure.close()
+        # Before the lock is free: afterwards these may be the files of the next one.
         (home.run / OWN_TOKEN).unlink(missing_ok=True)
         (home.run / CONTROL).unlink(missing_ok=True)
+        tenure.close()
 
 
 class _Process:
@@ -126,15 +131,14 @@ class _Process:
         self._stop = threading.Event()
         self._ended: StaleEpoch | None = None
 
-    def serve(self, listener: socket.socket) -> None:
+    def serve(self, listener: socket.socket, *, token: _Token) -> None:
         """Serve until told to stop; raises ``StaleEpoch`` when replaced."""
         import uvicorn
 
-        token, digest = _token(self._home)
         own = secrets.token_urlsafe(24)
         app = control_app(
             self._control,
-            token_digest=digest,
+            token_digest=token.digest,
             own_digest=hashlib.sha256(own.encode()).hexdigest(),
             max_body=_number("max_body"),
             max_rows=_number("max_batch_rows"),
@@ -179,15 +183,17 @@ class _Process:
             "since": iso(self._tenure.since),
         }
 
-    def _tell(self, facts: dict[str, Any], token: str) -> None:
-        """Say that it answers, once it does; the token is said on the first start only."""
+    def _tell(self, facts: dict[str, Any], token: _Token) -> None:
+        """Say that it answers, once it does; the token is said when it was made just now, and never again."""
         deadline = time.monotonic() + _READY_S
         names = [post_name(number) for number in range(1, self._workers + 1)]
         while not self._stop.wait(0.02) and time.monotonic() < deadline:
             if all(_answers(self._home.run, name) for name in names):
                 break
         if not self._stop.is_set():
-            self._ready(facts | ({"token": token} if token else {}))
+            way_in = f"/?token={token.text}" if token.text else "/"
+            told = facts | {"status_page": facts["console"] + way_in, "token_from": token.origin}
+            self._ready(told | ({"token": token.text} if token.text else {}))
 
 
 def _software() -> str:
@@ -209,15 +215,24 @@ def _answers(run: Path, name: str) -> bool:
     return True
 
 
-def _token(home: Home) -> tuple[str, str]:
-    """The token to print (empty unless it was made just now), and the digest of the one that counts."""
+@dataclass(frozen=True)
+class _Token:
+    """The token that counts: its text only when it was made just now, its digest always."""
+
+    text: str
+    digest: str
+    origin: str
+
+
+def _token(home: Home, *, new: bool) -> _Token:
     given = os.environ.get("TRIMTAB_TOKEN", "")
     if given:
         digest = hashlib.sha256(given.encode()).hexdigest()
         _write_private(home.run / "token.sha256", digest)
-        return "", digest
-    token = "" if home.token_digest() else home.new_token()
-    return token, home.token_digest()
+        return _Token("", digest, "environment")
+    if new or not home.token_digest():
+        return _Token(home.new_token(), home.token_digest(), "new")
+    return _Token("", home.token_digest(), "before")
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -228,6 +243,13 @@ def _write_private(path: Path, text: str) -> None:
         os.write(handle, text.encode())
     finally:
         os.close(handle)
+
+
+def _workers(request: UpRequest) -> int:
+    count = _number("workers", request.workers)
+    if count < 1:
+        raise InputError("there must be a worker", got=str(count), hint="--workers 1")
+    return count
 
 
 def _number(name: str, given: int | None = None) -> int:

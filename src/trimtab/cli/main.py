@@ -15,11 +15,12 @@ from trimtab.cli.log import log
 from trimtab.cli.predict import predict
 from trimtab.cli.replay import replay
 from trimtab.cli.rollback import rollback
+from trimtab.cli.send import send
 from trimtab.cli.status import status
 from trimtab.cli.train import train
 from trimtab.cli.up import up
 
-COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, log, predict)
+COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, log, send, predict)
 
 
 class _InOrder(click.Group):

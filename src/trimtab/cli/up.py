@@ -19,11 +19,15 @@ _port = click.IntRange(0, 65535)
 @click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="State is kept here, not in .trimtab/.")
 @click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
+@click.option("--take-over", is_flag=True, help="Replace a control process of this project that is alive.")
+@click.option("--new-token", is_flag=True, help="Make a new token for the console and the API; the old one ends.")
 def up(
     project: Path,
     *,
     home: Path | None,
     clock: str | None,
+    take_over: bool,
+    new_token: bool,
     host: str | None,
     port: int | None,
     console_port: int | None,
@@ -33,13 +37,16 @@ def up(
     """Run the platform: console, API, serving workers, monitors and the loop.
 
     Stays in the foreground until it is told to stop. State lives in the project's .trimtab/; after a crash, the
-    same command goes on where it ended.
+    same command goes on where it ended. Where a control process of the project is alive, a second one is refused
+    (1): --take-over replaces it, and the workers serve on.
+
+    The console and the API need a token. It is printed once, at the first start; TRIMTAB_TOKEN sets another.
     """
     from trimtab import app
     from trimtab.web.status import render_status
 
     def ready(result: Result) -> None:
-        click.echo(as_text(result) if as_json else "\n".join(lines(result)))
+        click.echo(as_text(result) if as_json else "\n".join(_text(result)))
 
     try:
         app.up(
@@ -50,8 +57,23 @@ def up(
             console_port=console_port,
             workers=workers,
             clock=clock,
+            take_over=take_over,
+            new_token=new_token,
             ready=ready,
             page=render_status,
         )
     except TrimtabError as error:
         refuse(error, as_json=as_json)
+
+
+_TOKENS = {
+    "new": "{token} (shown this once: keep it)",
+    "before": "the one of the first start; if it is lost, end this and start `trimtab up --new-token`",
+    "environment": "that of TRIMTAB_TOKEN",
+}
+
+
+def _text(result: Result) -> list[str]:
+    token = _TOKENS[str(result["token_from"])].format(token=result.get("token"))
+    shown = {name: value for name, value in result.items() if name not in ("token", "token_from", "console")}
+    return lines(shown | {"pid": str(result["pid"]), "token": token})

@@ -47,7 +47,10 @@ class Live:
             While no route table is loaded at all.
         """
         if self.table.generation == 0:
-            raise Unavailable("no route table is loaded yet", hint="try again in a second")
+            raise Unavailable(
+                "no version is live yet",
+                hint="the first training is still running, or has failed: `trimtab status` shows which and why",
+            )
         return self.deployed[_first(self.table.route(model)).version]
 
     def pinned(self, model: str, version: str) -> Deployed:

@@ -94,7 +94,8 @@ def test_old_shapes_are_upcast_on_read_and_verified_as_stored(tmp_path):
     assert [event.data for event in ledger.read()] == [{"number": 0}, {"number": 1}, {"number": 2}]
     (new,) = ledger.append("s", [Draft("e3", "T", {"number": 3}, 0, 0, version=2)], expected=3, epoch=1)
     assert new.data == {"number": 3}
-    again = ledger.append("s", [Draft("e2", "T", {"n": 2}, 2, 2)], expected=2, epoch=1)
+    # Whoever appends it again has today's code, and so today's shape.
+    again = ledger.append("s", [Draft("e2", "T", {"number": 2}, 2, 2, version=2)], expected=2, epoch=1)
     assert again[0].data == {"number": 2}
     assert ledger.verify() == 4
     with pytest.raises(LedgerCorrupt):

@@ -240,13 +240,17 @@ def test_up_says_where_it_answers_and_reports_a_refusal(monkeypatch):
 
     def up(project, *, ready, **settings):
         seen.update(settings)
-        ready({"data_plane": "http://127.0.0.1:8080"})
+        ready({"data_plane": "http://127.0.0.1:8080", "console": "x", "pid": 12345, "token_from": "environment"})
 
     monkeypatch.setattr(app, "up", up)
     done = run("up", "--workers", "2")
-    assert (done.exit_code, done.output) == (0, "data_plane: http://127.0.0.1:8080\n")
+    assert (done.exit_code, done.output) == (
+        0,
+        "data_plane: http://127.0.0.1:8080\npid: 12345\ntoken: that of TRIMTAB_TOKEN\n",
+    )
     assert callable(seen.pop("page"))
-    assert seen == {"home": None, "host": None, "port": None, "console_port": None, "workers": 2, "clock": None}
+    unset = dict.fromkeys(("home", "host", "port", "console_port", "clock"))
+    assert seen == unset | {"workers": 2, "take_over": False, "new_token": False}
 
     def broken(project, **_):
         raise ProjectError("a project file that raises", where="project.py:3")
@@ -270,3 +274,25 @@ def test_help_does_not_load_what_it_does_not_need():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+SENT = {"source": "sales", "sent": 1200, "accepted": 1190, "repeated": 10, "quarantined": 0, "reasons": [], "rows": []}
+
+
+def test_send_counts_rows_and_ends_with_one_when_some_were_quarantined(fake, tmp_path):
+    file = tmp_path / "sales.jsonl"
+    file.write_text("")
+    calls = fake("send", SENT)
+    done = run("send", "sales", str(file))
+    assert (done.exit_code, done.output) == (0, "sales: 1,200 rows sent, 1,190 accepted, 10 repeated, 0 quarantined\n")
+    assert calls[0][0][1:] == ("sales", file)
+    bad = [{"row": n, "column": "amount", "reason": "out of range", "value": "-1"} for n in range(1, 13)]
+    reasons = [{"column": "amount", "reason": "out of range", "rows": 12}]
+    fake("send", SENT | {"quarantined": 12, "reasons": reasons, "rows": bad})
+    done = run("send", "sales", str(file))
+    assert done.exit_code == 1
+    assert "  12 x amount: out of range\n  row 1: amount = -1: out of range\n" in done.output
+    assert done.output.endswith("  2 more; --json lists the first 1,000\n")
+    coded = run("send", "sales", str(file), "--json")
+    assert (coded.exit_code, len(json.loads(coded.stdout)["rows"])) == (1, 12)
+    assert run("send", "sales", str(tmp_path / "absent.jsonl")).exit_code == 2

@@ -24,6 +24,18 @@ from trimtab.core.ids import Json
 from trimtab.errors import ConflictError, InputError, TooLarge, TrimtabError, Unavailable, UnknownName
 
 COOKIE = "trimtab_token"
+_REFUSAL = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Trimtab: a token is needed</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}
+:root{color-scheme:light dark}</style>
+<h1>A token is needed</h1>
+<p><code>trimtab up</code> printed it at its first start, with the address of this page. Open
+<code>/?token=&lt;token&gt;</code> once; the browser keeps it.</p>
+<p>If it is lost, end <code>trimtab up</code> and start <code>trimtab up --new-token</code>. Where
+<code>TRIMTAB_TOKEN</code> is set, that is the token.</p>
+</html>
+"""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -143,12 +155,15 @@ def _guarded(handler: Handler, *, digests: tuple[str, ...]) -> Handler:
             given = request.query_params.get("token") or request.cookies.get(COOKIE, "")
         found = hashlib.sha256(given.encode()).hexdigest()
         if not any([hmac.compare_digest(found, digest) for digest in digests]):  # noqa: C419 - each is compared, always
+            refused = {"WWW-Authenticate": "Bearer"}
+            if "text/html" in request.headers.get("accept", ""):  # a person with a browser
+                return HTMLResponse(_REFUSAL, status_code=401, headers=refused)
             body = {
                 "error": "a valid token is needed",
                 "hint": "send Authorization: Bearer <token>",
                 "kind": "Unauthorized",
             }
-            return JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+            return JSONResponse(body, status_code=401, headers=refused)
         return await handler(request)
 
     return checked
