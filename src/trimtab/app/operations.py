@@ -23,6 +23,7 @@ from trimtab.app.fencing import Tenure, control_runs
 from trimtab.app.home import HOME, Home, setting
 from trimtab.app.live import Live, standing_clock
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import CONTROL, OWN_TOKEN
 from trimtab.core.clock import instant, iso
@@ -173,7 +174,7 @@ def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
     if client is not None:
         with client:
             answer = ask(path, model, "train", **fields)
-            ended = _wait(_accepted(answer), lambda: _remote_events(client, model))
+            ended, followed = _wait(_accepted(answer), lambda: _remote_events(client, model))
     else:
         with in_its_place(path) as live:
             body = {name: value for name, value in fields.items() if value} | {"actor": _operator(None)}
@@ -183,7 +184,7 @@ def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
                 live.models[model].finish_trainings(live.clock.now())
                 return [_plain(event) for event in live.ledger.read(stream=model_stream(model))]
 
-            ended = _wait(_accepted(answer), events)
+            ended, followed = _wait(_accepted(answer), events)
     data = ended["data"]
     if ended["type"] == e.TRAINING_FAILED:
         raise JobFailed("the training failed", got=str(data["error"]))
@@ -194,6 +195,8 @@ def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
         "trained_until": iso(data["trained_until"]),
         "metrics": data["metrics"],
         "seconds": round(time.monotonic() - began, 3),
+        "decisions": [event["text"] for event in followed],
+        "rejected": any(event["type"] == e.REJECTED for event in followed),
     }
 
 
@@ -203,12 +206,24 @@ def _accepted(answer: Result) -> str:
     return str(answer["job"])
 
 
-def _wait(job: str, events: Callable[[], Sequence[Mapping[str, Json]]]) -> Mapping[str, Json]:
+_FOLLOWS = frozenset(
+    {e.TRAINING_REPEATED, e.FLOORS_JUDGED, e.ROLLOUT_STARTED, e.GATE_JUDGED, e.APPROVAL_REQUESTED, e.TRAFFIC_SHIFTED}
+    | {e.PROMOTED, e.REJECTED}
+)
+
+
+def _wait(
+    job: str, events: Callable[[], Sequence[Mapping[str, Json]]]
+) -> tuple[Mapping[str, Json], list[Mapping[str, Json]]]:
+    """The end of a training, and what the loop decided about its version in the same step."""
     deadline = time.monotonic() + float(setting("job_time")) + 60
     while time.monotonic() < deadline:
-        for event in events():
+        found = events()
+        for place, event in enumerate(found):
             if event["type"] in (e.TRAINING_FINISHED, e.TRAINING_FAILED) and event["data"]["job"] == job:
-                return event
+                version = event["data"].get("version", "")
+                later = [after for after in found[place + 1 :] if after["data"].get("version") == version]
+                return event, [after for after in later if after["type"] in _FOLLOWS]
         time.sleep(_POLL_S)
     raise JobFailed("the training did not end in time", got=job, hint="see its directory below jobs/")
 
@@ -218,7 +233,7 @@ def _remote_events(client: JsonClient, model: str) -> list[Mapping[str, Json]]:
 
 
 def _plain(event: Event) -> Mapping[str, Json]:
-    return {"type": event.type, "data": event.data}
+    return {"type": event.type, "data": event.data, "text": sentence(event)}
 
 
 def judge(path: Path, model: str, version: str) -> Result:

@@ -260,6 +260,15 @@ def test_train_prints_its_facts(fake):
     assert run("train", "late").output == "model: late\nversion: 4f9c\nmetrics:\n  roc_auc: 0.74\n"
 
 
+def test_train_tells_what_followed_and_ends_with_one_when_it_was_rejected(fake):
+    fake("train", {"model": "late", "decisions": ["Version 1 fails its floors", "It is rejected"], "rejected": True})
+    done = run("train", "late")
+    assert (done.exit_code, done.output) == (1, "model: late\nVersion 1 fails its floors\nIt is rejected\n")
+    fake("train", {"model": "late", "decisions": ["Version 2 is the champion"], "rejected": False})
+    assert run("train", "late").exit_code == 0
+    assert "answers nothing until" not in run("train", "--help").output
+
+
 def test_help_does_not_load_what_it_does_not_need():
     code = (
         "import sys; sys.argv = ['trimtab', '--help']\n"

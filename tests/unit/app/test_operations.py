@@ -1,0 +1,27 @@
+"""The single steps, as far as they need no training: what they look for, and what they leave alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from trimtab import app
+from trimtab.app import operations
+from trimtab.loop import events as e
+
+
+def logged(type, **data):
+    return {"type": type, "data": data, "text": f"{type} of {data.get('version')}"}
+
+
+def test_a_training_tells_what_the_loop_decided_about_its_version():
+    events = [
+        logged(e.REJECTED, version="v1"),
+        logged(e.TRAINING_FINISHED, version="v2", job="j2"),
+        logged(e.VERSION_REGISTERED, version="v2"),
+        logged(e.FLOORS_JUDGED, version="v2"),
+        logged(e.PROMOTED, version="v1"),
+        logged(e.REJECTED, version="v2"),
+    ]
+    ended, followed = operations._wait("j2", lambda: events)
+    assert ended["data"]["version"] == "v2"
+    assert [event["text"] for event in followed] == ["FloorsJudged of v2", "Rejected of v2"]
