@@ -15,7 +15,7 @@ import msgspec
 
 from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.offline.parquet import read_history
-from trimtab.adapters.project.file import load_project
+from trimtab.adapters.project.file import find_project, load_project
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import answer_of, read_request
@@ -74,9 +74,11 @@ def _checked(problems: Sequence[Problem], models: list[str], sources: list[str])
 
 
 def _home(path: Path) -> Home:
-    if not path.exists():
-        raise ProjectError("no project there", got=str(path), hint="give the directory of a project with --project")
-    return Home.of(path.resolve())
+    """The home of a project, which is not made: a folder without a project is left as it is.
+
+    The project is not run: a rollback must reach the control process even while the file is being edited.
+    """
+    return Home(find_project(path).parent / HOME)
 
 
 def existing_home(path: Path) -> Home:
@@ -340,7 +342,7 @@ def predict_once(path: Path, model: str, fields: Mapping[str, Any], *, url: str 
     project = load_project(path)
     source = project.model(model).requests
     body = {name: _typed(source, name, value) for name, value in fields.items()}
-    with JsonClient(url or data_plane(Home.of(Path(project.root)))) as client:
+    with JsonClient(url or data_plane(Home(Path(project.root) / HOME))) as client:
         answer = client.post(f"/predict/{model}", body)
     outputs = answer["prediction"] if isinstance(answer["prediction"], list) else [answer["prediction"]]
     return {

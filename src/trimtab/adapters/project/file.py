@@ -47,7 +47,7 @@ def load_project(path: Path) -> Project:
         When there is no such file, or it raises; the message names the line of the project at fault.
         Everything else that is wrong is found by :func:`trimtab.loop.project.check`.
     """
-    file = _find(path)
+    file = find_project(path)
     root = file.parent
     with _loading, _importable(root):
         module = _run(file)
@@ -68,7 +68,14 @@ def load_project(path: Path) -> Project:
     )
 
 
-def _find(path: Path) -> Path:
+def find_project(path: Path) -> Path:
+    """The file of a project, which is not read.
+
+    Raises
+    ------
+    ProjectError
+        When there is none.
+    """
     path = path.resolve()
     if path.is_file() and path.suffix == ".py":
         return path
