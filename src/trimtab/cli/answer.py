@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,29 @@ def refuse(error: TrimtabError, *, as_json: bool) -> NoReturn:
     else:
         click.echo(f"trimtab: {' '.join(str(error).split())}", err=True)
     leave(BAD_INPUT if isinstance(error, InputError | ProjectError) else NO)
+
+
+def writable(path: Path, *, what: str, folder: bool = False) -> None:
+    """Make sure, before hours of work, that its outcome can be written.
+
+    Raises
+    ------
+    InputError
+        When it cannot.
+    """
+    if path.exists():
+        problem = "" if path.is_dir() == folder and os.access(path, os.W_OK) else "it is there and cannot be written"
+        if path.is_dir() != folder:
+            problem = f"it is {'no ' if folder else 'a '}directory"
+    else:
+        parents = path.absolute().parents if folder else path.absolute().parents[:1]
+        above = next((parent for parent in parents if parent.exists()), None)
+        if above is None:
+            problem = "its directory does not exist"
+        else:
+            problem = "" if above.is_dir() and os.access(above, os.W_OK) else f"{above} cannot be written to"
+    if problem:
+        raise InputError(f"{what} cannot be written: {problem}", got=str(path), hint="name another place")
 
 
 def leave(code: int) -> NoReturn:

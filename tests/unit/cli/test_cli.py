@@ -1,6 +1,7 @@
 """The command line: options in, functions of ``trimtab.app`` called, text or JSON and an exit code out."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -159,6 +160,24 @@ def test_replay_as_json_keeps_stdout_for_the_answer(fake, monkeypatch):
     done = run("replay", "--json", "--fault", "a", "--fault", "b")
     assert json.loads(done.stdout)["digest"] == "ab" * 32
     assert calls[0][1]["fault"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("option", ["--report", "--out"])
+@pytest.mark.parametrize("place", ["missing/x.html", "file/x.html", "closed/x.html"])
+def test_replay_says_first_that_its_outcome_cannot_be_written(fake, tmp_path, monkeypatch, option, place):
+    monkeypatch.setattr(app, "monotonic", lambda: 0)
+    calls = fake("replay", REPLAYED)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "closed").mkdir()
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and real(path, mode))
+    done = run("replay", option, str(tmp_path / place))
+    if option == "--out" and place.startswith("missing"):  # it is made, with the directories above it
+        assert done.exit_code == 0
+        return
+    assert (done.exit_code, calls) == (2, [])
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
 
 
 def test_gate_ends_with_one_when_the_version_does_not_pass(fake):
