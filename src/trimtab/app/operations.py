@@ -21,6 +21,7 @@ from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import answer_of, read_request
 from trimtab.app.fencing import Tenure, control_runs
 from trimtab.app.home import HOME, Home, setting
+from trimtab.app.judging import judged, numbered
 from trimtab.app.live import Live, standing_clock
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
 from trimtab.app.platform import sentence
@@ -29,7 +30,7 @@ from trimtab.app.running import CONTROL, OWN_TOKEN
 from trimtab.core.clock import instant, iso
 from trimtab.core.ids import Json, derived_id
 from trimtab.core.ledger import Event, Ledger, model_stream
-from trimtab.errors import InputError, JobFailed, ProjectError, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import InputError, JobFailed, ProjectError, TrimtabError, Unavailable
 from trimtab.features.sources import Source
 from trimtab.loop import events as e
 from trimtab.loop.project import Problem, check, check_history
@@ -150,7 +151,10 @@ def ask(path: Path, model: str, kind: str, **fields: str | None) -> Result:
     """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
     body["actor"] = _operator(fields.get("actor"))
-    client = running_control(_home(path))
+    home = _home(path)
+    if body.get("version", "").isdigit() and (home.root / "ledger.db").exists():
+        body["version"] = numbered(home.ledger(), model, body["version"])
+    client = running_control(home)
     if client is not None:
         with client:
             return dict(client.post(f"/v1/models/{model}/{kind}", body))
@@ -240,58 +244,7 @@ def _plain(event: Event) -> Mapping[str, Json]:
 
 def judge(path: Path, model: str, version: str) -> Result:
     """What the gates of a model say of a version, from the ledger: its floors, and the comparison."""
-    ledger = existing_home(path).ledger()
-    events = list(ledger.read(stream=model_stream(model)))
-    if not events:
-        raise UnknownName("nothing is known of that model", got=repr(model))
-    digest = _version(events, version)
-    floors = [event.data for event in events if event.type == e.FLOORS_JUDGED and event.data["version"] == digest]
-    checks = [_floor(check, floors[-1]["measured_values"]) for check in floors[-1]["checks"]] if floors else []
-    passed = bool(floors) and bool(floors[-1]["passed"])
-    comparison = _comparison(events, digest)
-    if comparison is not None:
-        checks.append(comparison)
-        passed = passed and comparison["passed"]
-    return {"model": model, "version": digest, "passed": passed, "checks": checks}
-
-
-def _version(events: Sequence[Event], named: str) -> str:
-    known = [event.data["version"] for event in events if event.type == e.VERSION_REGISTERED]
-    found = [version for version in known if version.startswith(named)]
-    if len(found) != 1:
-        hint = f"one of {', '.join(version[:12] for version in known)}" if known else "nothing has been trained yet"
-        raise UnknownName("no such version" if not found else "that begins several versions", got=named, hint=hint)
-    return str(found[0])
-
-
-def _floor(check: Mapping[str, Json], measured: Mapping[str, Json]) -> Result:
-    name = check["measure"]
-    value = check["value"] if check["value"] is not None else measured.get(name)
-    kept = {key: check[key] for key in ("bound", "side", "passed")}
-    return {"name": name, "value": value, **kept, "detail": "held-out tail" if value is not None else "not measured"}
-
-
-def _comparison(events: Sequence[Event], version: str) -> Result | None:
-    """The last comparison of a version with a champion; None where it needed none."""
-    ours = [event for event in events if event.data.get("version") == version]
-    started = [event.data for event in ours if event.type == e.ROLLOUT_STARTED]
-    if not started or not started[-1]["champion"]:
-        return None
-    rollout = started[-1]["rollout"]
-    progress = [event.data for event in ours if event.type == e.GATE_PROGRESSED and event.data["rollout"] == rollout]
-    verdict = next(
-        (e_.data["verdict"] for e_ in ours if e_.type == e.GATE_JUDGED and e_.data["rollout"] == rollout), ""
-    )
-    last = progress[-1] if progress else {"days": 0, "rows": 0, "gain": 0.0, "e_superior": None}
-    said = f"{last['days']} matured days, {last['rows']} rows, gain {last['gain']:+.4f} a row"
-    return {
-        "name": "better than the champion",
-        "value": last["e_superior"],
-        "bound": 1 / started[-1]["alpha"],
-        "side": "at_least",
-        "passed": verdict in ("superior", "floors"),
-        "detail": f"{said}: {verdict or 'no verdict yet'}",
-    }
+    return judged(existing_home(path).ledger(), model, version)
 
 
 def show_status(path: Path) -> Result:

@@ -139,10 +139,31 @@ def lines(values: Mapping[str, Any], *, indent: int = 0) -> list[str]:
         if isinstance(value, Mapping):
             found += [f"{space}{name}:", *lines(value, indent=indent + 2)]
         elif isinstance(value, Sequence) and not isinstance(value, str):
+            if value and all(isinstance(item, Mapping) for item in value):
+                found.append(f"{space}{name}:")
+                found += [f"{space}  {_in_one_line(item)}" for item in value]
+                continue
             found.append(f"{space}{name}: {', '.join(plain(item) for item in value)}")
         else:
             found.append(f"{space}{name}: {plain(value)}")
     return found
+
+
+def _in_one_line(item: Mapping[str, Any]) -> str:
+    from trimtab.web.figures import plain
+
+    return ", ".join(f"{name} {plain(value)}" for name, value in item.items())
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> counted(1, "problem"), counted(2, "problem")
+    ('1 problem', '2 problems')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def when(value: object) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from trimtab.cli.answer import Result, answer, command, writable
+from trimtab.cli.answer import Result, answer, command, counted, writable
 
 
 @command(
@@ -95,7 +95,7 @@ def _text(result: Result, report: Path | None) -> str:
     if result.get("parity"):
         said = ", ".join(f"{name} {plain(value)}" for name, value in result["parity"].items())
         parts += ["", f"served against recomputed features: {said}"]
-    parts += ["", f"{len(result['decisions'])} decisions, digest {result['digest']}"]
+    parts += ["", f"{counted(len(result['decisions']), 'decision')}, digest {result['digest']}"]
     if report is not None:
         parts.append(f"report: {report}")
     return "\n".join(parts)

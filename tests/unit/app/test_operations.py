@@ -6,6 +6,8 @@ import pytest
 
 from trimtab import app
 from trimtab.app import operations
+from trimtab.app.home import Home
+from trimtab.app.judging import numbered
 from trimtab.errors import ProjectError
 from trimtab.loop import events as e
 
@@ -49,3 +51,19 @@ def test_a_folder_whose_project_is_broken_is_left_as_it_is(tmp_path):
     with pytest.raises(ProjectError, match="raises an error"):
         app.rollback(tmp_path, "m", reason="r")
     assert [item.name for item in tmp_path.iterdir()] == ["project.py"]
+
+
+def test_a_version_may_be_named_by_its_number(tmp_path):
+    ledger = Home(tmp_path / ".trimtab").made().ledger()
+    rows = [("3e" * 32, 1), ("1f" * 32, 2)]
+    empty = {"job": "j", "metrics": {}, "dataset": "d", "rows": 1, "trained_until": 0}
+    empty |= {"reference_weeks": [], "reference_level": None}
+    drafts = [
+        e.draft("model:m", place, e.VERSION_REGISTERED, empty | {"version": version, "number": number}, at=0)
+        for place, (version, number) in enumerate(rows, start=1)
+    ]
+    ledger.append("model:m", drafts, expected=0, epoch=1)
+    assert app.gate(tmp_path, "m", "1")["version"] == "3e" * 32  # the number wins over the first digit of another
+    assert app.gate(tmp_path, "m", "1f")["version"] == "1f" * 32
+    assert numbered(ledger, "m", "2") == "1f" * 32
+    assert numbered(ledger, "m", "7") == "7"

@@ -151,7 +151,7 @@ def test_replay_prints_the_months_and_the_digest(fake, monkeypatch):
     assert done.exit_code == 0
     assert "1970-01-01 00:00  Trained on everything." in done.output
     assert "<- retraining lost" in done.output
-    assert f"1 decisions, digest {'ab' * 32}" in done.output
+    assert f"1 decision, digest {'ab' * 32}" in done.output
 
 
 def test_replay_as_json_keeps_stdout_for_the_answer(fake, monkeypatch):
@@ -213,6 +213,40 @@ def test_log_at_answers_what_was_live_who_approved_it_and_on_what_evidence(fake)
     for words in ("late: 4f9c2a7be1d0", "approved by operator:ada", "e_value: 22.4", "errors: 0", "7 events"):
         assert words in done.output
     assert done.output.splitlines()[-1] == "2013-08-15 14:05  model:late               It answers now."
+
+
+def test_log_at_shows_floors_as_sentences_with_what_was_measured(fake):
+    checks = [
+        {"measure": "roc_auc", "value": 0.74, "bound": 0.7, "side": "at_least", "passed": True},
+        {"measure": "latency_p99_ms", "value": None, "bound": 50.0, "side": "at_most", "passed": True},
+    ]
+    floors = {"checks": checks, "measured_values": {"latency_p99_ms": 0.21}}
+    fake("log", {"events": [], "live": [LIVE | {"evidence": {"days": 9, "floors": floors, "other": [{"a": None}]}}]})
+    output = run("log", "--at", AT).output
+    for words in ("roc_auc 0.74, at least 0.7: passed", "latency_p99_ms 0.21, at most 50: passed", "days: 9"):
+        assert words in output
+    assert "{" not in output
+    assert "None" not in output
+
+
+def test_check_counts_one_problem_as_one(fake):
+    fake("check", {"problems": [{"what": "w"}], "models": [], "sources": []})
+    assert run("check").output.splitlines()[-1] == "1 problem"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("deploy", "m", "v"), ("train",), ("nonsense",), ("log", "--limit", "-1"), ("log", "--colour")]
+)
+def test_a_misused_command_answers_as_json_where_json_was_asked_for(arguments):
+    done = run(*arguments, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["kind"] == "InputError"
+    assert done.stderr == ""
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "trimtab", "--version"], capture_output=True, text=True, check=True)
+    assert "version" in done.stdout
 
 
 def test_log_says_when_nothing_was_live(fake):

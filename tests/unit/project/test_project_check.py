@@ -540,3 +540,18 @@ def test_a_wrong_type_is_one_line_and_no_traceback(case, tmp_path):
     assert refused.value.got
     found = check_project(tmp_path)["problems"]
     assert [problem["where"] for problem in found] == [place(at)]
+
+
+@pytest.mark.parametrize(("fault", "said"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(3)", "SystemExit")])
+def test_a_module_that_raises_is_said_to_raise(fault, said, tmp_path):
+    (found,) = write(tmp_path, module=f"{MODULE}{fault}\n")
+    assert "raises an error when it is loaded" in found.what
+    assert said in found.got
+    assert found.where.startswith("extra.py")
+
+
+def test_a_module_that_is_no_text_is_a_problem(tmp_path):
+    write(tmp_path)
+    (tmp_path / "extra.py").write_bytes(b"\xff\xfe")
+    (found,) = check(load_project(tmp_path))
+    assert "not UTF-8" in found.what

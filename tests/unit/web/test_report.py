@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.web.synthetic import LOST, example_report, regression_report
 
 from trimtab.web.heatmap import excess, ranked, step
-from trimtab.web.kinds import KIND_OF_EVENT, KINDS
+from trimtab.web.kinds import KIND_OF_EVENT, KINDS, kind_of, kind_of_event
 from trimtab.web.markup import element, escape
 from trimtab.web.report import headline, render_report
 from trimtab.web.report_data import Decision, DriftCell, Gain, ReplayReport, Score
@@ -208,3 +208,22 @@ def test_a_measure_that_could_not_be_computed_is_neither_good_nor_bad(nothing):
         "finance", ""
     )
     assert step(DriftCell(nothing, 0.2)) == 0
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "label"),
+    [
+        ("FloorsJudged", {"passed": True}, "Gate"),
+        ("FloorsJudged", {"passed": False}, "Gate failed"),
+        ("GateJudged", {"verdict": "superior"}, "Gate"),
+        ("GateJudged", {"verdict": "floors"}, "Gate"),
+        ("GateJudged", {"verdict": "inferior"}, "Gate failed"),
+        ("GateJudged", {"verdict": "expired"}, "Gate failed"),
+        ("QualityJudged", {"verdict": "drop"}, "Quality"),
+        ("Unheard", {}, "Note"),
+    ],
+)
+def test_a_gate_that_was_not_passed_bears_no_check_mark(type, data, label):
+    kind = kind_of(kind_of_event(type, data))
+    assert kind.label == label
+    assert (kind.path == kind_of("gate").path) == (label == "Gate")
