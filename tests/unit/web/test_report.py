@@ -131,6 +131,15 @@ def test_the_headline_claims_only_what_the_interval_allows(gain, said):
     assert said in headline(replace(example_report(), gain=gain))
 
 
+@pytest.mark.parametrize("gain", [None, Gain(0.02, 0.01, 0.03)])
+def test_the_headline_claims_no_difference_where_no_champion_changed(gain):
+    report = example_report()
+    report = replace(report, champions=report.champions[:1], gain=gain)
+    assert headline(report) == ("No version took the place of the first: only canaries answered otherwise for a while.")
+    same = replace(report, total=replace(report.total, trimtab=report.total.frozen))
+    assert headline(same) == "No version took the place of the first: retraining made no difference."
+
+
 def test_the_headline_says_when_retraining_lost():
     assert "raised squared error by 3.2 %" in headline(regression_report())
 
