@@ -26,6 +26,7 @@ def register(
     name: str,
     task: Task,
     feature_names: Sequence[str],
+    optional: Sequence[str] = (),
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
     files: Mapping[str, bytes] | None = None,
@@ -40,6 +41,8 @@ def register(
         Name of the model.
     feature_names
         Names of the columns, in order.
+    optional
+        Columns that a request may leave out; the model then sees NaN.
     rows
         Real rows, shape (n, features): required for an estimator, whose export is checked on them.
     trained_until
@@ -60,7 +63,7 @@ def register(
     """
     names = _different(feature_names)
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
-    plan = _tensor_plan(name, names)
+    plan = _tensor_plan(name, names, optional)
     card = f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
     packed = {CARD: card, **(files or {}), MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
@@ -87,10 +90,12 @@ def _different(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _tensor_plan(name: str, names: tuple[str, ...]) -> Plan:
+def _tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
     """A plan without parts: the caller sends the columns themselves."""
+    if unknown := sorted(set(optional) - set(names)):
+        raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
     inputs = dict.fromkeys(names, "float")
-    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=names, ranges={}), ())
+    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges={}), ())
 
 
 def _from_estimator(
