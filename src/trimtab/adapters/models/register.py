@@ -37,10 +37,8 @@ def register(
     ----------
     model
         A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
-    name
-        Name of the model.
-    feature_names
-        Names of the columns, in order.
+    name, feature_names
+        Name of the model, and of its columns in order.
     optional
         Columns that a request may leave out; the model then sees NaN.
     rows
@@ -64,8 +62,7 @@ def register(
     names = _different(feature_names)
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
     plan = _tensor_plan(name, names, optional)
-    card = f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
-    packed = {CARD: card, **(files or {}), MODEL: data, PLAN: plan.to_json()}
+    packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -82,6 +79,10 @@ def register(
         parity=parity,
     )
     return pack(blobs, packed, manifest=manifest)
+
+
+def _card(name: str) -> bytes:
+    return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
 
 
 def _different(names: Sequence[str]) -> tuple[str, ...]:
