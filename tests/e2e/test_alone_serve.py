@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from tests.e2e.worker_house import onnx_model
 
 import trimtab as tt
 from trimtab.adapters.records.spool import SpoolRecords
@@ -44,6 +45,26 @@ def expected(model, *rows):
 def test_by_column_name(served, model):
     answers = served.predict([{"basket": 1.5, "visits": -0.5}, {"visits": 2, "basket": 0}])
     np.testing.assert_allclose(answers, expected(model, [1.5, -0.5], [0, 2]), atol=1e-6)
+
+
+def test_numbers_of_numpy(served, model):
+    answers = served.predict([{"basket": np.float32(1.5), "visits": np.int64(2)}])
+    np.testing.assert_allclose(answers, expected(model, [1.5, 2]), atol=1e-6)
+
+
+@pytest.mark.parametrize("row", [{"basket": 1.5}, {"basket": 1.5, "visits": np.nan}, {"basket": 1.5, "visits": None}])
+def test_a_column_without_a_value_is_an_error_that_names_it(served, row):
+    with pytest.raises(InputError, match="visits"):
+        served.predict([row])
+
+
+def test_a_column_declared_optional_may_be_missing(tmp_path):
+    version = register_model(
+        tmp_path, onnx_model(0.0, 2), name="m", task=tt.binary(positive="b"), columns=COLUMNS, optional=["visits"]
+    )
+    with serve_model(tmp_path, version, port=0) as running:
+        answers = running.predict([{"basket": 1.5}, {"basket": 1.5, "visits": np.nan}])
+    assert answers.shape == (2,)
 
 
 def test_by_tensor(served, model):

@@ -150,9 +150,10 @@ def check(project: Path) -> Result:
 
 
 def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
-    """Train once and register the version: ``{model, version, rows, trained_until, metrics, seconds}``.
+    """Train once: ``{model, version, rows, trained_until, metrics, seconds, decisions, rejected}``.
 
     What follows is the policy's: the first version that passes its floors goes live, a later one is compared.
+    ``decisions`` are the sentences of what followed at once.
 
     Raises
     ------
@@ -191,7 +192,7 @@ def approve(
 
 
 def rollback(project: Path, model: str, *, reason: str, actor: str | None = None) -> Result:
-    """End the canary under way, or go back to the champion before: ``{accepted, sentence, event}``."""
+    """End the rollout under way, or go back to the champion before: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
     return ask(project, model, "rollback", reason=reason, actor=actor)

@@ -55,7 +55,11 @@ class HistoricalFeatures:
 
 
 def historical_features(
-    questions: object, features: Sequence[WindowView | LatestView], sources: Mapping[str, object], *, at: str
+    questions: object,
+    features: Sequence[WindowView | LatestView] | WindowView | LatestView,
+    sources: Mapping[str, object],
+    *,
+    at: str,
 ) -> HistoricalFeatures:
     """Features for a data frame of one's own, each from what was known when its row was asked.
 
@@ -64,7 +68,7 @@ def historical_features(
     questions
         A frame with a column for the time of asking and one for each entity that the features are about.
     features
-        Made by :func:`trimtab.windows` and :func:`trimtab.latest`.
+        Made by :func:`trimtab.windows` and :func:`trimtab.latest`; one, or a list of them.
     sources
         The rows of each source that the features read, by its name: frames with every column it declares.
     at
@@ -88,9 +92,10 @@ def historical_features(
     >>> historical_features(asked, views, {"sales": rows}, at="when").columns()
     {'sales.shop.count_1h': array([1.], dtype=float32)}
     """
-    declared = _declared(features, sources)
-    asked = Requests("questions", id=_ROW, at=at, keys=_entities(features), inputs={})
-    plan = compile_plan(asked, features, {})
+    views = [features] if isinstance(features, WindowView | LatestView) else features
+    declared = _declared(views, sources)
+    asked = Requests("questions", id=_ROW, at=at, keys=_entities(views), inputs={})
+    plan = compile_plan(asked, views, {})
     histories, quarantine = {}, {}
     for name, source in declared.items():
         found = validate(source, _raw(sources[name]))
@@ -151,12 +156,27 @@ def drift(reference: object, current: object, *, policy: DriftPolicy = DriftPoli
     """How the columns of one data frame differ from those of another; see
     :func:`trimtab.monitoring.drift.compare_frames`.
 
+    Raises
+    ------
+    InputError
+        When the columns of a frame are not of one length.
+    UnknownName
+        When a column of the reference is absent from ``current``.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> drift({"age": rng.normal(40, 9, 20_000)}, {"age": rng.normal(47, 9, 3_000)})["age"].severity
     'critical'
     """
+    for said, frame in (("reference", reference), ("current", current)):
+        lengths = {name: len(column_values(frame, name)) for name in column_names(frame)}
+        if len(set(lengths.values())) > 1:
+            raise InputError(
+                f"the columns of the {said} frame are not of one length",
+                got=", ".join(f"{name}: {rows}" for name, rows in lengths.items()),
+                hint="give one value per row in every column",
+            )
     return compare_frames(reference, current, policy=policy)
 
 
@@ -167,6 +187,7 @@ def register_model(
     name: str,
     task: Task,
     columns: Sequence[str],
+    optional: Sequence[str] = (),
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
 ) -> str:
@@ -182,6 +203,9 @@ def register_model(
         What it is called in ``/predict/<name>``.
     columns
         Names of its input columns, in order.
+    optional
+        Those of them that a request may leave out or send as NaN; the model then sees NaN. A row without
+        any other column is refused.
     rows
         Real rows, shape (n, columns): needed for an estimator, whose export must agree with it on them.
     trained_until
@@ -203,7 +227,16 @@ def register_model(
     from trimtab.app.home import Home
 
     blobs = Home(Path(home)).made().blobs()
-    return register(blobs, model, name=name, task=task, feature_names=columns, rows=rows, trained_until=trained_until)
+    return register(
+        blobs,
+        model,
+        name=name,
+        task=task,
+        feature_names=columns,
+        optional=optional,
+        rows=rows,
+        trained_until=trained_until,
+    )
 
 
 @dataclass
@@ -226,11 +259,19 @@ class ServedModel:
         self.stop()
 
     def predict(self, rows: Sequence[Mapping[str, float | None]]) -> NDArray[np.float64]:
-        """Ask it over HTTP: one mapping per row, by column name; shape (n,)."""
+        """Ask it over HTTP: one mapping per row, by column name; shape (n,).
+
+        Numbers may be of numpy.
+
+        Raises
+        ------
+        InputError
+            When a column is missing, or NaN, that was not registered as optional.
+        """
         from trimtab.adapters.wire.client import JsonClient
 
         with JsonClient(self.url) as client:
-            answer = client.post(f"/predict/{self.model}", {"instances": [dict(row) for row in rows]})
+            answer = client.post(f"/predict/{self.model}", {"instances": [_plain(row) for row in rows]})
         return np.array([one["prediction"] for one in answer["predictions"]], np.float64)
 
     def stop(self) -> None:
@@ -242,6 +283,12 @@ class ServedModel:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
+
+
+def _plain(row: Mapping[str, float | None]) -> dict[str, float | None]:
+    """A row as JSON has it: numbers of Python's own, and null for NaN."""
+    found = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+    return {name: None if value != value else value for name, value in found.items()}  # noqa: PLR0124 - only NaN is unlike itself
 
 
 def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port: int = 8080) -> ServedModel:

@@ -15,21 +15,23 @@ import msgspec
 
 from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.offline.parquet import read_history
-from trimtab.adapters.project.file import load_project
+from trimtab.adapters.project.file import find_project, load_project
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import answer_of, read_request
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
 from trimtab.app.home import HOME, Home, setting
+from trimtab.app.judging import judged, numbered
 from trimtab.app.live import Live, standing_clock
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
 from trimtab.app.signing import check_signed_head
 from trimtab.core.clock import instant, iso
 from trimtab.core.ids import Json, derived_id
 from trimtab.core.ledger import Event, Ledger, model_stream
-from trimtab.errors import InputError, JobFailed, ProjectError, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import InputError, JobFailed, ProjectError, TrimtabError, Unavailable
 from trimtab.features.sources import Source
 from trimtab.loop import events as e
 from trimtab.loop.project import Problem, check, check_history
@@ -74,9 +76,11 @@ def _checked(problems: Sequence[Problem], models: list[str], sources: list[str])
 
 
 def _home(path: Path) -> Home:
-    if not path.exists():
-        raise ProjectError("no project there", got=str(path), hint="give the directory of a project with --project")
-    return Home.of(path.resolve())
+    """The home of a project, which is not made: a folder without a project is left as it is.
+
+    The project is not run: a rollback must reach the control process even while the file is being edited.
+    """
+    return Home(find_project(path).parent / HOME)
 
 
 def existing_home(path: Path) -> Home:
@@ -149,7 +153,10 @@ def ask(path: Path, model: str, kind: str, **fields: str | None) -> Result:
     """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
     body["actor"] = _operator(fields.get("actor"))
-    client = running_control(_home(path))
+    home = _home(path)
+    if body.get("version", "").isdigit() and (home.root / "ledger.db").exists():
+        body["version"] = numbered(home.ledger(), model, body["version"])
+    client = running_control(home)
     if client is not None:
         with client:
             return dict(client.post(f"/v1/models/{model}/{kind}", body))
@@ -175,7 +182,7 @@ def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
     if client is not None:
         with client:
             answer = ask(path, model, "train", **fields)
-            ended = _wait(_accepted(answer), lambda: _remote_events(client, model))
+            ended, followed = _wait(_accepted(answer), lambda: _remote_events(client, model))
     else:
         with in_its_place(path) as live:
             body = {name: value for name, value in fields.items() if value} | {"actor": _operator(None)}
@@ -185,7 +192,7 @@ def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
                 live.models[model].finish_trainings(live.clock.now())
                 return [_plain(event) for event in live.ledger.read(stream=model_stream(model))]
 
-            ended = _wait(_accepted(answer), events)
+            ended, followed = _wait(_accepted(answer), events)
     data = ended["data"]
     if ended["type"] == e.TRAINING_FAILED:
         raise JobFailed("the training failed", got=str(data["error"]))
@@ -196,6 +203,8 @@ def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
         "trained_until": iso(data["trained_until"]),
         "metrics": data["metrics"],
         "seconds": round(time.monotonic() - began, 3),
+        "decisions": [event["text"] for event in followed],
+        "rejected": any(event["type"] == e.REJECTED for event in followed),
     }
 
 
@@ -205,12 +214,24 @@ def _accepted(answer: Result) -> str:
     return str(answer["job"])
 
 
-def _wait(job: str, events: Callable[[], Sequence[Mapping[str, Json]]]) -> Mapping[str, Json]:
+_FOLLOWS = frozenset(
+    {e.TRAINING_REPEATED, e.FLOORS_JUDGED, e.ROLLOUT_STARTED, e.GATE_JUDGED, e.APPROVAL_REQUESTED, e.TRAFFIC_SHIFTED}
+    | {e.PROMOTED, e.REJECTED}
+)
+
+
+def _wait(
+    job: str, events: Callable[[], Sequence[Mapping[str, Json]]]
+) -> tuple[Mapping[str, Json], list[Mapping[str, Json]]]:
+    """The end of a training, and what the loop decided about its version in the same step."""
     deadline = time.monotonic() + float(setting("job_time")) + 60
     while time.monotonic() < deadline:
-        for event in events():
+        found = events()
+        for place, event in enumerate(found):
             if event["type"] in (e.TRAINING_FINISHED, e.TRAINING_FAILED) and event["data"]["job"] == job:
-                return event
+                version = event["data"].get("version", "")
+                later = [after for after in found[place + 1 :] if after["data"].get("version") == version]
+                return event, [after for after in later if after["type"] in _FOLLOWS]
         time.sleep(_POLL_S)
     raise JobFailed("the training did not end in time", got=job, hint="see its directory below jobs/")
 
@@ -220,63 +241,12 @@ def _remote_events(client: JsonClient, model: str) -> list[Mapping[str, Json]]:
 
 
 def _plain(event: Event) -> Mapping[str, Json]:
-    return {"type": event.type, "data": event.data}
+    return {"type": event.type, "data": event.data, "text": sentence(event)}
 
 
 def judge(path: Path, model: str, version: str) -> Result:
     """What the gates of a model say of a version, from the ledger: its floors, and the comparison."""
-    ledger = existing_home(path).ledger()
-    events = list(ledger.read(stream=model_stream(model)))
-    if not events:
-        raise UnknownName("nothing is known of that model", got=repr(model))
-    digest = _version(events, version)
-    floors = [event.data for event in events if event.type == e.FLOORS_JUDGED and event.data["version"] == digest]
-    checks = [_floor(check, floors[-1]["measured_values"]) for check in floors[-1]["checks"]] if floors else []
-    passed = bool(floors) and bool(floors[-1]["passed"])
-    comparison = _comparison(events, digest)
-    if comparison is not None:
-        checks.append(comparison)
-        passed = passed and comparison["passed"]
-    return {"model": model, "version": digest, "passed": passed, "checks": checks}
-
-
-def _version(events: Sequence[Event], named: str) -> str:
-    known = [event.data["version"] for event in events if event.type == e.VERSION_REGISTERED]
-    found = [version for version in known if version.startswith(named)]
-    if len(found) != 1:
-        hint = f"one of {', '.join(version[:12] for version in known)}" if known else "nothing has been trained yet"
-        raise UnknownName("no such version" if not found else "that begins several versions", got=named, hint=hint)
-    return str(found[0])
-
-
-def _floor(check: Mapping[str, Json], measured: Mapping[str, Json]) -> Result:
-    name = check["measure"]
-    value = check["value"] if check["value"] is not None else measured.get(name)
-    kept = {key: check[key] for key in ("bound", "side", "passed")}
-    return {"name": name, "value": value, **kept, "detail": "held-out tail" if value is not None else "not measured"}
-
-
-def _comparison(events: Sequence[Event], version: str) -> Result | None:
-    """The last comparison of a version with a champion; None where it needed none."""
-    ours = [event for event in events if event.data.get("version") == version]
-    started = [event.data for event in ours if event.type == e.ROLLOUT_STARTED]
-    if not started or not started[-1]["champion"]:
-        return None
-    rollout = started[-1]["rollout"]
-    progress = [event.data for event in ours if event.type == e.GATE_PROGRESSED and event.data["rollout"] == rollout]
-    verdict = next(
-        (e_.data["verdict"] for e_ in ours if e_.type == e.GATE_JUDGED and e_.data["rollout"] == rollout), ""
-    )
-    last = progress[-1] if progress else {"days": 0, "rows": 0, "gain": 0.0, "e_superior": None}
-    said = f"{last['days']} matured days, {last['rows']} rows, gain {last['gain']:+.4f} a row"
-    return {
-        "name": "better than the champion",
-        "value": last["e_superior"],
-        "bound": 1 / started[-1]["alpha"],
-        "side": "at_least",
-        "passed": verdict in ("superior", "floors"),
-        "detail": f"{said}: {verdict or 'no verdict yet'}",
-    }
+    return judged(existing_home(path).ledger(), model, version)
 
 
 def show_status(path: Path) -> Result:
@@ -324,7 +294,7 @@ def predict_once(path: Path, model: str, fields: Mapping[str, Any], *, url: str 
     project = load_project(path)
     source = project.model(model).requests
     body = {name: _typed(source, name, value) for name, value in fields.items()}
-    with JsonClient(url or data_plane(Home.of(Path(project.root)))) as client:
+    with JsonClient(url or data_plane(Home(Path(project.root) / HOME))) as client:
         answer = client.post(f"/predict/{model}", body)
     outputs = answer["prediction"] if isinstance(answer["prediction"], list) else [answer["prediction"]]
     return {

@@ -17,7 +17,7 @@ from trimtab.loop.commands import route_of
 from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import QUIET
 from trimtab.loop.state import State
-from trimtab.web.kinds import KIND_OF_EVENT
+from trimtab.web.kinds import kind_of_event
 
 DECISIONS = 20
 DAYS = 15
@@ -178,7 +178,7 @@ def _drift(state: State, events: Sequence[Event]) -> list[dict[str, Json]]:
 def _decision(event: Event) -> dict[str, Json]:
     return {
         "when": iso(event.known),
-        "kind": KIND_OF_EVENT.get(event.type, "note"),
+        "kind": kind_of_event(event.type, event.data),
         "sentence": sentence(event),
         "evidence": dict(event.data.get("evidence") or {}),
     }

@@ -27,7 +27,7 @@ from trimtab.loop.sentences import describe
 from trimtab.monitoring.blocks import DriftReport
 from trimtab.registry.bundle import load
 from trimtab.stats.metrics import losses
-from trimtab.web.kinds import KIND_OF_EVENT
+from trimtab.web.kinds import KIND_OF_EVENT, kind_of_event
 
 PARITY_SHARE = 0.02
 """Share of the served predictions whose features are computed again."""
@@ -117,7 +117,7 @@ def _decisions(events: Sequence[Event]) -> list[dict[str, Json]]:
     return [
         {
             "when": event.known,
-            "kind": KIND_OF_EVENT[event.type],
+            "kind": kind_of_event(event.type, event.data),
             "sentence": describe(event),
             "evidence": dict(event.data.get("evidence") or {}),
         }

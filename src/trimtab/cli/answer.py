@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,29 @@ def refuse(error: TrimtabError, *, as_json: bool) -> NoReturn:
     leave(BAD_INPUT if isinstance(error, InputError | ProjectError) else NO)
 
 
+def writable(path: Path, *, what: str, folder: bool = False) -> None:
+    """Make sure, before hours of work, that its outcome can be written.
+
+    Raises
+    ------
+    InputError
+        When it cannot.
+    """
+    if path.exists():
+        problem = "" if path.is_dir() == folder and os.access(path, os.W_OK) else "it is there and cannot be written"
+        if path.is_dir() != folder:
+            problem = f"it is {'no ' if folder else 'a '}directory"
+    else:
+        parents = path.absolute().parents if folder else path.absolute().parents[:1]
+        above = next((parent for parent in parents if parent.exists()), None)
+        if above is None:
+            problem = "its directory does not exist"
+        else:
+            problem = "" if above.is_dir() and os.access(above, os.W_OK) else f"{above} cannot be written to"
+    if problem:
+        raise InputError(f"{what} cannot be written: {problem}", got=str(path), hint="name another place")
+
+
 def leave(code: int) -> NoReturn:
     """End the command with an exit code."""
     sys.stdout.flush()
@@ -115,10 +139,31 @@ def lines(values: Mapping[str, Any], *, indent: int = 0) -> list[str]:
         if isinstance(value, Mapping):
             found += [f"{space}{name}:", *lines(value, indent=indent + 2)]
         elif isinstance(value, Sequence) and not isinstance(value, str):
+            if value and all(isinstance(item, Mapping) for item in value):
+                found.append(f"{space}{name}:")
+                found += [f"{space}  {_in_one_line(item)}" for item in value]
+                continue
             found.append(f"{space}{name}: {', '.join(plain(item) for item in value)}")
         else:
             found.append(f"{space}{name}: {plain(value)}")
     return found
+
+
+def _in_one_line(item: Mapping[str, Any]) -> str:
+    from trimtab.web.figures import plain
+
+    return ", ".join(f"{name} {plain(value)}" for name, value in item.items())
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> counted(1, "problem"), counted(2, "problem")
+    ('1 problem', '2 problems')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def when(value: object) -> str:

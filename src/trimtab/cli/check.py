@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trimtab.cli.answer import Result, answer, command
+from trimtab.cli.answer import Result, answer, command, counted
 
 
 @command("trimtab check", "trimtab check --project shop --json")
@@ -22,7 +22,7 @@ def _text(result: Result) -> str:
     problems = result["problems"]
     if not problems:
         return f"ok: models {_names(result['models'])}; sources {_names(result['sources'])}"
-    return "\n".join([*(_problem(problem) for problem in problems), f"{len(problems)} problems"])
+    return "\n".join([*(_problem(problem) for problem in problems), counted(len(problems), "problem")])
 
 
 def _names(names: list[str]) -> str:

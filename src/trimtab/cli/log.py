@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from trimtab.cli.answer import Result, answer, command, lines, when
+from trimtab.cli.answer import Result, answer, command, counted, lines, when
 
 
 @command(
@@ -36,7 +36,7 @@ def log(project: Path, *, at: str | None, model: str | None, limit: int, verify:
 
 def _text(result: Result, at: str | None) -> Iterator[str]:
     if result.get("verified") is not None:
-        yield f"verified: {result['verified']:,} events, no hash broken"
+        yield f"verified: {counted(result['verified'], 'event')}, no hash broken"
     if at is not None:
         live = result.get("live") or []
         yield f"at {at}: {'nothing was live' if not live else ''}".rstrip(": ")
@@ -56,4 +56,18 @@ def _live(item: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {arm.get('name')} {str(arm.get('version'))[:12]} answers {100 * float(arm.get('share', 0)):.0f} %"
     if item.get("evidence"):
         yield "  evidence:"
-        yield from lines(item["evidence"], indent=4)
+        yield from _evidence(item["evidence"])
+
+
+def _evidence(evidence: Mapping[str, Any]) -> Iterator[str]:
+    """Floors as sentences, each with what was found, also where that was measured by a clock; the rest by name."""
+    from trimtab.web.figures import plain
+
+    yield from lines({name: value for name, value in evidence.items() if name != "floors"}, indent=4)
+    floors = evidence.get("floors") or {}
+    measured = floors.get("measured_values") or {}
+    for check in floors.get("checks") or ():
+        value = check["value"] if check.get("value") is not None else measured.get(check["measure"])
+        found = "not measured" if value is None else plain(value)
+        bound = f"{str(check['side']).replace('_', ' ')} {plain(check['bound'])}"
+        yield f"    {check['measure']} {found}, {bound}: {'passed' if check['passed'] else 'FAILED'}"

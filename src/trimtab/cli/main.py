@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from trimtab.cli.answer import refuse
 from trimtab.cli.approve import approve
 from trimtab.cli.check import check
 from trimtab.cli.deploy import deploy
@@ -19,12 +20,29 @@ from trimtab.cli.send import send
 from trimtab.cli.status import status
 from trimtab.cli.train import train
 from trimtab.cli.up import up
+from trimtab.errors import InputError
 
 COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, log, send, predict)
+
+_AS_JSON = "trimtab.json"
 
 
 class _InOrder(click.Group):
     """Lists commands in the order in which one meets them, not by the alphabet."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; an option that cannot be read is told as JSON where JSON was asked for."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if not ctx.meta[_AS_JSON]:
+                raise
+            command = error.ctx.command_path if error.ctx else "trimtab"
+            refuse(InputError(error.format_message().rstrip("."), hint=f"{command} --help"), as_json=True)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [command.name for command in COMMANDS if command.name]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from trimtab.cli.answer import Result, answer, command
+from trimtab.cli.answer import Result, answer, command, counted, writable
 
 
 @command(
@@ -53,6 +53,10 @@ def replay(  # each parameter is an option of the command
     from trimtab.web.terminal import Progress
 
     def work() -> Result:
+        if report is not None:
+            writable(report, what="the report")
+        if out is not None:
+            writable(out, what="the replay's own directory", folder=True)
         progress = Progress(sys.stderr if as_json else sys.stdout, timer=app.monotonic)
         try:
             result = app.replay(
@@ -91,7 +95,7 @@ def _text(result: Result, report: Path | None) -> str:
     if result.get("parity"):
         said = ", ".join(f"{name} {plain(value)}" for name, value in result["parity"].items())
         parts += ["", f"served against recomputed features: {said}"]
-    parts += ["", f"{len(result['decisions'])} decisions, digest {result['digest']}"]
+    parts += ["", f"{counted(len(result['decisions']), 'decision')}, digest {result['digest']}"]
     if report is not None:
         parts.append(f"report: {report}")
     return "\n".join(parts)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.core.clock import Micros, duration_text, iso
+from trimtab.core.clock import SECOND, Micros, duration_text, iso
 from trimtab.errors import InputError, NotEnoughData
 from trimtab.features.batch import RequestBatch
 
@@ -125,9 +125,10 @@ def split_by_time(
     train, train_y = _labelled(requests, learned, labels, known_by=trained_until)
     held, held_y = _labelled(requests, judged, labels, known_by=cutoff)
     split = Split(start, trained_until, cutoff, matures, train, train_y, held, held_y)
-    _check_part("training", train_y, split, least=least[0], classes=classes)
+    asked_last = int(at.max()) if len(at) else cutoff
+    _check_part("training", train_y, split, least=least[0], classes=classes, asked_last=asked_last)
     if holdout:
-        _check_part("held-out", held_y, split, least=least[1], classes=classes)
+        _check_part("held-out", held_y, split, least=least[1], classes=classes, asked_last=asked_last)
     return split
 
 
@@ -151,16 +152,25 @@ def _labelled(
     return rows[order].astype(np.int64), y[order]
 
 
-def _check_part(part: str, y: NDArray[np.float64], split: Split, *, least: int, classes: int) -> None:
+def _check_part(
+    part: str, y: NDArray[np.float64], split: Split, *, least: int, classes: int, asked_last: Micros
+) -> None:
     seen = len(np.unique(y)) if classes else 0
     if len(y) >= max(least, 1) and seen >= classes:
         return
+    matured = -(-(asked_last + split.matures) // SECOND) * SECOND
+    # Where the requests ended long ago, waiting brings nothing: the time to train as of is when the last one matured.
+    ended = (
+        f"the last request is of {iso(asked_last)}: train as of then, `trimtab train MODEL --cutoff {iso(matured)}`; "
+        if matured < split.cutoff
+        else ""
+    )
     raise NotEnoughData(
         f"the history is too short for a {part} part",
         got=f"{len(y)} matured, labelled rows"
         + (f" of {seen} classes" if classes else "")
         + f" between {iso(split.start)} and {iso(split.cutoff)} (training ends at {iso(split.trained_until)})",
-        hint=f"at least {least} rows{f' and {classes} classes' if classes else ''} are needed; wait for more "
+        hint=f"{ended}at least {least} rows{f' and {classes} classes' if classes else ''} are needed; wait for more "
         f"labels (they mature after {duration_text(split.matures)}), learn from a longer span, or keep less than "
         f"{duration_text(split.cutoff - split.matures - split.trained_until)} back",
     )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.core.clock import MINUTE, Micros, instant
+from trimtab.core.clock import MINUTE, Micros, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ports import Columns
 from trimtab.datasets.coercion import Fault, Rule, absent, coerce, rule
@@ -28,6 +28,8 @@ KNOWN_LATE = "known in the future"
 DUPLICATE = "duplicate"
 
 AHEAD: Micros = 5 * MINUTE
+_YEAR_9999: Micros = 253_000_000_000 * 1_000_000
+"""ISO 8601 text ends about here; a later time is shown as the number it is."""
 """How far the clock of a sender may be ahead of ours before its rows are taken to be wrong."""
 QUARANTINE_ROWS = 100_000
 """Most rows that a report describes one by one (the setting ``quarantine_rows``); the counts are always complete."""
@@ -206,7 +208,7 @@ class Validator:
         for index in where[: self._limit].tolist():
             column, reason = faults.found[faults.codes[index] - 1]
             value = raw.get(column, typed[column])[index]
-            rows.append(BadRow(index, column, reason, _shown(value)))
+            rows.append(BadRow(index, column, reason, _shown(value, time=reason in (KNOWN_LATE, KNOWN_EARLY))))
         return Quarantine(self.source.name, len(faults.codes), dict(counts), tuple(rows))
 
 
@@ -318,8 +320,10 @@ def _repeated(columns: Sequence[NDArray[Any]], alive: NDArray[np.bool_]) -> NDAr
     return repeated
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, *, time: bool = False) -> str:
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
         value = value.item()
+    if time and isinstance(value, int) and 0 <= value < _YEAR_9999:
+        return iso(value)
     text = repr(value)
     return text if len(text) <= _VALUE_TEXT else text[: _VALUE_TEXT - 1] + "…"

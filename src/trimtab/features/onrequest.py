@@ -182,10 +182,10 @@ def load_module(name: str, text: str, sha256: str) -> LoadedModule:
     sys.modules[module.__name__] = module  # dataclasses and typing look their module up
     try:
         exec(compile(text, f"<{name} {sha256[:12]}>", "exec"), module.__dict__)  # noqa: S102 - signed project code
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         del sys.modules[module.__name__]
         raise ProjectError(
-            f"on-request module {name!r} fails when it is loaded", got=f"{type(error).__name__}: {error}"
+            f"on-request module {name!r} raises an error when it is loaded", got=f"{type(error).__name__}: {error}"
         ) from error
     return LoadedModule(name, source.features, sha256, module.__dict__["compute"])
 

@@ -7,12 +7,13 @@ holds the latest state per key (the stock of a shop), and ``Requests`` are the q
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from trimtab.errors import ProjectError
+from trimtab.features import declared
 
 ColumnType = type
 _TYPES: dict[type, str] = {str: "str", bool: "bool", int: "int", float: "float", datetime: "time"}
@@ -49,6 +50,7 @@ class Entity:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", self.where or declared_at())
+        declared.text(self.name, what="the name of an entity", where=self.where)
         if self.type not in (str, int):
             raise ProjectError(
                 f"entity {self.name!r} has a key of an unsupported type",
@@ -90,7 +92,7 @@ def column(type: ColumnType, *, between: tuple[float, float] | None = None, opti
     >>> column(float, between=(0, 200)).between
     (0, 200)
     """
-    if type not in _TYPES:
+    if not isinstance(type, Hashable) or type not in _TYPES:
         raise ProjectError(
             "a column has an unsupported type",
             got=repr(type),
@@ -174,7 +176,7 @@ def Events(  # noqa: N802 - a declaration, read as a noun in project files
     >>> sales.key_names
     ('shop',)
     """
-    return Source("events", name, time, known, tuple(keys), _columns(schema), history, id, declared_at())
+    return _source("events", name, time=time, known=known, keys=keys, schema=schema, history=history, id=id)
 
 
 def Table(  # noqa: N802
@@ -187,7 +189,7 @@ def Table(  # noqa: N802
     >>> Table("weather", time="hour", known="known_at", keys=[Entity("origin")], schema={"wind": float}).kind
     'table'
     """
-    return Source("table", name, time, known, tuple(keys), _columns(schema), history, "", declared_at())
+    return _source("table", name, time=time, known=known, keys=keys, schema=schema, history=history, id="")
 
 
 def Requests(  # noqa: N802
@@ -215,4 +217,29 @@ def Requests(  # noqa: N802
     >>> Requests("visits", id="visit", at="at", keys=[Entity("shop")], inputs={"basket": float}).id
     'visit'
     """
-    return Source("requests", name, at, at, tuple(keys), _columns(inputs), history, id, declared_at())
+    declared.text(id, what="id= of requests", where=declared_at())
+    return _source("requests", name, time=at, known=at, keys=keys, schema=inputs, history=history, id=id)
+
+
+def _source(
+    kind: SourceKind,
+    name: str,
+    *,
+    time: str,
+    known: str,
+    keys: Sequence[Entity],
+    schema: Schema,
+    history: str,
+    id: str,
+) -> Source:
+    where = declared_at()
+    declared.text(name, what=f"the name of {kind}", where=where)
+    of = f"of {name!r}"
+    for role, column_name in (("time", time), ("known", known)):
+        declared.text(column_name, what=f"the column of {role} {of}", where=where)
+    for role, given in (("history", history), ("id", id)):
+        declared.a(str, given, what=f"{role}= {of}", hint="write it in quotes", where=where)
+    entities = declared.every_one(Entity, keys, what=f"keys= {of}", hint="write keys=[shop], a tt.Entity", where=where)
+    declared.a(Mapping, schema, what=f"the columns {of}", hint='write a dict, as in {"amount": float}', where=where)
+    declared.every_one(str, tuple(schema), what=f"the columns {of}", hint="name each in quotes", where=where)
+    return Source(kind, name, time, known, entities, _columns(schema), history, id, where)

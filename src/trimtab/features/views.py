@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trimtab.core.clock import DAY, HOUR, MINUTE, Micros, duration
+from trimtab.core.clock import DAY, HOUR, MINUTE, Micros
 from trimtab.errors import ProjectError
+from trimtab.features import declared
 from trimtab.features.sources import Entity, Source, declared_at
 
 Along = Literal["known", "time"]
@@ -120,17 +121,29 @@ def windows(
     (('count', '*'), ('mean', 'amount'))
     """
     where = declared_at()
+    declared.a(Source, source, what="the source of windows", hint=_SOURCE, where=where)
+    entities = declared.every_one(Entity, by, what="by= of windows", hint="write by=[shop], a tt.Entity", where=where)
     named: list[tuple[Aggregation, str]] = [("count", "*")] if count else []
     for aggregation, columns in (("sum", sum), ("mean", mean), ("min", min), ("max", max)):
-        named.extend((aggregation, name) for name in ([columns] if isinstance(columns, str) else columns))  # type: ignore[misc]
+        named.extend((aggregation, name) for name in _names(columns, f"{aggregation}= of windows", where))  # type: ignore[misc]
     if count not in ("", "*"):
         raise ProjectError("count takes only rows", got=repr(count), hint='write count="*"', where=where)
-    if not (named and over and by):
+    if not (named and over and entities):
         raise ProjectError("a window view needs by, over and at least one aggregate", where=where)
     if along not in ("known", "time"):
         raise ProjectError("along is neither known nor time", got=repr(along), where=where)
-    lengths = tuple(sorted(duration(length) for length in over))
-    return WindowView(source, tuple(by), lengths, tuple(named), along, duration(fresh), where)
+    spans = declared.every_one((str, int), over, what="over= of windows", hint='write over=["3h", "7d"]', where=where)
+    lengths = tuple(sorted(declared.length(span, what="a length of windows", where=where) for span in spans))
+    freshness = declared.length(fresh, what="fresh= of windows", where=where, zero=True)
+    return WindowView(source, entities, lengths, tuple(named), along, freshness, where)
+
+
+_SOURCE = "pass what tt.Events(...) or tt.Table(...) returned, not its name"
+
+
+def _names(columns: object, what: str, where: str) -> tuple[str, ...]:
+    given = [columns] if isinstance(columns, str) else columns
+    return declared.every_one(str, given, what=what, hint='write names, as in ["amount"]', where=where)
 
 
 def latest(source: Source, columns: Sequence[str], *, ttl: str | Micros = 0) -> LatestView:
@@ -143,4 +156,7 @@ def latest(source: Source, columns: Sequence[str], *, ttl: str | Micros = 0) -> 
     >>> latest(weather, ["wind"], ttl="3h").columns
     ('wind',)
     """
-    return LatestView(source, tuple(columns), duration(ttl), declared_at())
+    where = declared_at()
+    declared.a(Source, source, what="the source of latest", hint=_SOURCE, where=where)
+    names = _names(columns, "the columns of latest", where)
+    return LatestView(source, names, declared.length(ttl, what="ttl= of latest", where=where, zero=True), where)

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.core.clock import Micros, duration
+from trimtab.core.clock import Micros
 from trimtab.errors import ProjectError
+from trimtab.features import declared
 from trimtab.features.sources import declared_at
 
 
@@ -46,12 +47,18 @@ def at_least(metric: str, bound: float) -> Floor:
     >>> at_least("roc_auc", 0.7).bound
     0.7
     """
-    return Floor(metric, float(bound), "at_least")
+    return _floor(metric, bound, "at_least")
 
 
 def at_most(metric: str, bound: float) -> Floor:
     """The candidate's metric on the held-out tail must be at most ``bound``; for losses."""
-    return Floor(metric, float(bound), "at_most")
+    return _floor(metric, bound, "at_most")
+
+
+def _floor(metric: str, bound: float, side: Literal["at_least", "at_most"]) -> Floor:
+    where = declared_at()
+    declared.text(metric, what=f"the metric of {side}", where=where)
+    return Floor(metric, float(declared.number(bound, what=f"the bound of {side}", where=where)), side)
 
 
 def p99_below(bound: str) -> Floor:
@@ -62,7 +69,8 @@ def p99_below(bound: str) -> Floor:
     >>> p99_below("50ms").bound
     50.0
     """
-    return Floor("latency_p99_ms", duration(bound) / 1000, "at_most")
+    held = declared.length(bound, what="the bound of p99_below", where=declared_at())
+    return Floor("latency_p99_ms", held / 1000, "at_most")
 
 
 def size_below(bound: str) -> Floor:
@@ -73,7 +81,7 @@ def size_below(bound: str) -> Floor:
     >>> size_below("500MB").bound
     500000000.0
     """
-    match = _SIZE.fullmatch(bound.strip())
+    match = _SIZE.fullmatch(bound.strip()) if isinstance(bound, str) else None
     if match is None:
         raise ProjectError(
             "not a size", got=repr(bound), hint='write a number and kB, MB or GB, as in "500MB"', where=declared_at()
@@ -93,4 +101,8 @@ def beats_champion(loss: str, *, alpha: float = 0.1, expires: str | Micros = "28
     is why the default is not 0.01. Not bounded is one that gains a little on most days and loses much on rare ones:
     until such a day comes nothing shows it (docs/decisions/0003-default-policy.md).
     """
-    return Comparison(loss, alpha, duration(expires))
+    where = declared_at()
+    declared.text(loss, what="the loss of beats_champion", where=where)
+    # At one half or above, luck decides as often as evidence does.
+    declared.number(alpha, what="alpha of beats_champion", where=where, above=0, most=0.5)
+    return Comparison(loss, alpha, declared.length(expires, what="expires of beats_champion", where=where))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trimtab.core.clock import Micros, duration
+from trimtab.core.clock import Micros
 from trimtab.errors import ProjectError
+from trimtab.features import declared
 from trimtab.features.sources import Source, declared_at
-from trimtab.features.views import OnRequest, View
+from trimtab.features.views import LatestView, OnRequest, View, WindowView
 from trimtab.gates.declare import Comparison, Floor, Gate
 from trimtab.loop.declare import Budget, Slo, Step, Trigger, canary, every, shadow, slo
 from trimtab.training.task import Fit, Label, Span, Task, all_history
+
+_GATES = 'write gates=[tt.at_least("roc_auc", 0.7), tt.beats_champion("log_loss")]'
+_RETRAIN = 'write retrain=[tt.every("28d")]'
+_ROLLOUT = "write rollout=[tt.shadow(), tt.canary(0.1)]"
 
 
 @dataclass(frozen=True)
@@ -90,13 +96,26 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
         When the declaration contradicts itself; ``trimtab check`` finds what only the whole project shows.
     """
     where = declared_at()
+    declared.text(name, what="a model's name", where=where)
     if approval not in ("auto", "manual"):
         raise ProjectError("approval is neither auto nor manual", got=repr(approval), where=where)
-    views = tuple(OnRequest(item, where) if isinstance(item, str) else item for item in features)
+    views = _views(name, features, where)
     if not views:
         raise ProjectError(
             f"model {name!r} has no features", hint="give it a view, or the name of a module", where=where
         )
+    of = f"of model {name!r}"
+    declared.a(
+        Task, task, what=f"task= {of}", hint='write task=tt.binary(positive="...") or tt.regression', where=where
+    )
+    declared.a(Source, requests, what=f"requests= {of}", hint="pass what tt.Requests(...) returned", where=where)
+    declared.a(Label, label, what=f"label= {of}", hint="write label=tt.label(source, column, ...)", where=where)
+    declared.a(Span, on, what=f"on= {of}", hint='write on=tt.last("60d") or tt.all_history()', where=where)
+    declared.a(Mapping, params or {}, what=f"params= {of}", hint='write a dict, as in {"depth": 3}', where=where)
+    declared.a(Budget, budget, what=f"budget= {of}", hint='pass a Budget, as in Budget(4, "28d")', where=where)
+    declared.a(Slo, slo, what=f"slo= {of}", hint='write slo=tt.slo(latency_p99="100ms")', where=where)
+    declared.whole(seed, what=f"seed= {of}", where=where)
+    _fit(name, train, where)
     return ModelSpec(
         name=name,
         task=task,
@@ -106,13 +125,43 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
         train=train,
         params=dict(params or {}),
         on=on,
-        holdout=duration(holdout),
-        gates=tuple(gates),
-        retrain=tuple(retrain),
-        rollout=tuple(rollout),
+        holdout=declared.length(holdout, what=f"holdout= {of}", where=where, zero=True),
+        gates=declared.every_one((Floor, Comparison), gates, what=f"gates= {of}", hint=_GATES, where=where),
+        retrain=declared.every_one(Trigger, retrain, what=f"retrain= {of}", hint=_RETRAIN, where=where),
+        rollout=declared.every_one(Step, rollout, what=f"rollout= {of}", hint=_ROLLOUT, where=where),
         budget=budget,
         approval=approval,
         slo=slo,
         seed=seed,
         where=where,
     )
+
+
+def _views(name: str, features: Sequence[View | str], where: str) -> tuple[View, ...]:
+    given = declared.every_one(
+        (str, WindowView, LatestView, OnRequest),
+        features,
+        what=f"features= of model {name!r}",
+        hint='write features=[tt.windows(...), tt.latest(...), "features.calendar"]',
+        where=where,
+    )
+    return tuple(OnRequest(item, where) if isinstance(item, str) else item for item in given)
+
+
+def _fit(name: str, train: Fit, where: str) -> None:
+    """Training runs in a process of its own, hours later: that it cannot be called is said now."""
+    if not callable(train):
+        return  # a rule of `trimtab check` says so, beside all other problems
+    try:
+        signature = inspect.signature(train)
+    except (TypeError, ValueError):  # compiled code that does not say
+        return
+    try:
+        signature.bind(None, {})
+    except TypeError as error:
+        raise ProjectError(
+            f"train= of model {name!r} does not take data and params",
+            got=f"{getattr(train, '__name__', 'train')}{signature}: {error}",
+            hint="define it as fit(data, params)",
+            where=where,
+        ) from None

@@ -86,14 +86,16 @@ def _judge(work: Deliberation, asked: Asked) -> None:
 
 
 def _roll_back(work: Deliberation, asked: Asked) -> None:
-    """Take the canary out of the traffic if one answers; else go back to the champion before this one."""
+    """End the rollout under way, whatever its phase; when there is none, go back to the champion before this one."""
     rollout, champion = work.state.rollout, work.state.champion
     why = f"{_by(asked)} asked for it: {asked.reason}"
-    if rollout is not None and rollout.phase == "canary" and asked.version in ("", rollout.version):
-        roll_back_canary(work, rollout, why, evidence=evidence_of(rollout), actor=_actor(asked), asked=asked.id)
-        return
-    if rollout is not None and asked.version == rollout.version:
-        _refuse(work, asked, "that version answers nothing yet: deny it, or let the gate judge it")
+    if rollout is not None and asked.version in ("", rollout.version):
+        # The champion is never blamed for a challenger: who means the champion asks again, or names a version.
+        if rollout.phase == "canary":
+            roll_back_canary(work, rollout, why, evidence=evidence_of(rollout), actor=_actor(asked), asked=asked.id)
+            return
+        data = {"rollout": rollout.id, "version": rollout.version, "reason": why, "evidence": evidence_of(rollout)}
+        work.record(e.REJECTED, data | {"asked": asked.id}, actor=_actor(asked))
         return
     target = _stable_before(work, asked.version)
     if not target:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from trimtab.core.clock import Micros, duration
+from trimtab.core.clock import Micros
 from trimtab.errors import ProjectError
+from trimtab.features import declared
 from trimtab.features.sources import Source, declared_at
 
 if TYPE_CHECKING:  # a project file is read by every command; those that compute nothing need not wait for numpy
@@ -33,12 +34,12 @@ def binary(*, positive: str) -> Task:
     >>> binary(positive="late").loss
     'log_loss'
     """
-    return Task("binary", positive, "log_loss")
+    return Task("binary", declared.text(positive, what="positive= of binary", where=declared_at()), "log_loss")
 
 
 def regression(*, target: str) -> Task:
     """Predict a number; ``target`` names it."""
-    return Task("regression", target, "squared_error")
+    return Task("regression", declared.text(target, what="target= of regression", where=declared_at()), "squared_error")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,13 @@ def label(source: Source, column: str, *, on: str, matures: str | Micros) -> Lab
     >>> label(given, "late", on="id", matures="48h").column
     'late'
     """
-    return Label(source, column, on, duration(matures), declared_at())
+    where = declared_at()
+    declared.a(Source, source, what="the source of a label", hint="pass what tt.Events(...) returned", where=where)
+    declared.text(column, what="the column of a label", where=where)
+    declared.text(on, what="on= of a label", where=where)
+    return Label(
+        source, column, on, declared.length(matures, what="matures= of a label", where=where, zero=True), where
+    )
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,10 @@ def last(length: str | Micros) -> Span:
 
     Examples
     --------
-    >>> last("60d").length == duration("60d")
-    True
+    >>> last("1d").length
+    86400000000
     """
-    return Span(duration(length))
+    return Span(declared.length(length, what="the length of last", where=declared_at()))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trimtab.core.ids import Json
 from trimtab.web.markup import Markup, element
 
 
@@ -35,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "train": Kind("Trained", "quiet", _TICK, filled=False, marked=True),
     "trigger": Kind("Trigger", "quiet", _DOT, filled=False),
     "gate": Kind("Gate", "quiet", _CHECK, filled=False),
+    "gate_failed": Kind("Gate failed", "warn", _CROSS, filled=False),
     "shadow": Kind("Shadow", "quiet", _PIE, filled=False),
     "canary": Kind("Canary", "quiet", _PIE, filled=False),
     "approve": Kind("Approved", "good", _CHECK, filled=False),
@@ -68,6 +71,19 @@ KIND_OF_EVENT: dict[str, str] = {
     "RequestRefused": "deny",
 }
 """The kind under which an event of the ledger is shown; a type that is not here is a step on the way."""
+
+
+def kind_of_event(type: str, data: Mapping[str, Json]) -> str:
+    """The kind under which an event is shown, by what it says: a gate that was not passed bears no check mark.
+
+    Examples
+    --------
+    >>> kind_of_event("FloorsJudged", {"passed": False}), kind_of_event("GateJudged", {"verdict": "superior"})
+    ('gate_failed', 'gate')
+    """
+    failed = data.get("passed") is False or data.get("verdict") in ("inferior", "expired")
+    kind = KIND_OF_EVENT.get(type, "note")
+    return "gate_failed" if kind == "gate" and failed else kind
 
 
 def kind_of(name: str) -> Kind:

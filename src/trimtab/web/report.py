@@ -56,6 +56,9 @@ def headline(report: ReplayReport) -> str:
     before, after = report.total.frozen.loss, report.total.trimtab.loss
     if before is None or after is None or not before or not known(after / before):
         return "No labels matured, so the two policies cannot be compared."
+    if len(report.champions) == 1:
+        rest = "retraining made no difference" if before == after else "only canaries answered otherwise for a while"
+        return f"No version took the place of the first: {rest}."
     share = (before - after) / before
     if report.gain is not None and report.gain.low <= 0 <= report.gain.high:
         return f"No difference in {name} between retraining and leaving the model alone can be told from chance."

@@ -135,3 +135,22 @@ def test_a_changed_byte_is_refused_before_anything_is_served(tmp_path):
     with pytest.raises(BundleCorrupt, match="is not the file that was packed"):
         serve_model(tmp_path, version)
     assert not (tmp_path / "route.json").exists()
+
+
+def test_a_single_feature_need_not_be_in_a_list():
+    found = historical_features(QUESTIONS, FORM, {"sales": EVENTS}, at="asked")
+    assert found.values.tolist() == [[1, 10], [1, 20], [2, 50]]
+
+
+@pytest.mark.parametrize("ragged", ["reference", "current"])
+def test_drift_refuses_columns_of_different_lengths(ragged):
+    frames = {"reference": {"a": np.arange(9.0), "b": np.arange(9.0)}, "current": {"a": [1.0, 2.0], "b": [1.0, 2.0]}}
+    frames[ragged]["b"] = np.arange(5.0)
+    with pytest.raises(InputError, match=f"columns of the {ragged} frame are not of one length"):
+        drift(frames["reference"], frames["current"])
+
+
+def test_an_optional_column_must_be_a_column(tmp_path):
+    task = tt.binary(positive="bought")
+    with pytest.raises(InputError, match="optional column is no column"):
+        register_model(tmp_path, onnx(2), name="m", task=task, columns=["a", "b"], optional=["c"])

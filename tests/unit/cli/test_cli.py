@@ -1,6 +1,7 @@
 """The command line: options in, functions of ``trimtab.app`` called, text or JSON and an exit code out."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -150,7 +151,7 @@ def test_replay_prints_the_months_and_the_digest(fake, monkeypatch):
     assert done.exit_code == 0
     assert "1970-01-01 00:00  Trained on everything." in done.output
     assert "<- retraining lost" in done.output
-    assert f"1 decisions, digest {'ab' * 32}" in done.output
+    assert f"1 decision, digest {'ab' * 32}" in done.output
 
 
 def test_replay_as_json_keeps_stdout_for_the_answer(fake, monkeypatch):
@@ -159,6 +160,24 @@ def test_replay_as_json_keeps_stdout_for_the_answer(fake, monkeypatch):
     done = run("replay", "--json", "--fault", "a", "--fault", "b")
     assert json.loads(done.stdout)["digest"] == "ab" * 32
     assert calls[0][1]["fault"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("option", ["--report", "--out"])
+@pytest.mark.parametrize("place", ["missing/x.html", "file/x.html", "closed/x.html"])
+def test_replay_says_first_that_its_outcome_cannot_be_written(fake, tmp_path, monkeypatch, option, place):
+    monkeypatch.setattr(app, "monotonic", lambda: 0)
+    calls = fake("replay", REPLAYED)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "closed").mkdir()
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and real(path, mode))
+    done = run("replay", option, str(tmp_path / place))
+    if option == "--out" and place.startswith("missing"):  # it is made, with the directories above it
+        assert done.exit_code == 0
+        return
+    assert (done.exit_code, calls) == (2, [])
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
 
 
 def test_gate_ends_with_one_when_the_version_does_not_pass(fake):
@@ -194,6 +213,40 @@ def test_log_at_answers_what_was_live_who_approved_it_and_on_what_evidence(fake)
     for words in ("late: 4f9c2a7be1d0", "approved by operator:ada", "e_value: 22.4", "errors: 0", "7 events"):
         assert words in done.output
     assert done.output.splitlines()[-1] == "2013-08-15 14:05  model:late               It answers now."
+
+
+def test_log_at_shows_floors_as_sentences_with_what_was_measured(fake):
+    checks = [
+        {"measure": "roc_auc", "value": 0.74, "bound": 0.7, "side": "at_least", "passed": True},
+        {"measure": "latency_p99_ms", "value": None, "bound": 50.0, "side": "at_most", "passed": True},
+    ]
+    floors = {"checks": checks, "measured_values": {"latency_p99_ms": 0.21}}
+    fake("log", {"events": [], "live": [LIVE | {"evidence": {"days": 9, "floors": floors, "other": [{"a": None}]}}]})
+    output = run("log", "--at", AT).output
+    for words in ("roc_auc 0.74, at least 0.7: passed", "latency_p99_ms 0.21, at most 50: passed", "days: 9"):
+        assert words in output
+    assert "{" not in output
+    assert "None" not in output
+
+
+def test_check_counts_one_problem_as_one(fake):
+    fake("check", {"problems": [{"what": "w"}], "models": [], "sources": []})
+    assert run("check").output.splitlines()[-1] == "1 problem"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("deploy", "m", "v"), ("train",), ("nonsense",), ("log", "--limit", "-1"), ("log", "--colour")]
+)
+def test_a_misused_command_answers_as_json_where_json_was_asked_for(arguments):
+    done = run(*arguments, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["kind"] == "InputError"
+    assert done.stderr == ""
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "trimtab", "--version"], capture_output=True, text=True, check=True)
+    assert "version" in done.stdout
 
 
 def test_log_says_when_nothing_was_live(fake):
@@ -262,6 +315,15 @@ def test_up_says_where_it_answers_and_reports_a_refusal(monkeypatch):
 def test_train_prints_its_facts(fake):
     fake("train", {"model": "late", "version": "4f9c", "metrics": {"roc_auc": 0.74}})
     assert run("train", "late").output == "model: late\nversion: 4f9c\nmetrics:\n  roc_auc: 0.74\n"
+
+
+def test_train_tells_what_followed_and_ends_with_one_when_it_was_rejected(fake):
+    fake("train", {"model": "late", "decisions": ["Version 1 fails its floors", "It is rejected"], "rejected": True})
+    done = run("train", "late")
+    assert (done.exit_code, done.output) == (1, "model: late\nVersion 1 fails its floors\nIt is rejected\n")
+    fake("train", {"model": "late", "decisions": ["Version 2 is the champion"], "rejected": False})
+    assert run("train", "late").exit_code == 0
+    assert "answers nothing until" not in run("train", "--help").output
 
 
 def test_help_does_not_load_what_it_does_not_need():

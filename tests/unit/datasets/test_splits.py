@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trimtab.core.clock import DAY, instant
 from trimtab.datasets.frozen import freeze, freeze_split
 from trimtab.datasets.splits import LabelEvents, select, split_by_time
 from trimtab.errors import NotEnoughData, SchemaError
@@ -187,3 +188,17 @@ def test_a_frozen_dataset_cannot_be_written_and_does_not_lock_the_callers_array(
 def test_parts_that_do_not_fit_are_refused(changes):
     with pytest.raises(SchemaError):
         one(**changes)
+
+
+def test_a_history_that_ended_long_ago_says_as_of_when_to_train():
+    at = np.arange(100, dtype=np.int64) * DAY
+    ids = at.astype(str)
+    requests, events = RequestBatch(ids.tolist(), at, {}, {}), LabelEvents(ids, at % 2 == 0, at + DAY)
+    shape = {"matures": DAY, "holdout": 7 * DAY, "least": (1, 1)}
+    with pytest.raises(NotEnoughData, match="held-out part") as refused:
+        split_by_time(requests, events, cutoff=400 * DAY, **shape)
+    assert "trimtab train MODEL --cutoff 1970-04-11T00:00:00Z" in refused.value.hint
+    assert len(split_by_time(requests, events, cutoff=instant("1970-04-11T00:00:00Z"), **shape).holdout) == 7
+    with pytest.raises(NotEnoughData) as young:
+        split_by_time(requests, events, cutoff=100 * DAY, **shape | {"least": (1, 1000)})
+    assert "--cutoff" not in young.value.hint

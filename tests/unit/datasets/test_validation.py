@@ -165,6 +165,7 @@ def test_a_row_known_in_the_future():
     assert len(validate(SALES, raw, now=20 - 5 * MINUTE)) == 1
     late = validate(SALES, raw, now=20 - 5 * MINUTE - 1).quarantine
     assert late.counts == {("told", "known in the future"): 1}
+    assert late.rows[0].value == "1970-01-01T00:00:00.000020Z"
 
 
 def batch(rows, **changes):

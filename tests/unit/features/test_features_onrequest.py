@@ -102,5 +102,5 @@ def test_a_module_that_misbehaves_is_named(body, what):
 def test_a_changed_byte_is_refused_and_a_module_that_fails_to_load_is_named():
     with pytest.raises(BundleCorrupt):
         load_module("features.mine", GOOD + " ", inspect_module("features.mine", GOOD, "x").sha256)
-    with pytest.raises(ProjectError, match="fails when it is loaded"):
+    with pytest.raises(ProjectError, match="raises an error when it is loaded"):
         load("FEATURES = ('a',)\n1 / 0\ndef compute(c): ...")

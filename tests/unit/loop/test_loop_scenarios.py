@@ -271,6 +271,35 @@ def test_rollback_in_a_canary_takes_the_challenger_out():
     assert world.state.champion == first
 
 
+def test_rollback_in_the_shadow_ends_the_rollout_and_spares_the_champion():
+    world = World()
+    world.first_champion()
+    champion = world.challenger()
+    until(world, lambda w: w.state.champion == champion, gain=0.03)
+    world.step(days=29)
+    challenger = world.challenger()
+    assert world.state.rollout.phase == "shadow"
+    world.step(world.asked("rollback", reason="wrong data"))
+    assert world.state.rollout is None
+    assert world.state.champion == champion
+    rejected = world.events(e.REJECTED)[-1]
+    assert rejected.data["version"] == challenger
+    assert "wrong data" in rejected.data["reason"]
+    assert rejected.draft.actor.startswith("operator:")
+    assert rejected.data["asked"]
+    assert not world.events(e.ROLLED_BACK)
+
+
+def test_rollback_of_a_version_that_waits_for_approval_rejects_it():
+    world = World(replace(POLICY, approval="manual"))
+    world.challenger()
+    waiting = world.state.rollout
+    assert waiting.phase == "approval"
+    world.step(world.asked("rollback", reason="not this one", version=waiting.version))
+    assert world.state.rollout is None
+    assert "not this one" in describe(world.events(e.REJECTED)[-1])
+
+
 def test_without_a_comparison_the_floors_decide_and_the_canary_still_guards():
     world = World(replace(POLICY, comparison=None))
     world.first_champion()

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from trimtab.adapters.project.file import load_project
+from trimtab.app.operations import check_project
 from trimtab.datasets.validation import validate
+from trimtab.errors import ProjectError
 from trimtab.loop.project import Problem, check, check_history
 
 # Each line of a declaration has a name, so that a test can swap it and find its number in the file.
@@ -459,3 +461,97 @@ def test_labels_that_never_join(tmp_path):
 
 def test_a_problem_as_json():
     assert Problem("a", where="f:1").to_json() == {"problem": "a", "where": "f:1"}
+
+
+MISTYPED = {
+    "a gate that is a name": ("policy", 'policy = {"gates": ["roc_auc"]}', "gates= of model 'm'", "model"),
+    "gates that are text": ("policy", 'policy = {"gates": "roc_auc"}', "gates= of model 'm' is not a list", "model"),
+    "a bound in quotes": ("policy", 'policy = {"gates": [tt.at_least("roc_auc", "0.6")]}', "the bound of", "policy"),
+    "a bound that is no number": ("policy", 'policy = {"gates": [tt.at_least("a", float("nan"))]}', "range", "policy"),
+    "a latency without unit": ("policy", 'policy = {"gates": [tt.p99_below("50")]}', "not a duration", "policy"),
+    "a size that is a number": ("policy", 'policy = {"gates": [tt.size_below(500)]}', "not a size", "policy"),
+    "alpha in quotes": ("policy", 'policy = {"gates": [tt.beats_champion("l", alpha="1")]}', "alpha", "policy"),
+    "retrain that is text": ("policy", 'policy = {"retrain": "28d"}', "retrain= of model 'm' is not a list", "model"),
+    "one trigger, no list": ("policy", 'policy = {"retrain": tt.every("28d")}', "retrain= of model 'm'", "model"),
+    "every nothing": ("policy", 'policy = {"retrain": [tt.every("0d")]}', "longer than nothing", "policy"),
+    "labels in quotes": ("policy", 'policy = {"retrain": [tt.when_new_labels("9")]}', "whole number", "policy"),
+    "a cooldown that is a float": (
+        "policy",
+        "policy = {'retrain': [tt.when_drifts(cooldown=1.5)]}",
+        "cooldown",
+        "policy",
+    ),
+    "slo that is text": ("policy", 'policy = {"slo": "100ms"}', "slo= of model 'm' is of the wrong type", "model"),
+    "an slo of a bare number": ("policy", 'policy = {"slo": tt.slo(latency_p99="100")}', "not a duration", "policy"),
+    "a rollout of triggers": ("policy", 'policy = {"rollout": [tt.every("28d")]}', "an item of rollout=", "model"),
+    "a share in quotes": (
+        "policy",
+        'policy = {"rollout": [tt.shadow(), tt.canary("0.1")]}',
+        "a canary's share",
+        "policy",
+    ),
+    "a span that is text": ("policy", 'policy = {"on": "all"}', "on= of model 'm' is of the wrong type", "model"),
+    "a budget that is a number": ("policy", 'policy = {"budget": 4}', "budget= of model 'm'", "model"),
+    "params that are a list": ("policy", 'policy = {"params": [1]}', "params= of model 'm'", "model"),
+    "a seed in quotes": ("policy", 'policy = {"seed": "7"}', "seed= of model 'm'", "model"),
+    "a fit of one argument": ("fit", "def fit(data): ...", "does not take data and params", "model"),
+    "a task that is a word": (
+        "model",
+        LINES["model"].replace('tt.binary(positive="bought")', '"binary"'),
+        "task= of model 'm' is of the wrong type",
+        "model",
+    ),
+    "requests by name": ("model", LINES["model"].replace("=visits", '="visits"'), "requests= of model 'm'", "model"),
+    "a label by name": ("model", LINES["model"].replace("=label", '="bought"'), "label= of model 'm'", "model"),
+    "a module, no list": ("features", 'features = "features.basket"', "features= of model 'm' is not a list", "model"),
+    "windows of a name": (
+        "form",
+        'form = tt.windows("sales", by=[shop], over=["3h"], count="*")',
+        "the source of windows is of the wrong type",
+        "form",
+    ),
+    "windows by a name": ("form", 'form = tt.windows(sales, by=["shop"], over=["3h"], count="*")', "by=", "form"),
+    "windows over text": ("form", 'form = tt.windows(sales, by=[shop], over="3h", count="*")', "over=", "form"),
+    "latest of a name": ("wind", 'wind = tt.latest("sky", ["wind"])', "the source of latest", "wind"),
+    "a label of a name": ("label", 'label = tt.label("sales", "bought", on="order", matures="1d")', "label", "label"),
+    "keys that are names": (
+        "visits",
+        'visits = tt.Requests("visits", id="visit", at="asked", keys=["shop"], inputs={"basket": float})',
+        "an item of keys= of 'visits'",
+        "visits",
+    ),
+    "a type that is a list": (
+        "sky",
+        'sky = tt.Table("s", time="h", known="k", keys=[shop], schema={"w": [1]})',
+        "",
+        "sky",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTYPED)
+def test_a_wrong_type_is_one_line_and_no_traceback(case, tmp_path):
+    line, text, what, at = MISTYPED[case]
+    with pytest.raises(ProjectError) as refused:
+        write(tmp_path, **{line: text})
+    assert what in refused.value.what
+    assert "raises an error" not in refused.value.what
+    assert refused.value.where == place(at)
+    assert refused.value.got
+    found = check_project(tmp_path)["problems"]
+    assert [problem["where"] for problem in found] == [place(at)]
+
+
+@pytest.mark.parametrize(("fault", "said"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(3)", "SystemExit")])
+def test_a_module_that_raises_is_said_to_raise(fault, said, tmp_path):
+    (found,) = write(tmp_path, module=f"{MODULE}{fault}\n")
+    assert "raises an error when it is loaded" in found.what
+    assert said in found.got
+    assert found.where.startswith("extra.py")
+
+
+def test_a_module_that_is_no_text_is_a_problem(tmp_path):
+    write(tmp_path)
+    (tmp_path / "extra.py").write_bytes(b"\xff\xfe")
+    (found,) = check(load_project(tmp_path))
+    assert "not UTF-8" in found.what

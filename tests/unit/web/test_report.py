@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.web.synthetic import LOST, example_report, regression_report
 
 from trimtab.web.heatmap import excess, ranked, step
-from trimtab.web.kinds import KIND_OF_EVENT, KINDS
+from trimtab.web.kinds import KIND_OF_EVENT, KINDS, kind_of, kind_of_event
 from trimtab.web.markup import element, escape
 from trimtab.web.report import headline, render_report
 from trimtab.web.report_data import Decision, DriftCell, Gain, ReplayReport, Score
@@ -131,6 +131,15 @@ def test_the_headline_claims_only_what_the_interval_allows(gain, said):
     assert said in headline(replace(example_report(), gain=gain))
 
 
+@pytest.mark.parametrize("gain", [None, Gain(0.02, 0.01, 0.03)])
+def test_the_headline_claims_no_difference_where_no_champion_changed(gain):
+    report = example_report()
+    report = replace(report, champions=report.champions[:1], gain=gain)
+    assert headline(report) == ("No version took the place of the first: only canaries answered otherwise for a while.")
+    same = replace(report, total=replace(report.total, trimtab=report.total.frozen))
+    assert headline(same) == "No version took the place of the first: retraining made no difference."
+
+
 def test_the_headline_says_when_retraining_lost():
     assert "raised squared error by 3.2 %" in headline(regression_report())
 
@@ -208,3 +217,22 @@ def test_a_measure_that_could_not_be_computed_is_neither_good_nor_bad(nothing):
         "finance", ""
     )
     assert step(DriftCell(nothing, 0.2)) == 0
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "label"),
+    [
+        ("FloorsJudged", {"passed": True}, "Gate"),
+        ("FloorsJudged", {"passed": False}, "Gate failed"),
+        ("GateJudged", {"verdict": "superior"}, "Gate"),
+        ("GateJudged", {"verdict": "floors"}, "Gate"),
+        ("GateJudged", {"verdict": "inferior"}, "Gate failed"),
+        ("GateJudged", {"verdict": "expired"}, "Gate failed"),
+        ("QualityJudged", {"verdict": "drop"}, "Quality"),
+        ("Unheard", {}, "Note"),
+    ],
+)
+def test_a_gate_that_was_not_passed_bears_no_check_mark(type, data, label):
+    kind = kind_of(kind_of_event(type, data))
+    assert kind.label == label
+    assert (kind.path == kind_of("gate").path) == (label == "Gate")

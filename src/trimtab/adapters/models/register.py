@@ -26,6 +26,7 @@ def register(
     name: str,
     task: Task,
     feature_names: Sequence[str],
+    optional: Sequence[str] = (),
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
     files: Mapping[str, bytes] | None = None,
@@ -36,10 +37,10 @@ def register(
     ----------
     model
         A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
-    name
-        Name of the model.
-    feature_names
-        Names of the columns, in order.
+    name, feature_names
+        Name of the model, and of its columns in order.
+    optional
+        Columns that a request may leave out; the model then sees NaN.
     rows
         Real rows, shape (n, features): required for an estimator, whose export is checked on them.
     trained_until
@@ -60,9 +61,8 @@ def register(
     """
     names = _different(feature_names)
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
-    plan = _tensor_plan(name, names)
-    card = f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
-    packed = {CARD: card, **(files or {}), MODEL: data, PLAN: plan.to_json()}
+    plan = _tensor_plan(name, names, optional)
+    packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -81,16 +81,22 @@ def register(
     return pack(blobs, packed, manifest=manifest)
 
 
+def _card(name: str) -> bytes:
+    return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
+
+
 def _different(names: Sequence[str]) -> tuple[str, ...]:
     if not names or len(set(names)) < len(names):
         raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
     return tuple(names)
 
 
-def _tensor_plan(name: str, names: tuple[str, ...]) -> Plan:
+def _tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
     """A plan without parts: the caller sends the columns themselves."""
+    if unknown := sorted(set(optional) - set(names)):
+        raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
     inputs = dict.fromkeys(names, "float")
-    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=names, ranges={}), ())
+    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges={}), ())
 
 
 def _from_estimator(

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from trimtab.core.ids import digest, sha256
 from trimtab.errors import ProjectError, TrimtabError
-from trimtab.features.onrequest import inspect_module
+from trimtab.features.onrequest import inspect_module, load_module
 from trimtab.features.plan import ModuleSource
 from trimtab.features.sources import Source
 from trimtab.features.views import OnRequest
@@ -47,7 +47,7 @@ def load_project(path: Path) -> Project:
         When there is no such file, or it raises; the message names the line of the project at fault.
         Everything else that is wrong is found by :func:`trimtab.loop.project.check`.
     """
-    file = _find(path)
+    file = find_project(path)
     root = file.parent
     with _loading, _importable(root):
         module = _run(file)
@@ -68,7 +68,14 @@ def load_project(path: Path) -> Project:
     )
 
 
-def _find(path: Path) -> Path:
+def find_project(path: Path) -> Path:
+    """The file of a project, which is not read.
+
+    Raises
+    ------
+    ProjectError
+        When there is none.
+    """
     path = path.resolve()
     if path.is_file() and path.suffix == ".py":
         return path
@@ -190,9 +197,17 @@ def _on_request(models: Iterable[ModelSpec], root: Path) -> tuple[dict[str, Modu
             faults.append(_no_module(view, root))
             continue
         try:
-            modules[view.module] = inspect_module(view.module, file.read_text("utf-8"), _short(str(file), root))
+            text = file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            faults.append(Problem(f"on-request module {view.module!r} is not UTF-8", str(error), "", view.where))
+            continue
+        try:
+            found = inspect_module(view.module, text, _short(str(file), root))
+            load_module(view.module, text, found.sha256)
         except ProjectError as error:
-            faults.append(Problem.of(error))
+            faults.append(Problem(error.what, error.got, error.hint, error.where or _short(str(file), root)))
+        else:
+            modules[view.module] = found
     return modules, faults
 
 
