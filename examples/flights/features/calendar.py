@@ -20,7 +20,7 @@ FEATURES = (
     "dest",
 )
 
-PLACES = np.array([65_536, 256, 1], dtype=np.uint32)
+PLACES = np.array([65_536, 256, 1], dtype=np.int64)
 MINUTE = 60_000_000
 DAY = 1440 * MINUTE
 

@@ -114,9 +114,9 @@ def test_features_of_one_flight(calendar):
         "block_minutes": 150,
         "distance": 1000,
         "miles_per_hour": 400,
-        "carrier": 11 * 1296 + 6 * 36,
-        "origin": 19 * 1296 + 15 * 36 + 20,
-        "dest": 24 * 1296 + 27 * 36 + 13,
+        "carrier": 66 * 65_536 + 54 * 256,
+        "origin": 74 * 65_536 + 70 * 256 + 75,
+        "dest": 79 * 65_536 + 82 * 256 + 68,
     }
 
 
