@@ -215,13 +215,24 @@ def _home(request: ReplayRequest, project: Project, spec: ModelSpec) -> Home:
     mark = root / REPLAY
     if request.out and root.exists() and not mark.exists() and any(root.iterdir()):
         raise InputError("this directory holds something else than a replay", got=str(root), hint="name a new one")
+    root.mkdir(parents=True, exist_ok=True)
     if (root / FINISHED).exists() or (mark.exists() and mark.read_text() != name):
-        shutil.rmtree(root)
+        # The mark stays and names nothing meanwhile: killed in here, the next attempt empties the directory again.
+        mark.write_text("")
+        _empty(root, mark)
     for scratch in ("online", "records"):
         shutil.rmtree(root / scratch, ignore_errors=True)
-    root.mkdir(parents=True, exist_ok=True)
     mark.write_text(name)
     return Home(root, durable=False).made()
+
+
+def _empty(root: Path, kept: Path) -> None:
+    """Remove everything in a directory but one file."""
+    for item in root.iterdir():
+        if item.is_dir():
+            shutil.rmtree(item)
+        elif item != kept:
+            item.unlink()
 
 
 class _Wiring:
