@@ -94,6 +94,34 @@ class TensorRequest:
         return [base] if len(self.values) == 1 else [f"{base}/{row}" for row in range(len(self.values))]
 
 
+@dataclass(frozen=True, slots=True)
+class TensorAnswer:
+    """The answer to a :class:`TensorRequest`, before a protocol writes it down."""
+
+    model: str
+    version: str
+    """The digest of the version that answered."""
+    id: str
+    """Of the request; empty when it came without one."""
+    values: NDArray[np.float64]
+    """Shape (n, k): the model's outputs side by side in the order of its signature."""
+    outputs: Sequence[Tensor]
+    """The signature of the model's outputs."""
+    asked: Sequence[str] = ()
+    """Names of the outputs to send; empty for all."""
+
+    def blocks(self) -> list[tuple[Tensor, NDArray[np.float64]]]:
+        """Every output that is to be sent, with its columns: shape (n, width)."""
+        found = []
+        start = 0
+        for tensor in self.outputs:
+            width = math.prod(tensor.shape[1:])
+            if not self.asked or tensor.name in self.asked:
+                found.append((tensor, self.values[:, start : start + width]))
+            start += width
+        return found
+
+
 def decode_infer(
     body: bytes, *, inputs: Sequence[Tensor], outputs: Sequence[Tensor], max_rows: int = MAX_ROWS
 ) -> TensorRequest:
@@ -140,41 +168,20 @@ def decode_infer(
     return TensorRequest(asked.id, values, tuple(output.name for output in asked.outputs))
 
 
-def encode_infer(
-    values: NDArray[np.float64],
-    *,
-    model: str,
-    version: str,
-    id: str,
-    outputs: Sequence[Tensor],
-    asked: Sequence[str] = (),
-) -> bytes:
-    """Write an infer response.
-
-    Parameters
-    ----------
-    values
-        Shape (n, outputs): the model's outputs side by side in the order of its signature.
-    asked
-        Names of the outputs to send; empty for all.
-    """
-    written = []
-    start = 0
-    for tensor in outputs:
-        width = math.prod(tensor.shape[1:])
-        block = values[:, start : start + width]
-        start += width
-        if not asked or tensor.name in asked:
-            written.append(
-                {
-                    "name": tensor.name,
-                    "datatype": NAMES[tensor.dtype],
-                    "shape": [len(values), *tensor.shape[1:]],
-                    "data": _plain(block, tensor.dtype),
-                }
-            )
-    answer = {"model_name": model, "model_version": version, "id": id, "outputs": written}
-    return msgspec.json.encode(answer if id else {name: part for name, part in answer.items() if name != "id"})
+def encode_infer(answer: TensorAnswer) -> bytes:
+    """Write an infer response as JSON."""
+    rows = len(answer.values)
+    written = [
+        {
+            "name": tensor.name,
+            "datatype": NAMES[tensor.dtype],
+            "shape": [rows, *tensor.shape[1:]],
+            "data": _plain(block, tensor.dtype),
+        }
+        for tensor, block in answer.blocks()
+    ]
+    body = {"model_name": answer.model, "model_version": answer.version, "id": answer.id, "outputs": written}
+    return msgspec.json.encode(body if answer.id else {name: part for name, part in body.items() if name != "id"})
 
 
 def describe(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trimtab.errors import InputError, SchemaError, TooLarge
 from trimtab.registry.manifest import Tensor
-from trimtab.serving.tensors import decode_infer, describe, encode_infer
+from trimtab.serving.tensors import TensorAnswer, decode_infer, describe, encode_infer
 
 INPUT = Tensor("x", "float32", (-1, 2))
 OUTPUT = Tensor("p", "float32", (-1, 1))
@@ -107,7 +107,7 @@ def test_an_unknown_output_is_refused():
 def test_the_answer_has_the_signatures_shape_and_echoes_the_id():
     outputs = [Tensor("p", "float32", (-1, 2)), Tensor("label", "int64", (-1,))]
     values = np.array([[0.25, 0.75, 1], [0.5, 0.5, 0]])
-    answer = msgspec.json.decode(encode_infer(values, model="m", version="v", id="r", outputs=outputs))
+    answer = msgspec.json.decode(encode_infer(TensorAnswer("m", "v", "r", values, outputs)))
     assert answer == {
         "model_name": "m",
         "model_version": "v",
@@ -117,7 +117,7 @@ def test_the_answer_has_the_signatures_shape_and_echoes_the_id():
             {"name": "label", "datatype": "INT64", "shape": [2], "data": [1, 0]},
         ],
     }
-    only = msgspec.json.decode(encode_infer(values, model="m", version="v", id="", outputs=outputs, asked=("label",)))
+    only = msgspec.json.decode(encode_infer(TensorAnswer("m", "v", "", values, outputs, ("label",))))
     assert [one["name"] for one in only["outputs"]] == ["label"]
     assert "id" not in only
 

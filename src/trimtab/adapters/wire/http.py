@@ -21,7 +21,7 @@ from trimtab.adapters.wire.reply import TEXT_TYPE, Reply, refuse, reply_error, r
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
 from trimtab.serving.dispatch import Dispatcher
-from trimtab.serving.tensors import describe
+from trimtab.serving.tensors import decode_infer, describe, encode_infer
 
 _log = logging.getLogger("trimtab.serving")
 _READ = ("GET", "HEAD")
@@ -119,8 +119,19 @@ class DataPlane:
         return self._fixed.get("/".join(parts))
 
     async def _infer(self, model: str, version: str, body: bytes) -> Reply:
+        engine = self.dispatcher.engine
+        timer = engine.pipeline.timer
+        start = timer()
+        deployed = engine.live.pinned(model, version) if version else engine.live.answering(model)
+        asked = decode_infer(
+            body, inputs=deployed.manifest.inputs, outputs=deployed.manifest.outputs, max_rows=engine.max_rows
+        )
+        took = timer() - start
         return await self._posted(
-            lambda resolve: self.dispatcher.submit_tensors(model, body, resolve, version=version), plain=True
+            lambda resolve: self.dispatcher.submit_tensors(
+                model, asked, encode_infer, resolve, version=version, decode_ns=took
+            ),
+            plain=True,
         )
 
     async def _posted(
