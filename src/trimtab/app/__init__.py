@@ -46,6 +46,7 @@ def replay(
         Which model; may be left out when there is one.
     start, until
         ISO 8601. Requests asked in between are answered; history before ``start`` trains the first model.
+        By default the first 60 days do, or the first third of a shorter history.
     fault
         Faults to put on stage: ``unit:SOURCE.COLUMN*FACTOR@TIME`` or ``bad-challenger@TIME``.
     seed
