@@ -15,6 +15,7 @@ from trimtab.cli.answer import Result, answer, command, counted, writable
     "trimtab replay --start 2013-03-04 --until 2013-06-01 --report report.html",
     "trimtab replay --fault bad-challenger@2013-03-11 --json",
     "trimtab replay --fault 'unit:visits.basket*100@2026-08-05'",
+    home=False,
 )
 @click.option("--model", help="Which model; needed when there are several.")
 @click.option(
