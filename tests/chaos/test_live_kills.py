@@ -67,7 +67,8 @@ def test_workers_serve_on_without_control_and_a_new_one_adopts_them(live):
         die(live.controls[-1])
         before = sum(len(caller.answered) for caller in callers)
         wait_until(
-            lambda before=before: sum(len(caller.answered) for caller in callers) > before, what="answers without control"
+            lambda before=before: sum(len(caller.answered) for caller in callers) > before,
+            what="answers without control",
         )
         live.start("--workers", "2")
         assert sorted(live.pids()) == sorted(workers)
