@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Mapping
 from enum import IntEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import httptools
@@ -25,6 +26,10 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _WRAPPING = 8
 """A chunked body may take so many times its own length on the wire."""
+_KNOWN_HEADS, _KNOWN_BYTES = 256, 1024
+"""So many heads are remembered, of at most so many bytes."""
+_ALWAYS_NEW = (b"x-request-id", b"traceparent")
+"""Headers that no two requests share."""
 _LINGER_S = 2.0
 """How long a connection that was refused is still read: a reset would take the answer from the caller's hands."""
 
@@ -43,12 +48,21 @@ class _Refused(Exception):
     """The request is refused; the answer is on its way."""
 
 
+class Head(NamedTuple):
+    """What the parser made of the head of a request."""
+
+    path: str
+    headers: Mapping[bytes, bytes]
+    length: int
+    """Of the body, in bytes."""
+
+
 class Exchange:
     """A request that waits for its answer, and the answer when it is not yet its turn."""
 
     __slots__ = ("connection", "head_only", "keep", "reply")
 
-    def __init__(self, connection: Connection, keep: bool, head_only: bool) -> None:
+    def __init__(self, connection: Connection, *, keep: bool, head_only: bool) -> None:
         self.connection, self.keep, self.head_only = connection, keep, head_only
         self.reply: Reply | None = None
 
@@ -117,6 +131,9 @@ class Connection(asyncio.Protocol):
         """Bytes have come."""
         if self._closing:
             return
+        fresh = self._phase is Phase.IDLE and not self._waiting
+        if fresh and self._repeated(data):
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -137,6 +154,40 @@ class Connection(asyncio.Protocol):
             self._bound(len(data))
         elif len(self._waiting) > self._limits.pipelined:
             self._pause()
+        elif fresh:
+            self._remember(data)
+
+    def _repeated(self, data: bytes) -> bool:
+        """Take a whole request whose head is, byte for byte, one that was parsed before; False when it is not that."""
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._server.heads.get(data[:end])
+        if known is None or len(data) - end != known.length:
+            return False
+        self._since = self._server.now
+        exchange = Exchange(self, keep=True, head_only=False)
+        self._waiting.append(exchange)
+        self._server.plane.take(Incoming("POST", known.path, known.headers, data[end:]), exchange)
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Remember the head of an ordinary request that came alone and whole."""
+        headers, end = self._headers, data.find(b"\r\n\r\n") + 4
+        length = headers.get(b"content-length")
+        if (
+            length is None
+            or end > _KNOWN_BYTES
+            or int(length) != len(data) - end
+            or b"expect" in headers
+            or b"transfer-encoding" in headers
+            or any(name in headers for name in _ALWAYS_NEW)
+            or self._parser.get_method() != b"POST"
+            or not self._parser.should_keep_alive()
+        ):
+            return
+        heads = self._server.heads
+        if len(heads) >= _KNOWN_HEADS:
+            heads.clear()
+        heads[data[:end]] = Head(_path(self._url), headers, int(length))
 
     def _bound(self, size: int) -> None:
         """Refuse a request whose head, or the wrapping of its body, goes on and on."""
@@ -218,7 +269,7 @@ class Connection(asyncio.Protocol):
             return
         method = parser.get_method()
         keep = parser.should_keep_alive() and not self._server.draining
-        exchange = Exchange(self, keep, method == b"HEAD")
+        exchange = Exchange(self, keep=keep, head_only=method == b"HEAD")
         self._waiting.append(exchange)
         if not keep:
             self._closing = True
@@ -275,7 +326,7 @@ class Connection(asyncio.Protocol):
             return
         if self._phase is Phase.IDLE:
             self._phase = Phase.HEAD  # more may come, which must not reset the connection under the answer
-        exchange = Exchange(self, False, False)
+        exchange = Exchange(self, keep=False, head_only=False)
         self._waiting.append(exchange)
         self._closing = True
         exchange(self._server.plane.counted(refuse(status, what, **more)))

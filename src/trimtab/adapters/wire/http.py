@@ -171,7 +171,19 @@ class DataPlane:
         if wrong is not None:
             respond(self.counted(wrong))
             return
-        engine = self.dispatcher.engine
+
+        def resolve(result: Reply | bytes | TrimtabError) -> None:
+            if isinstance(result, bytes):
+                self.replies[200] += 1
+                respond(Reply(200, result))
+            else:
+                respond(self.counted(result if isinstance(result, Reply) else reply_error(result, plain=True)))
+
+        dispatcher = self.dispatcher
+        if json_length is None and not target.version and dispatcher.submit_plain(target.model, incoming.body, resolve):
+            self.wake()
+            return
+        engine = dispatcher.engine
         timer = engine.pipeline.timer
         start = timer()
         deployed = (
@@ -187,9 +199,6 @@ class DataPlane:
 
         def encode(answer: TensorAnswer) -> Reply:
             return _infer_reply(encode_infer(answer, binary=asked.binary))
-
-        def resolve(result: Reply | TrimtabError) -> None:
-            respond(self.counted(result if isinstance(result, Reply) else reply_error(result, plain=True)))
 
         took = timer() - start
         self.dispatcher.submit_tensors(target.model, asked, encode, resolve, version=target.version, decode_ns=took)

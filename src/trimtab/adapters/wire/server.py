@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
-from trimtab.adapters.wire.connection import Connection
+from trimtab.adapters.wire.connection import Connection, Head
 from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.reply import Reply
 
@@ -75,6 +75,8 @@ class HttpServer:
         """The head of an ordinary answer, up to its length."""
         self.date = b""
         self.refused_connections = 0
+        self.heads: dict[bytes, Head] = {}
+        """Heads of requests that were parsed before, byte for byte: callers repeat themselves."""
         self._drain_s = drain_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
