@@ -243,7 +243,7 @@ class Dispatcher:
             return self.engine.answer(lane.model, batch, version=lane.version, units=units)
         values = _matrix(pieces, lane.width)
         features = FeatureBatch(values, values[:, :0], {}, ())
-        batch = RequestBatch(ids, np.full(len(ids), at, dtype=np.int64), {}, {})
+        batch = RequestBatch(ids, np.array([at] * len(ids), dtype=np.int64), {}, {})
         return self.engine.answer(lane.model, batch, features=features, version=lane.version, units=units)
 
     def _settle(

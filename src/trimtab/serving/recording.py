@@ -6,10 +6,11 @@ What a batch has in common is encoded once. The rows are, byte for byte, what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from hashlib import sha256
 from itertools import repeat
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,18 +28,23 @@ _TWENTY = b"\xb4"
 """A text of twenty bytes, which follow."""
 _NOTHING = b"\x80"
 """An empty map."""
+_NO_BYTES = _encode(b"")
 
 
 def statuses(given: Answers) -> list[str]:
     """The status of each row: ``ok``, ``stale:<sources>`` or ``error:<kind>``."""
     if given.error:
         return [f"error:{given.error}"] * len(given.requests)
-    usual = f"stale:{','.join(given.features.stale)}" if given.features.stale else "ok"
+    usual = _usual(given)
     finite: NDArray[np.bool_] = np.isfinite(given.outputs)
     if finite.all():
         return [usual] * len(given.requests)
     rows: list[bool] = (finite if finite.ndim == 1 else np.all(finite, axis=1)).tolist()
     return [usual if fine else "error:not_finite" for fine in rows]
+
+
+def _usual(given: Answers) -> str:
+    return f"stale:{','.join(given.features.stale)}" if given.features.stale else "ok"
 
 
 def encode_records(given: Answers, model: str) -> list[bytes]:
@@ -54,23 +60,24 @@ def encode_records(given: Answers, model: str) -> list[bytes]:
     marks = _encode(features.watermarks)
     times = _encode(tuple(given.timings))
     suffix = f"\x1f{given.version}\x1f{given.arm}".encode()
-    found = statuses(given)
-    states: Iterable[bytes] = (
-        repeat(_encode(found[0])) if found and found.count(found[0]) == len(found) else map(_encode, found)
-    )
+    outputs = given.outputs.tolist()
+    if not given.error and given.outputs.ndim == 1 and math.isfinite(sum(outputs)):  # the usual case, and cheap to see
+        states: Iterable[bytes] = repeat(_encode(_usual(given)))
+    else:
+        states = map(_encode, statuses(given))
     rows = zip(
         requests.ids,
-        map(_encode, requests.at.tolist()),
+        _times(requests.at.tolist()),
         _maps(requests.keys),
         _blocks(features.values),
         _blocks(features.ages),
-        _outputs(given.outputs),
+        _outputs(given.outputs) if given.outputs.ndim == 1 else map(_encode, outputs),
         states,
         _maps(requests.inputs),
         strict=False,
     )
     records = []
-    for name, at, keys, values, ages, outputs, status, inputs in rows:
+    for name, at, keys, values, ages, said, status, inputs in rows:
         # The prediction's id, as `derived_id` makes it.
         own = sha256(name.encode() + suffix).hexdigest()[:20].encode()
         parts = (
@@ -84,7 +91,7 @@ def encode_records(given: Answers, model: str) -> list[bytes]:
             values,
             ages,
             marks,
-            outputs,
+            said,
             times,
             status,
             inputs,
@@ -102,19 +109,30 @@ def _maps(columns: Columns) -> Iterator[bytes]:
     return (_encode(dict(zip(names, row, strict=True))) for row in cells)
 
 
+def _times(at: list[int]) -> Iterator[bytes]:
+    """The times of asking; requests that came over the wire share the one of their batch."""
+    if at and at[0] == at[-1] and at.count(at[0]) == len(at):
+        return repeat(_encode(at[0]))
+    return map(_encode, at)
+
+
 def _blocks(matrix: NDArray[np.float32]) -> Iterator[bytes]:
     """Each row of a matrix as bytes, float32 and little endian."""
     size = 4 * matrix.shape[1]
     if not size:
-        return repeat(_encode(b""))
-    head = _encode(bytes(size))[:-size]
+        return repeat(_NO_BYTES)
+    head = _bytes_head(size)
     data = matrix.astype("<f4", copy=False).tobytes()
     return (head + data[at : at + size] for at in range(0, len(data), size))
 
 
+@lru_cache(maxsize=64)
+def _bytes_head(size: int) -> bytes:
+    """What stands before so many bytes."""
+    return _encode(bytes(size))[:-size]
+
+
 def _outputs(outputs: NDArray[np.float64]) -> Iterator[bytes]:
-    if outputs.ndim == 1:
-        data = outputs.astype(">f8").tobytes()
-        return (_ONE_FLOAT + data[at : at + 8] for at in range(0, len(data), 8))
-    rows: list[Any] = outputs.tolist()
-    return map(_encode, rows)
+    """One number for each row."""
+    data = outputs.astype(">f8").tobytes()
+    return (_ONE_FLOAT + data[at : at + 8] for at in range(0, len(data), 8))

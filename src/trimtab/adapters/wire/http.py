@@ -66,6 +66,7 @@ class DataPlane:
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
         }
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._targets: dict[str, Target] = {}
         self._running = False
         self._woken = asyncio.Event()
@@ -208,8 +209,8 @@ class DataPlane:
         """Answer what waits, after the sockets that are ready now have been read: they share the batch."""
         if not self._running:
             self._running = True
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._run, loop)
+            self._loop = self._loop or asyncio.get_running_loop()
+            self._loop.call_soon(self._run, self._loop)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
