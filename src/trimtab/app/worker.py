@@ -46,6 +46,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_rows: int = 10_000
     max_queue: int = 1024
     software: str = ""
+    grpc_port: int = -1
+    """-1 serves no gRPC."""
 
 
 def post_name(number: int) -> str:
@@ -102,6 +104,7 @@ def main(arguments: list[str]) -> int:
         max_rows=options.max_rows,
         max_queue=options.max_queue,
         software=options.software,
+        grpc_port=options.grpc_port,
     )
     try:
         serve(worker, settings)

@@ -134,7 +134,7 @@ class DataPlane:
         engine = self.dispatcher.engine
         timer = engine.pipeline.timer
         start = timer()
-        deployed = engine.live.pinned(model, version) if version else engine.live.answering(model)
+        deployed = engine.live.described(model, version)
         asked = decode_infer(
             body,
             inputs=deployed.manifest.inputs,
@@ -163,16 +163,17 @@ class DataPlane:
                 answer.set_result(result)
 
         submit(resolve)
-        self.wake(loop)
+        self.wake()
         result = await answer
         if isinstance(result, TrimtabError):
             return reply_error(result, plain=plain)
         return Reply(200, result) if isinstance(result, bytes) else result
 
-    def wake(self, loop: asyncio.AbstractEventLoop) -> None:
+    def wake(self) -> None:
         """Answer what waits, after the sockets that are ready now have been read: they share the batch."""
         if not self._running:
             self._running = True
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._run, loop)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -205,10 +206,10 @@ class DataPlane:
 
     def _described(self, model: str, version: str) -> Json:
         live = self.dispatcher.engine.live
-        deployed = live.pinned(model, version) if version else live.answering(model)
+        deployed = live.described(model, version)
         return {
             "name": model,
-            "versions": sorted({arm.version for arm in live.table.route(model).arms}),
+            "versions": live.versions(model),
             "platform": deployed.manifest.runtime,
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
