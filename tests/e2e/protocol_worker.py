@@ -26,6 +26,7 @@ from trimtab.features.sent import SentReader
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.pipeline import Deployed, deploy
 from trimtab.serving.routing import Arm, Route, RouteTable
+from trimtab.web.api_page import render_api
 
 ROOT = Path(__file__).parents[2]
 SHAPES_1, SHAPES_2, LATE, SUMS = (sha256(name.encode()) for name in ("shapes1", "shapes2", "late", "sums"))
@@ -132,6 +133,7 @@ def main(home: Path, number: int, more: dict[str, int]) -> None:
         clock=SystemClock(),
         timer=time.perf_counter_ns,
         new_id=lambda: uuid.uuid4().hex,
+        page=render_api,
     )
     status = home / "run" / f"worker-{number}.json"
     serve(worker, WorkerSettings(number, home / "route.json", status, **{"port": 0, "software": "test"} | more))

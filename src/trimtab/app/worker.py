@@ -25,6 +25,7 @@ from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import load_deployed
 from trimtab.core.clock import Clock
+from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
@@ -74,6 +75,12 @@ class Loader:
         return load_deployed(self._blobs, self._rows, version)
 
 
+def _page(document: Json) -> str:
+    from trimtab.web.api_page import render_api  # only a worker that is asked for its page pays for it
+
+    return render_api(document)
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 3 when another process holds the post."""
     root, number = Path(arguments[0]), int(arguments[1])
@@ -93,6 +100,7 @@ def main(arguments: list[str]) -> int:
         clock=clock,
         timer=time.perf_counter_ns,
         new_id=lambda: secrets.token_hex(12),
+        page=_page,
     )
     settings = WorkerSettings(
         number,

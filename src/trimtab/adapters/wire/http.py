@@ -6,7 +6,7 @@
     GET  /v2 · /v2/health/live · /v2/health/ready  Open Inference Protocol, version 2
     GET  /v2/models/<model>[/versions/<v>][/ready]
     POST /v2/models/<model>[/versions/<v>]/infer
-    GET  /health · /metrics
+    GET  /health · /metrics · /openapi.json · /docs
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable
 
 from trimtab.adapters.wire.metrics import exposition
-from trimtab.adapters.wire.reply import BYTES_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
+from trimtab.adapters.wire.reply import BYTES_TYPE, HTML_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
 from trimtab.serving.dispatch import Dispatcher, Resolve
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
+from trimtab.serving.openapi import describe_api
 from trimtab.serving.tensors import TensorAnswer, describe
 
 _log = logging.getLogger("trimtab.serving")
@@ -36,9 +37,13 @@ class DataPlane:
     ----------
     software
         Version of the server, as ``/v2`` tells it.
+    page
+        Makes ``/docs`` of the OpenAPI description; without it there is no such path.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, software: str = "") -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, *, software: str = "", page: Callable[[Json], str] | None = None
+    ) -> None:
         self.dispatcher = dispatcher
         self.replies: Counter[int] = Counter()
         """Answers by HTTP status."""
@@ -50,7 +55,11 @@ class DataPlane:
             "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": list(EXTENSIONS)}),
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
+            "openapi.json": lambda: reply_json(self._api()),
         }
+        if page is not None:
+            self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
+        self._software = software
         self._running = False
         self._woken = asyncio.Event()
 
@@ -185,6 +194,10 @@ class DataPlane:
                 loop.call_soon(self._run, loop)
             if self.dispatcher.engine.shadow_rows:
                 self._woken.set()
+
+    def _api(self) -> Json:
+        engine = self.dispatcher.engine
+        return describe_api(engine.live, software=self._software, max_rows=engine.max_rows)
 
     def _health(self) -> Reply:
         live = self.dispatcher.engine.live

@@ -25,6 +25,7 @@ from trimtab.adapters.wire.grpc_plane import GrpcPlane
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
 from trimtab.core.clock import Clock
+from trimtab.core.ids import Json
 from trimtab.core.ports import Records
 from trimtab.errors import TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
@@ -55,6 +56,8 @@ class Worker:
         Monotonic nanoseconds.
     new_id
         Ids for requests that come without one.
+    page
+        Makes the page of the OpenAPI description; None for no page.
     """
 
     load: Loader
@@ -62,6 +65,7 @@ class Worker:
     clock: Clock
     timer: Timer
     new_id: Callable[[], str]
+    page: Callable[[Json], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ class _Process:
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
         )
-        self._plane = DataPlane(dispatcher, software=settings.software)
+        self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page)
         self._grpc = _grpc_plane(dispatcher, self._plane, settings)
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
