@@ -77,6 +77,7 @@ def up(
     host: str | None = None,
     port: int | None = None,
     console_port: int | None = None,
+    grpc_port: int | None = None,
     workers: int | None = None,
     clock: str | None = None,
     take_over: bool = False,
@@ -90,7 +91,7 @@ def up(
     ----------
     home
         Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
-    host, port, console_port, workers
+    host, port, console_port, grpc_port, workers
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
@@ -116,7 +117,7 @@ def up(
     """
     from trimtab.app.running import UpRequest, run_platform
 
-    request = UpRequest(project, home, host, port, console_port, workers, clock, take_over, new_token)
+    request = UpRequest(project, home, host, port, console_port, grpc_port, workers, clock, take_over, new_token)
     run_platform(request, ready=ready, page=page)
 
 

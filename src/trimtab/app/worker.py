@@ -27,6 +27,7 @@ from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import load_deployed
 from trimtab.core.clock import Clock
+from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
@@ -50,6 +51,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     software: str = ""
     server: str = "httptools"
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
+    grpc_port: int = -1
+    """-1 serves no gRPC."""
 
 
 def post_name(number: int) -> str:
@@ -82,6 +85,12 @@ def _ids() -> Callable[[], str]:
     return lambda: f"{front}{next(numbers):08x}"
 
 
+def _page(document: Json) -> str:
+    from trimtab.web.api_page import render_api  # only a worker that is asked for its page pays for it
+
+    return render_api(document)
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 3 when another process holds the post."""
     root, number = Path(arguments[0]), int(arguments[1])
@@ -101,6 +110,7 @@ def main(arguments: list[str]) -> int:
         clock=clock,
         timer=time.perf_counter_ns,
         new_id=_ids(),
+        page=_page,
     )
     settings = WorkerSettings(
         number,
@@ -113,6 +123,7 @@ def main(arguments: list[str]) -> int:
         max_queue=options.max_queue,
         software=options.software,
         server=options.server,
+        grpc_port=options.grpc_port,
     )
     try:
         serve(worker, settings)
