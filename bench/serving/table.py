@@ -57,7 +57,7 @@ def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Me
             for form in given.forms:
                 if form == "predict" and not ours:
                     continue
-                requests, check = workload(model, form)
+                requests, check = workload(model, "rows" if spec.startswith("bentoml") else form)
                 settle(("127.0.0.1", port), requests, check)
                 work = model.name if form == "infer" else f"{model.name} {form}"
                 for connections in map(int, given.connections):
