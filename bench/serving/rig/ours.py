@@ -19,7 +19,7 @@ from trimtab.registry.bundle import FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.routing import Arm, Route, RouteTable
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ROOT / "src"
 
 
@@ -98,4 +98,4 @@ class Trimtab:
 
 def python_path() -> str:
     """Where a child finds the package and this rig."""
-    return f"{SOURCES}:{Path(__file__).parents[1]}"
+    return f"{SOURCES}:{Path(__file__).resolve().parents[1]}"

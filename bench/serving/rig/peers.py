@@ -16,8 +16,8 @@ from pathlib import Path
 from rig.models import BenchModel
 from rig.processes import NotStarted, Started, free_port
 
-PEERS = Path(__file__).parents[1] / "peers"
-ROOT = Path(__file__).parents[3]
+PEERS = Path(__file__).resolve().parents[1] / "peers"
+ROOT = Path(__file__).resolve().parents[3]
 Command = Callable[[Path, int, BenchModel, Path], tuple[list[str], dict[str, str]]]
 """From (bin directory, port, model, a folder of its own) to the command and further environment variables."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -132,21 +132,23 @@ def _triton(binaries: Path, port: int, model: BenchModel, folder: Path) -> tuple
     place = folder / "models" / model.name
     (place / "1").mkdir(parents=True)
     shutil.copy(PEERS / "triton_model.py", place / "1" / "model.py")
+    shutil.copy(PEERS / "onnx_session.py", place / "1")  # its interpreter does not read PYTHONPATH
     described = _TRITON_CONFIG.format(name=model.name, features=model.features, outputs=model.outputs)
     (place / "config.pbtxt").write_text(described)
-    # The stub of the interpreter that the environment has: Triton looks for it beside the model.
-    shutil.copy(server / "python_backend_stubs" / code / "triton_python_backend_stub", place)
+    # The wheel brings a stub for each Python; Triton wants the one it shall use beside its backend.
+    backend = shutil.copytree(server / "backends" / "python", folder / "backends" / "python")
+    shutil.copy(server / "python_backend_stubs" / code / "triton_python_backend_stub", backend)
     options = {
         "model-repository": folder / "models",
-        "backend-directory": server / "backends",
+        "backend-directory": folder / "backends",
         "http-address": "127.0.0.1",
         "http-port": port,
         "allow-grpc": "false",
         "metrics-port": free_port(),
     }
     libraries = f"{sysconfig.get_config_var('LIBDIR')}:{packages / 'nvidia_pytriton.libs'}"
-    found = {"LD_LIBRARY_PATH": libraries, "PYTHONPATH": f"{PEERS}:{packages}"}
-    return [str(server / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in options.items())], found
+    command = [str(server / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in options.items())]
+    return command, {"LD_LIBRARY_PATH": libraries}
 
 
 def peer(name: str) -> Peer:
