@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,7 @@ from trimtab.core.clock import Micros
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.training.task import Task
 
@@ -63,6 +64,8 @@ def register(
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
     plan = _tensor_plan(name, names, optional)
     packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
+    if list(names) != sorted(names):  # otherwise the plan's order is the columns' own
+        packed[COLUMNS] = msgspec.json.encode(names)
     manifest = Manifest(
         format=FORMAT,
         model=name,
