@@ -63,9 +63,7 @@ def register(
     names = _different(feature_names)
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
     plan = _tensor_plan(name, names, optional)
-    packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
-    if list(names) != sorted(names):  # otherwise the plan's order is the columns' own
-        packed[COLUMNS] = msgspec.json.encode(names)
+    packed = {CARD: _card(name), **(files or {}), **_order(names), MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -86,6 +84,11 @@ def register(
 
 def _card(name: str) -> bytes:
     return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
+
+
+def _order(names: tuple[str, ...]) -> dict[str, bytes]:
+    """The order of the columns, unless it is that of a written plan: versions keep their digests where it is."""
+    return {} if list(names) == sorted(names) else {COLUMNS: msgspec.json.encode(names)}
 
 
 def _different(names: Sequence[str]) -> tuple[str, ...]:
