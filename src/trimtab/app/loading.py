@@ -31,7 +31,7 @@ def deployed(bundle: Bundle, rows: OnlineRows, *, threads: int = 1) -> Deployed:
     if bundle.plan.parts:
         reader = OnlineReader(bundle.plan, rows, bundle_modules(bundle))
     else:
-        reader = SentReader(bundle.plan.requests)
+        reader = SentReader(bundle.plan.requests, bundle.columns)
     return deploy(
         bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=OnnxModel(bundle.model, threads=threads)
     )

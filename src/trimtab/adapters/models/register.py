@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,7 @@ from trimtab.core.clock import Micros
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.training.task import Task
 
@@ -62,7 +63,7 @@ def register(
     names = _different(feature_names)
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
     plan = _tensor_plan(name, names, optional)
-    packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
+    packed = {CARD: _card(name), **(files or {}), **_order(names), MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -83,6 +84,11 @@ def register(
 
 def _card(name: str) -> bytes:
     return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
+
+
+def _order(names: tuple[str, ...]) -> dict[str, bytes]:
+    """The order of the columns, unless it is that of a written plan: versions keep their digests where it is."""
+    return {} if list(names) == sorted(names) else {COLUMNS: msgspec.json.encode(names)}
 
 
 def _different(names: Sequence[str]) -> tuple[str, ...]:
