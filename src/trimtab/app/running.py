@@ -21,6 +21,7 @@ from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
+from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import LiveControl, Page
@@ -86,6 +87,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
                 max_rows=_number("max_batch_rows"),
                 max_queue=_number("max_queue"),
                 software=_software(),
+                providers=",".join(read_order(setting("providers"))),
             )
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)

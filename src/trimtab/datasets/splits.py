@@ -35,7 +35,7 @@ class LabelEvents:
     ids
         The request each label is for, shape (n,).
     values
-        float64 or bool, shape (n,); NaN for none.
+        float64 or bool, shape (n,), or (n, k) where a row has k numbers; NaN for none.
     known
         int64 microseconds, shape (n,).
     """
@@ -145,8 +145,10 @@ def _labelled(
     values = np.asarray(labels.values)[usable].astype(np.float64)
     by_known = np.argsort(labels.known[usable], kind="stable")
     latest = dict(zip(np.asarray(labels.ids)[usable][by_known].tolist(), values[by_known].tolist(), strict=True))
-    y = np.asarray([latest.get(one, np.nan) for one in select(requests, rows).ids], np.float64)
-    kept = ~np.isnan(y)
+    none = [np.nan] * values.shape[1] if values.ndim == 2 else np.nan
+    y = np.asarray([latest.get(one, none) for one in select(requests, rows).ids], np.float64)
+    y = y.reshape(len(rows), *values.shape[1:])
+    kept = ~np.isnan(y if y.ndim == 1 else y[:, 0])
     rows, y = rows[kept], y[kept]
     order = np.argsort(np.asarray(requests.at)[rows], kind="stable")
     return rows[order].astype(np.int64), y[order]

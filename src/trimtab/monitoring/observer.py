@@ -20,7 +20,7 @@ from trimtab.core.clock import DAY, WEEK, Micros
 from trimtab.datasets.profile import Profile
 from trimtab.errors import InputError
 from trimtab.monitoring.blocks import ArmCount, DriftReport
-from trimtab.monitoring.days import Labels, MaturedDay, VersionDay, close_day
+from trimtab.monitoring.days import Labels, MaturedDay, Truth, VersionDay, close_day, rows_of_bytes
 from trimtab.monitoring.drift import DriftPolicy, compare
 from trimtab.monitoring.tally import Tallies, day_of, tally_restored, tally_state
 from trimtab.serving.answers import Answers
@@ -39,7 +39,7 @@ class ObserverConfig:
     model
         Its name.
     task
-        ``binary`` or ``regression``.
+        ``binary``, ``regression`` or ``multiclass``.
     loss
         ``log_loss`` or ``squared_error``.
     matures
@@ -51,12 +51,14 @@ class ObserverConfig:
     """
 
     model: str
-    task: Literal["binary", "regression"]
+    task: Literal["binary", "regression", "multiclass"]
     loss: str
     matures: Micros
     window: Micros = WEEK
     slow_after: Micros | None = None
     drift: DriftPolicy = DriftPolicy()
+    outputs: int = 1
+    """Numbers per answer: the classes, or the numbers predicted together."""
 
     def __post_init__(self) -> None:
         if self.window < DAY or self.window % DAY:
@@ -95,8 +97,8 @@ class Observer:
         self._pending: list[_Chunk] = []
         self._rows = 0
         self._days: dict[Micros, dict[str, VersionDay]] = {}
-        self._labels = Labels()
-        self._tallies = Tallies(binary=config.task == "binary")
+        self._labels = Labels(numbers=config.outputs if config.task == "regression" else 1)
+        self._tallies = Tallies(task=config.task)
         self._arms: dict[tuple[str, str, str], list[int]] = {}
         self._step: tuple[str, int] = ("", -1)
         self._before: dict[tuple[str, str, str], list[int]] = {}
@@ -148,7 +150,7 @@ class Observer:
         Parameters
         ----------
         values
-            float64, shape (n,): 0/1 for a binary task.
+            float64, shape (n,): 0/1 for a binary task, the position of the class; (n, k) for k numbers.
         known
             int64 microseconds, shape (n,): when each became known.
         """
@@ -263,10 +265,10 @@ class Observer:
         observer = Observer(config)
         for version, text in state.profiles.items():
             observer._tallies.profile(version, Profile.from_json(text))
-        observer._pending = [_unpack(packed) for packed in state.pending]
+        observer._pending = [_unpack(packed, config.outputs) for packed in state.pending]
         observer._rows = sum(len(chunk.ids) for chunk in observer._pending)
         observer._days = {
-            day: {version: _unpack_rows(rows) for version, rows in versions.items()}
+            day: {version: _unpack_rows(rows, config.outputs) for version, rows in versions.items()}
             for day, versions in state.days.items()
         }
         observer._labels.reports = state.labels
@@ -289,7 +291,7 @@ class Observer:
             versions,
             self._labels,
             loss=self.config.loss,
-            binary=self.config.task == "binary",
+            task=self.config.task,
             matures=self.config.matures,
             champions=self._rollouts,
         )
@@ -312,7 +314,7 @@ class Observer:
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
             values = [chunk.values for chunk in chunks if chunk.values is not None]
             chunk = _Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
-            finite = np.isfinite(outputs)
+            finite = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
             if not finite.all():
                 self.failed(rollout, arm, version, count=int((~finite).sum()))
                 chunk = _rows_of(chunk, finite)
@@ -361,7 +363,7 @@ _PackedTally = tuple[int, str, bytes, bytes, bytes, int]
 class _State(msgspec.Struct):
     pending: list[_PackedChunk]
     days: dict[int, dict[str, _PackedRows]]
-    labels: dict[str, tuple[tuple[int, float], ...]]
+    labels: dict[str, tuple[tuple[int, Truth], ...]]
     profiles: dict[str, bytes]
     features: list[_PackedTally]
     predictions: list[_PackedTally]
@@ -379,10 +381,10 @@ def _pack(chunk: _Chunk) -> _PackedChunk:
     return (chunk.version, chunk.arm, chunk.rollout, list(chunk.ids), at, outputs, values, chunk.slow)
 
 
-def _unpack(packed: _PackedChunk) -> _Chunk:
+def _unpack(packed: _PackedChunk, width: int) -> _Chunk:
     version, arm, rollout, ids, at, outputs, values, slow = packed
     matrix = None if values is None else np.frombuffer(values, dtype=np.float32).reshape(len(ids), -1)
-    return _Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), np.frombuffer(outputs), matrix, slow)
+    return _Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), rows_of_bytes(outputs, width), matrix, slow)
 
 
 def _pack_rows(rows: VersionDay) -> _PackedRows:
@@ -391,9 +393,9 @@ def _pack_rows(rows: VersionDay) -> _PackedRows:
     return (list(rows.ids), at, outputs, rows.runs)
 
 
-def _unpack_rows(packed: _PackedRows) -> VersionDay:
+def _unpack_rows(packed: _PackedRows, width: int) -> VersionDay:
     ids, at, outputs, runs = packed
-    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [np.frombuffer(outputs)], runs)
+    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [rows_of_bytes(outputs, width)], runs)
 
 
 def _bytes(values: NDArray[np.generic], dtype: type[np.generic]) -> bytes:

@@ -175,6 +175,7 @@ class DataPlane:
             "name": model,
             "versions": sorted({arm.version for arm in live.table.route(model).arms}),
             "platform": deployed.manifest.runtime,
+            "parameters": {"runs_on": deployed.runtime.note},
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
         }
