@@ -38,8 +38,8 @@ class ObserverConfig:
     ----------
     model
         Its name.
-    task
-        ``binary``, ``regression`` or ``multiclass``.
+    task, outputs
+        ``binary``, ``regression`` or ``multiclass``, and the numbers per answer.
     loss
         ``log_loss`` or ``squared_error``.
     matures
@@ -58,7 +58,6 @@ class ObserverConfig:
     slow_after: Micros | None = None
     drift: DriftPolicy = DriftPolicy()
     outputs: int = 1
-    """Numbers per answer: the classes, or the numbers predicted together."""
 
     def __post_init__(self) -> None:
         if self.window < DAY or self.window % DAY:
@@ -382,9 +381,9 @@ def _pack(chunk: _Chunk) -> _PackedChunk:
 
 
 def _unpack(packed: _PackedChunk, width: int) -> _Chunk:
-    version, arm, rollout, ids, at, outputs, values, slow = packed
+    version, arm, rollout, ids, at, said, values, slow = packed
     matrix = None if values is None else np.frombuffer(values, dtype=np.float32).reshape(len(ids), -1)
-    return _Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), rows_of_bytes(outputs, width), matrix, slow)
+    return _Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), rows_of_bytes(said, width), matrix, slow)
 
 
 def _pack_rows(rows: VersionDay) -> _PackedRows:
@@ -394,8 +393,8 @@ def _pack_rows(rows: VersionDay) -> _PackedRows:
 
 
 def _unpack_rows(packed: _PackedRows, width: int) -> VersionDay:
-    ids, at, outputs, runs = packed
-    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [rows_of_bytes(outputs, width)], runs)
+    ids, at, said, runs = packed
+    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [rows_of_bytes(said, width)], runs)
 
 
 def _bytes(values: NDArray[np.generic], dtype: type[np.generic]) -> bytes:

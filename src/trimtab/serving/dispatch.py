@@ -24,10 +24,11 @@ from trimtab.serving.codec import RequestCodec
 from trimtab.serving.engine import Engine
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.recording import status_of
-from trimtab.serving.tensors import TensorRequest, decode_infer, encode_infer
+from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
-Resolve = Callable[[bytes | TrimtabError], None]
-"""Takes the body of the answer, or the reason why there is none; called exactly once."""
+Resolve = Callable[[Any], None]
+"""Takes what ``encode`` made of the answer (bytes for a friendly request), or the ``TrimtabError`` that says why there
+is none; called exactly once."""
 
 
 class Lane(NamedTuple):
@@ -65,7 +66,7 @@ class Ask:
         ids: list[str],
         rows: Any,
         *,
-        encode: Callable[[Ask], bytes],
+        encode: Callable[[Ask], Any],
         resolve: Resolve,
         decode_ns: int,
         expires: int,
@@ -158,22 +159,42 @@ class Dispatcher:
         self._wait(Ask(lane, ids, rows, encode=_encode_one if single else _encode_many, resolve=resolve,
                        decode_ns=(now := self._timer()) - start, expires=now + self._deadline))  # fmt: skip
 
-    def submit_tensors(self, model: str, body: bytes, resolve: Resolve, *, version: str = "") -> None:
-        """Decode an Open Inference Protocol request and let it wait; raises as :meth:`submit`."""
-        start = self._timer()
+    def submit_tensors(
+        self,
+        model: str,
+        asked: TensorRequest,
+        encode: Callable[[TensorAnswer], Any],
+        resolve: Resolve,
+        *,
+        version: str = "",
+        unit: str = "",
+        arm: str = "",
+        decode_ns: int = 0,
+    ) -> None:
+        """Let a decoded tensor request wait; raises as :meth:`submit`.
+
+        Parameters
+        ----------
+        encode
+            Writes the answer down in the caller's protocol; its result goes to ``resolve``.
+        version
+            Given when the caller names one; it must take part in the route.
+        unit
+            What stays with one arm; the request's id when not given.
+        arm
+            Given when the caller names an arm; its version then answers, as pinned.
+        decode_ns
+            What decoding took.
+        """
         live = self.engine.live
-        deployed = live.pinned(model, version) if version else live.answering(model)
-        outputs = deployed.manifest.outputs
-        asked = decode_infer(body, inputs=deployed.manifest.inputs, outputs=outputs, max_rows=self.engine.max_rows)
-
-        def encode(ask: Ask) -> bytes:
-            return _encode_tensors(ask, asked, self.engine)
-
-        lane = Lane(model, version, None, asked.values.shape[1])
+        pinned = version or (live.arm(model, arm) if arm else "")
+        if pinned:
+            live.pinned(model, pinned)
+        lane = Lane(model, pinned, None, asked.values.shape[1])
         ids = asked.row_ids(self._new_id)
-        ask = Ask(lane, ids, asked.values, encode=encode, resolve=resolve,
-                  decode_ns=(now := self._timer()) - start, expires=now + self._deadline)  # fmt: skip
-        ask.units = ids[:1] * len(ids)  # one body, one version
+        ask = Ask(lane, ids, asked.values, encode=lambda ask: encode(_tensor_answer(ask, asked, self.engine)),
+                  resolve=resolve, decode_ns=decode_ns, expires=self._timer() + self._deadline)  # fmt: skip
+        ask.units = [unit or ids[0]] * len(ids)  # one body, one version
         self._wait(ask)
 
     def _wait(self, ask: Ask) -> None:
@@ -256,7 +277,7 @@ class Dispatcher:
         for answers, rows in answered:
             for place, row in enumerate(rows):
                 places[row] = (answers, place)
-        bodies: list[tuple[Ask, bytes | TrimtabError]] = []
+        bodies: list[tuple[Ask, Any]] = []
         begin = decode_ns = 0
         for ask, first, last in pieces:
             ask.answers[first:last] = places[begin : begin + last - first]
@@ -311,12 +332,9 @@ def _encode_many(ask: Ask) -> bytes:
     return _encoder.encode(_Predictions(ask.lane.model, [_prediction(ask, row) for row in range(ask.size)]))
 
 
-def _encode_tensors(ask: Ask, asked: TensorRequest, engine: Engine) -> bytes:
+def _tensor_answer(ask: Ask, asked: TensorRequest, engine: Engine) -> TensorAnswer:
     rows = [answers.outputs[at] for answers, at in filter(None, ask.answers)]
     values = np.array(rows, dtype=np.float64).reshape(ask.size, -1)
     versions = list(dict.fromkeys(answers.version for answers, _ in filter(None, ask.answers)))
     deployed = engine.live.deployed.get(versions[0]) or engine.live.answering(ask.lane.model)
-    return encode_infer(
-        values, model=ask.lane.model, version=",".join(versions), id=asked.id, outputs=deployed.manifest.outputs,
-        asked=asked.outputs,
-    )  # fmt: skip
+    return TensorAnswer(ask.lane.model, ",".join(versions), asked.id, values, deployed.manifest.outputs, asked.outputs)

@@ -68,6 +68,21 @@ class Live:
             )
         return self.deployed[version]
 
+    def arm(self, model: str, name: str) -> str:
+        """The version behind an arm of a model's route.
+
+        Raises
+        ------
+        UnknownName
+            When there is no such arm.
+        """
+        arms = {arm.name: arm.version for arm in self.table.route(model).arms}
+        if name not in arms:
+            raise UnknownName(
+                f"{model!r} has no such arm", got=repr(name), hint=f"the arms are {', '.join(sorted(arms))}"
+            )
+        return arms[name]
+
 
 @dataclass(frozen=True, slots=True)
 class _ShadowWork:

@@ -3,7 +3,9 @@ refused when they disagree."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -24,6 +26,8 @@ from trimtab.errors import InputError, MissingExtra
 from trimtab.training.export import TOLERANCE, Exported, ExportParity, compare_exported, predictions
 from trimtab.training.task import Task
 
+PARALLEL_ROWS = 20_000
+"""With fewer rows than this for each, further threads do not pay."""
 _KNOWN = ("lightgbm", "xgboost", "catboost", "torch", "sklearn")
 _ALWAYS = ("numpy", "lightgbm", "scikit-learn", "onnx", "skl2onnx", "onnxruntime")
 """Named whether or not they made the model: so it was before others were known, and digests stay what they are."""
@@ -169,9 +173,20 @@ class OnnxExporter:
         parity = check_parity(estimator, runtime, rows, task, self._tolerance)
 
         def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
-            return predictions(runtime.run(values))
+            return predictions(np.concatenate(_in_parts(runtime.run, values)))
 
         return Exported(data, "model.onnx", "onnx", predict, parity, libraries(estimator))
+
+
+def _in_parts(
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]], values: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Run many rows on every core, few at once. Each row is computed alone either way, so the outputs are the same."""
+    parts = min(os.cpu_count() or 1, len(values) // PARALLEL_ROWS)
+    if parts < 2:
+        return [run(values)]
+    with ThreadPoolExecutor(parts) as pool:
+        return list(pool.map(run, np.array_split(values, parts)))
 
 
 def libraries(estimator: Any = None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.reply import Reply, refuse
+from trimtab.serving.infer import LENGTH_HEADER
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -38,7 +39,7 @@ def asgi(plane: DataPlane, *, max_body: int) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        content_type, encoding, length = _headers(scope["headers"])
+        content_type, encoding, length, json_length = _headers(scope["headers"])
         if encoding not in ("", "identity"):
             reply = refuse(
                 415, "a compressed body is not taken", got=encoding[:80], hint="send it plain", headers=(_CLOSE,)
@@ -54,7 +55,7 @@ def asgi(plane: DataPlane, *, max_body: int) -> App:
             await _write(send, plane.counted(reply))
             return
         try:
-            reply = await plane.handle(scope["method"], scope["path"], content_type, body)
+            reply = await plane.handle(scope["method"], scope["path"], content_type, body, json_length=json_length)
         except Exception:  # noqa: BLE001 - the last line of defence: the caller gets an answer, the worker lives on
             _log.exception("a request failed")
             reply = plane.counted(refuse(500, "an internal error", hint="see the log of the worker"))
@@ -63,9 +64,9 @@ def asgi(plane: DataPlane, *, max_body: int) -> App:
     return app
 
 
-def _headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, int]:
-    """Content type, content encoding and declared length."""
-    content_type, encoding, length = "", "", -1
+def _headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, int, bytes | None]:
+    """Content type, content encoding, declared length, and how much of the body is JSON."""
+    content_type, encoding, length, json_length = "", "", -1, None
     for name, value in headers:
         if name == b"content-type":
             content_type = value.decode("latin-1")
@@ -73,7 +74,9 @@ def _headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, int]:
             encoding = value.decode("latin-1").strip().lower()
         elif name == b"content-length" and value.isdigit():
             length = int(value[:20])
-    return content_type, encoding, length
+        elif name == LENGTH_HEADER:
+            json_length = value
+    return content_type, encoding, length, json_length
 
 
 async def _body(receive: Receive, length: int, max_body: int) -> bytes:

@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable
 
 from trimtab.adapters.wire.metrics import exposition
-from trimtab.adapters.wire.reply import TEXT_TYPE, Reply, refuse, reply_error, reply_json
+from trimtab.adapters.wire.reply import BYTES_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
-from trimtab.serving.dispatch import Dispatcher
-from trimtab.serving.tensors import describe
+from trimtab.serving.dispatch import Dispatcher, Resolve
+from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
+from trimtab.serving.tensors import TensorAnswer, describe
 
 _log = logging.getLogger("trimtab.serving")
 _READ = ("GET", "HEAD")
@@ -46,19 +47,27 @@ class DataPlane:
         self._fixed: dict[str, Callable[[], Reply]] = {
             "health": self._health,
             "metrics": lambda: Reply(200, exposition(dispatcher, self.replies, self.shadow_failures), TEXT_TYPE),
-            "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": []}),
+            "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": list(EXTENSIONS)}),
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
         }
         self._running = False
         self._woken = asyncio.Event()
 
-    async def handle(self, method: str, path: str, content_type: str, body: bytes) -> Reply:
-        """Answer one request whose body has been read."""
+    async def handle(
+        self, method: str, path: str, content_type: str, body: bytes, *, json_length: bytes | None = None
+    ) -> Reply:
+        """Answer one request whose body has been read.
+
+        Parameters
+        ----------
+        json_length
+            The header ``Inference-Header-Content-Length``, when it came.
+        """
         parts = path.strip("/").split("/")
         plain = parts[0] == "v2"
         try:
-            reply = await self._routed(method, parts, content_type, body)
+            reply = await self._routed(method, parts, content_type, body, json_length)
         except TrimtabError as error:
             reply = reply_error(error, plain=plain)
         return self.counted(reply)
@@ -89,16 +98,19 @@ class DataPlane:
             self.shadow_failures += 1
             return self.dispatcher.engine.shadow_rows
 
-    async def _routed(self, method: str, parts: list[str], content_type: str, body: bytes) -> Reply:
+    async def _routed(
+        self, method: str, parts: list[str], content_type: str, body: bytes, json_length: bytes | None
+    ) -> Reply:
+        declared = content_type if json_length is None else ""  # with that header the body may be of bytes
         match parts:
             case ["predict", model]:
                 return _wrong_post(method, content_type) or await self._posted(
                     lambda resolve: self.dispatcher.submit(model, body, resolve)
                 )
             case ["v2", "models", model, "infer"]:
-                return _wrong_post(method, content_type) or await self._infer(model, "", body)
+                return _wrong_post(method, declared) or await self._infer(model, "", body, json_length)
             case ["v2", "models", model, "versions", version, "infer"]:
-                return _wrong_post(method, content_type) or await self._infer(model, version, body)
+                return _wrong_post(method, declared) or await self._infer(model, version, body, json_length)
         found = self._read(parts)
         if found is None:
             return refuse(404, "no such path", got="/" + "/".join(parts), hint="POST /predict/<model>, or GET /v2")
@@ -118,27 +130,50 @@ class DataPlane:
                 return lambda: self._model_ready(model, version)
         return self._fixed.get("/".join(parts))
 
-    async def _infer(self, model: str, version: str, body: bytes) -> Reply:
+    async def _infer(self, model: str, version: str, body: bytes, json_length: bytes | None) -> Reply:
+        engine = self.dispatcher.engine
+        timer = engine.pipeline.timer
+        start = timer()
+        deployed = engine.live.pinned(model, version) if version else engine.live.answering(model)
+        asked = decode_infer(
+            body,
+            inputs=deployed.manifest.inputs,
+            outputs=deployed.manifest.outputs,
+            header_length=header_length(json_length),
+            max_rows=engine.max_rows,
+        )
+        took = timer() - start
+
+        def encode(answer: TensorAnswer) -> Reply:
+            return _infer_reply(encode_infer(answer, binary=asked.binary))
+
         return await self._posted(
-            lambda resolve: self.dispatcher.submit_tensors(model, body, resolve, version=version), plain=True
+            lambda resolve: self.dispatcher.submit_tensors(
+                model, asked, encode, resolve, version=version, decode_ns=took
+            ),
+            plain=True,
         )
 
-    async def _posted(
-        self, submit: Callable[[Callable[[bytes | TrimtabError], None]], None], *, plain: bool = False
-    ) -> Reply:
+    async def _posted(self, submit: Callable[[Resolve], None], *, plain: bool = False) -> Reply:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bytes | TrimtabError] = loop.create_future()
+        answer: asyncio.Future[Reply | bytes | TrimtabError] = loop.create_future()
 
-        def resolve(result: bytes | TrimtabError) -> None:
+        def resolve(result: Reply | bytes | TrimtabError) -> None:
             if not answer.done():
                 answer.set_result(result)
 
         submit(resolve)
+        self.wake(loop)
+        result = await answer
+        if isinstance(result, TrimtabError):
+            return reply_error(result, plain=plain)
+        return Reply(200, result) if isinstance(result, bytes) else result
+
+    def wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer what waits, after the sockets that are ready now have been read: they share the batch."""
         if not self._running:
             self._running = True
-            loop.call_soon(self._run, loop)  # after the sockets that are ready now have been read: they share the batch
-        result = await answer
-        return Reply(200, result) if isinstance(result, bytes) else reply_error(result, plain=plain)
+            loop.call_soon(self._run, loop)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -179,6 +214,12 @@ class DataPlane:
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
         }
+
+
+def _infer_reply(encoded: Encoded) -> Reply:
+    if encoded.header_length < 0:
+        return Reply(200, encoded.body)
+    return Reply(200, encoded.body, BYTES_TYPE, ((LENGTH_HEADER, str(encoded.header_length).encode()),))
 
 
 def _wrong_post(method: str, content_type: str) -> Reply | None:
