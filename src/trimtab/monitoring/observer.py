@@ -32,12 +32,10 @@ _NEVER = 2**62
 
 @dataclass(frozen=True, slots=True)
 class ObserverConfig:
-    """What an observer needs to know about a model.
+    """What an observer needs to know about a model, by its name.
 
     Parameters
     ----------
-    model
-        Its name.
     task, outputs
         ``binary``, ``regression`` or ``multiclass``, and the numbers per answer.
     loss

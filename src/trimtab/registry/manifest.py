@@ -33,7 +33,7 @@ class Manifest(msgspec.Struct, frozen=True):
     model: str
     """Name of the model."""
     task: str
-    """``binary``, ``regression`` or ``multiclass``."""
+    """``binary``, ``regression``, ``multiclass``, or ``tensors`` for a model whose outputs are no predictions."""
     runtime: str
     """Which adapter loads it: ``onnx``."""
     files: dict[str, str]

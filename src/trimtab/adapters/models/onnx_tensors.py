@@ -18,7 +18,7 @@ from trimtab.registry.manifest import Manifest, Tensor
 from trimtab.serving.ports import ModelRuntime
 
 EXACT = 2**24
-"""float32 holds every integer below this, and not every one above."""
+"""float32 holds every integer up to this, and not every one above."""
 _TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -171,16 +171,16 @@ def _cast(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[Any]:
     if dtype.kind == "b":
         low, high = 0.0, 1.0
     else:
-        low = max(float(np.iinfo(dtype).min), 1.0 - EXACT)
-        high = min(float(np.iinfo(dtype).max), EXACT - 1.0)
+        low = max(float(np.iinfo(dtype).min), -float(EXACT))
+        high = min(float(np.iinfo(dtype).max), float(EXACT))
     wrong = ~((values >= low) & (values <= high) & (values == np.trunc(values)))
     if wrong.any():
         odd = float(values[wrong][0])
-        exact = f"; rows are carried as float32, which is exact for integers below {EXACT:,}"
+        exact = f"; rows are carried as float32, which is exact for integers up to {EXACT:,}"
         raise InputError(
             f"input {tensor.name!r} holds a value that is no {tensor.dtype}",
             got=f"{odd:g}",
-            hint=f"send whole numbers from {low:.0f} to {high:.0f}{exact if abs(odd) >= EXACT else ''}",
+            hint=f"send whole numbers from {low:.0f} to {high:.0f}{exact if abs(odd) > EXACT else ''}",
         )
     return np.ascontiguousarray(values.reshape(shape)).astype(dtype)
 
@@ -192,10 +192,10 @@ def _flat(tensor: Tensor, block: NDArray[Any], *, rows: int) -> NDArray[np.float
             got=str(block.shape),
             hint=f"({rows}, {', '.join(map(str, tensor.shape[1:]))})",
         )
-    if block.dtype.kind in "iu" and block.size and max(abs(int(block.min())), abs(int(block.max()))) >= EXACT:
+    if block.dtype.kind in "iu" and block.size and max(abs(int(block.min())), abs(int(block.max()))) > EXACT:
         raise InputError(
             f"output {tensor.name!r} holds an integer that float32 cannot hold exactly",
             got=f"{int(block.min())} to {int(block.max())}",
-            hint=f"answers are carried as float32: keep integers below {EXACT:,}, or leave this output out",
+            hint=f"answers are carried as float32: keep integers up to {EXACT:,}, or leave this output out",
         )
     return np.ascontiguousarray(block.reshape(rows, -1), np.float32)

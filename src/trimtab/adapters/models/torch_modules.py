@@ -28,8 +28,30 @@ def convert_torch(module: Any, *, features: int, outputs: int) -> bytes:
     InputError
         When it gives another shape, or uses an operator that has no ONNX form.
     """
-    torch: Any = import_module("torch")
     from onnx import TensorProto, helper, load_model_from_string
+
+    traced, flat = _trace(module, features=features, outputs=outputs)
+    model = load_model_from_string(traced)
+    graph = model.graph
+    if flat:
+        _rename(graph, "output", "flat")
+        graph.initializer.append(helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1]))
+        graph.node.append(helper.make_node("Reshape", ["flat", "column"], ["output"], name="as_column"))
+    del graph.output[:], graph.input[:]
+    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features]))
+    graph.output.append(helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, outputs]))
+    # Names, versions and source lines of what wrote the file would change its digest, not what it says.
+    graph.name, model.producer_name, model.producer_version, model.doc_string = "model", "trimtab", "", ""
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _trace(module: Any, *, features: int, outputs: int) -> tuple[bytes, bool]:
+    """The file that PyTorch writes, and whether its output is of shape (n,)."""
+    torch: Any = import_module("torch")
 
     rows = torch.zeros((2, features), dtype=torch.float32)
     target, training = io.BytesIO(), module.training
@@ -64,22 +86,7 @@ def convert_torch(module: Any, *, features: int, outputs: int) -> bytes:
         ) from None
     finally:
         module.train(training)
-    model = load_model_from_string(target.getvalue())
-    graph = model.graph
-    if said.ndim == 1:
-        _rename(graph, "output", "flat")
-        graph.initializer.append(helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1]))
-        graph.node.append(helper.make_node("Reshape", ["flat", "column"], ["output"], name="as_column"))
-    del graph.output[:], graph.input[:]
-    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features]))
-    graph.output.append(helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, outputs]))
-    # Names, versions and source lines of what wrote the file would change its digest, not what it says.
-    graph.name, model.producer_name, model.producer_version, model.doc_string = "model", "trimtab", "", ""
-    for node in graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return target.getvalue(), said.ndim == 1
 
 
 def _rename(graph: Any, name: str, other: str) -> None:
