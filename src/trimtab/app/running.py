@@ -22,6 +22,7 @@ from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
+from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.worker import WorkerStatus, read_status
 from trimtab.app.control import LiveControl, Page
@@ -89,6 +90,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
                 max_queue=_number("max_queue"),
                 software=_software(),
                 grpc_port=grpc,
+                providers=",".join(read_order(setting("providers"))),
             )
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)

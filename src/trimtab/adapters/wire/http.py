@@ -267,6 +267,7 @@ class DataPlane:
             "name": model,
             "versions": live.versions(model),
             "platform": deployed.manifest.runtime,
+            "parameters": {"runs_on": deployed.runtime.note},
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
         }
