@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -41,6 +42,9 @@ from trimtab.serving.cache_key import row_keys
 from trimtab.serving.ports import Precomputed
 from trimtab.serving.recording import encode_records
 from trimtab.serving.scoring import ARM, QUARANTINED, TABLE, Scored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FAULTS = 100
 """Quarantined rows that a report shows one by one; its counts are complete."""
@@ -125,21 +129,23 @@ class _Work:
         began = finished
         kinds = self._scorer.intake.kinds
         before, seen = frozenset(notes), set()
-        for chunk in table.chunks(run.chunk, kinds, id=run.id, skip=before):
-            seen.add(chunk.number)
-            if chunk.number in notes:
-                _compare(chunk, notes[chunk.number], run)
-                continue
-            scored = self._scorer.chunk(chunk)
-            answers = self._scorer.table(chunk, scored)
-            self._keep(scored)
-            shown = [(fault.row, fault.column, fault.reason, fault.value) for fault in islice(scored.faults, FAULTS)]
-            note = Note(chunk.rows, scored.counts(), shown, chunk.digest)
-            self._output.write(chunk.number, msgspec.json.encode(note), answers)
-            notes[chunk.number] = note
-            finished += chunk.rows
-            # A tick says how much time is over; here rows stand for time.
-            progress(Tick(when := now(), when - finished, when + max(total - finished, 0), finished))
+        with ThreadPoolExecutor(1, "write") as writer:
+            written: Future[None] | None = None
+            for chunk in _read_ahead(table.chunks(run.chunk, kinds, id=run.id, skip=before)):
+                seen.add(chunk.number)
+                if chunk.number in before:
+                    _compare(chunk, notes[chunk.number], run)
+                    continue
+                note, answers = self._score(chunk)
+                if written is not None:
+                    written.result()
+                written = writer.submit(self._output.write, chunk.number, msgspec.json.encode(note), answers)
+                notes[chunk.number] = note
+                finished += chunk.rows
+                # A tick says how much time is over; here rows stand for time.
+                progress(Tick(when := now(), when - finished, when + max(total - finished, 0), finished))
+            if written is not None:
+                written.result()
         if not table.identity and before - seen:
             raise _other_rows(run, f"rows from {min(before - seen) * run.chunk} on are gone")
         if not notes:  # no rows are answers too: an empty table
@@ -147,6 +153,13 @@ class _Work:
             notes[0] = Note(0, {}, [])
             self._output.write(0, msgspec.json.encode(notes[0]), empty)
         return finished - began
+
+    def _score(self, chunk: Chunk) -> tuple[Note, pa.Table]:
+        scored = self._scorer.chunk(chunk)
+        answers = self._scorer.table(chunk, scored)
+        self._keep(scored)
+        shown = [(fault.row, fault.column, fault.reason, fault.value) for fault in islice(scored.faults, FAULTS)]
+        return Note(chunk.rows, scored.counts(), shown, chunk.digest), answers
 
     def _keep(self, scored: Scored) -> None:
         """Records and answers for workers, before the chunk counts as done: after a kill they are written again."""
@@ -161,6 +174,15 @@ class _Work:
                 self._ahead.put_many(
                     self._run.model, self._run.version, kept, until=self._run.at + self._run.precompute
                 )
+
+
+def _read_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The chunks, each read in another thread while the one before is scored."""
+    with ThreadPoolExecutor(1, "read") as reader:
+        waiting = reader.submit(next, chunks, None)
+        while (chunk := waiting.result()) is not None:
+            waiting = reader.submit(next, chunks, None)
+            yield chunk
 
 
 # -- going on
