@@ -14,6 +14,7 @@ from typing import Any
 from trimtab.adapters.wire.grpc_messages import METHODS, SERVICE, protocol
 from trimtab.adapters.wire.grpc_tensors import decode_message, encode_message
 from trimtab.errors import InputError, MissingExtra, TooLarge, TrimtabError, Unavailable, UnknownName
+from trimtab.serving.ask import Steer
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.tensors import TensorAnswer, describe
 
@@ -140,7 +141,7 @@ class GrpcPlane:
                 answer.set_result(result)
 
         took = timer() - start
-        self._dispatcher.submit_tensors(model, request, encode, resolve, version=version, decode_ns=took)
+        self._dispatcher.submit_tensors(model, request, encode, resolve, steer=Steer(version), decode_ns=took)
         self._wake()
         result = await answer
         if isinstance(result, TrimtabError):
