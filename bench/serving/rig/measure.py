@@ -79,6 +79,8 @@ def settle(address: tuple[str, int], requests: Sequence[bytes], check: Check, *,
             problem = found.first_error
             if not problem:
                 return
+            if found.wrong:
+                raise NotStarted(f"wrong answers: {problem}")
         except (ServerLost, OSError) as error:
             problem = str(error)
         if time.monotonic() > end:

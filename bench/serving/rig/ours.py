@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from trimtab.adapters.wire.routefile import write_routes
 from trimtab.app import worker
 from trimtab.app.home import Home
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import COLUMNS, FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.routing import Arm, Route, RouteTable
 
@@ -30,14 +31,18 @@ def home_with(model: BenchModel, root: Path) -> Home:
     inputs = dict.fromkeys(model.columns, "float")
     plan = Plan(RequestShape(model.name, id="id", at="at", keys={}, inputs=inputs, optional=(), ranges={}), ())
     data = model.file.read_bytes()
-    route_to(
-        home, model.name, pack_version(home, model.name, data, plan, features=model.features, outputs=model.outputs)
+    version = pack_version(
+        home, model.name, data, plan, features=model.features, outputs=model.outputs, columns=model.columns
     )
+    route_to(home, model.name, version)
     return home
 
 
-def pack_version(home: Home, name: str, data: bytes, plan: Plan, *, features: int, outputs: int) -> str:
+def pack_version(
+    home: Home, name: str, data: bytes, plan: Plan, *, features: int, outputs: int, columns: Sequence[str] = ()
+) -> str:
     """An ONNX file and a plan as a version in the blobs of a home."""
+    files = {MODEL: data, PLAN: plan.to_json()} | ({COLUMNS: msgspec.json.encode(columns)} if columns else {})
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -53,7 +58,7 @@ def pack_version(home: Home, name: str, data: bytes, plan: Plan, *, features: in
         libraries={},
         parity=ExportParity(0, 0.0, 0.0, 0, 0.0),
     )
-    return pack(home.blobs(), {MODEL: data, PLAN: plan.to_json()}, manifest=manifest)
+    return pack(home.blobs(), files, manifest=manifest)
 
 
 def route_to(home: Home, model: str, version: str) -> None:
