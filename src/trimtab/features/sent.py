@@ -52,6 +52,10 @@ class SentReader:
         """
         columns = [np.asarray(batch.inputs[name], np.float64) for name in self._names]
         exact = np.stack(columns, axis=1) if columns else np.empty((len(batch), 0))
+        if exact.shape[1] == 0 and len(batch):
+            raise InputError(
+                "this model takes tensors, and no named columns", hint="POST to /v2/models/<name>/infer instead"
+            )
         with np.errstate(over="ignore"):
             values = exact.astype(np.float32)
         if bool(np.isinf(values).any()):

@@ -89,7 +89,7 @@ class Bundle:
     @cached_property
     def size_bytes(self) -> int:
         """Bytes of all files and the manifest."""
-        return sum(map(len, self.files.values())) + len(canonical(msgspec.to_builtins(self.manifest)))
+        return sum(map(len, self.files.values())) + len(canonical(self.manifest.content()))
 
 
 def module_path(name: str) -> str:
@@ -121,8 +121,8 @@ def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[bytes, Manifes
         raise InputError("a bundle without a model", got=", ".join(sorted(files)) or "no files", hint=f"add {MODEL!r}")
     named = msgspec.structs.replace(manifest, files={path: sha256(files[path]) for path in sorted(files)})
     # Through JSON once: an int given for a float field must not make two digests of one manifest.
-    named = msgspec.json.decode(canonical(msgspec.to_builtins(named)), type=Manifest)
-    sealed = canonical(msgspec.to_builtins(named))
+    named = msgspec.json.decode(canonical(named.content()), type=Manifest)
+    sealed = canonical(named.content())
     _check_plan(sha256(sealed), named, files)
     return sealed, named
 

@@ -68,6 +68,14 @@ class Live:
             )
         return self.deployed[version]
 
+    def described(self, model: str, version: str = "") -> Deployed:
+        """The named version of a model, or the one that describes it; raises as the two above."""
+        return self.pinned(model, version) if version else self.answering(model)
+
+    def versions(self, model: str) -> list[str]:
+        """The versions that take part in a model's route, sorted."""
+        return sorted({arm.version for arm in self.table.route(model).arms})
+
     def arm(self, model: str, name: str) -> str:
         """The version behind an arm of a model's route.
 

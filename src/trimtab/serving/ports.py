@@ -29,10 +29,15 @@ class ModelRuntime(Protocol):
     Contract: ``run`` is pure (same rows, same outputs), thread-safe, and takes any number of rows from 1.
     """
 
-    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs of shape (n, outputs) for inputs of shape (n, features).
+    @property
+    def note(self) -> str:
+        """What it runs on, and why not on what was wanted: ``cpu``, ``cpu (cuda is not in this onnxruntime)``."""
+        ...
 
-        A binary model has one output, the probability of the positive class.
+    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs of shape (n, outputs) for inputs of shape (n, features), both side by side in the manifest's order.
+
+        A binary model has one output, the probability of the positive class; a multiclass one a probability per class.
         """
         ...
 
