@@ -32,7 +32,7 @@ def options() -> argparse.Namespace:
     return finished(common(parser, servers=DEFAULT, seconds=3.0).parse_args())
 
 
-def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Measured]:
+def run_server(spec: str, model_name: str, given: argparse.Namespace, problems: dict[str, str]) -> list[Measured]:
     """Start a server on a model and load it with every number of connections."""
     model = made(model_name)
     ours = spec.startswith("trimtab")
@@ -57,6 +57,8 @@ def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Me
                     print(f"  {work} {spec} {connections}: {run.cpu_us:.1f} µs, {run.rps:.0f}/s", file=sys.stderr)
         finally:
             started.stop()
+        if ours and (problem := under_test.unrecorded()):
+            problems[f"{spec} on {model_name}, records"] = problem
     finally:
         under_test.close()
     return found
@@ -76,7 +78,7 @@ def main() -> int:
                 if f"{spec} on {model_name}" in problems:
                     continue
                 try:
-                    runs += run_server(spec, model_name, given)
+                    runs += run_server(spec, model_name, given, problems)
                 except (NotStarted, ServerLost, OSError) as error:
                     problems[f"{spec} on {model_name}"] = f"{type(error).__name__}: {error}"
     print({**machine(), "seconds": given.seconds, "repeats": given.repeats})

@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,10 @@ Check = Callable[[int, bytes], bool]
 """(row number, body) → whether the body is the right answer."""
 SILENCE_S = 20.0
 """A server that says nothing for so long is given up."""
+
+
+answered = Counter()
+"""Answers of status 200 that were had, by port."""
 
 
 class ServerLost(Exception):
@@ -77,7 +82,9 @@ def drive(
     gc.collect()
     gc.disable()
     try:
-        return _looped(open_connections, requests, check, seconds, count)
+        load = _looped(open_connections, requests, check, seconds, count)
+        answered[address[1]] += load.requests - load.errors
+        return load
     finally:
         gc.enable()
         for one in open_connections:
@@ -156,7 +163,9 @@ def hold(
     gc.collect()
     gc.disable()
     try:
-        return _held(opened, requests, check, rate, seconds)
+        load = _held(opened, requests, check, rate, seconds)
+        answered[address[1]] += load.requests - load.errors
+        return load
     finally:
         gc.enable()
         for one in opened:

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import msgspec
 
+from rig.load import answered
 from rig.models import BenchModel
 from rig.processes import Started, free_port
+from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.routefile import write_routes
 from trimtab.app import worker
 from trimtab.app.home import Home
 from trimtab.features.plan import Plan, RequestShape
 from trimtab.registry.bundle import COLUMNS, FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import Arm, Route, RouteTable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,6 +83,7 @@ class Trimtab:
     def __init__(self, kind: str = "", *, bare: bool = False) -> None:
         self.kind, self.bare = kind, bare
         self.name = ":".join(["trimtab", *([kind] if kind else []), *(["bare"] if bare else [])])
+        self._served = Path(), 0
         self.homes = Path(tempfile.mkdtemp(prefix="trimtab-bench-home-"))
 
     def command(self, home: Path, port: int, **more: object) -> list[str]:
@@ -98,6 +102,7 @@ class Trimtab:
     def started(self, home: Home, **more: object) -> tuple[Started, int]:
         """Start it on a home that is ready."""
         port = free_port()
+        self._served = home.root, port
         command = self.command(home.root, port, **more)
         started = Started(command, log=home.root / "worker.log", environment={"PYTHONPATH": python_path()})
         try:
@@ -106,6 +111,13 @@ class Trimtab:
             started.stop()
             raise
         return started, port
+
+    def unrecorded(self) -> str:
+        """What is wrong with the prediction records of the worker that has ended: one for each answer, none if bare."""
+        root, port = self._served
+        rows = sum(1 for _ in SpoolRecords(root / "records", "reader").scan(PREDICTIONS))
+        wanted = 0 if self.bare else answered.pop(port, 0)
+        return "" if rows == wanted else f"{rows} prediction records for {wanted} answers"
 
     def close(self) -> None:
         shutil.rmtree(self.homes, ignore_errors=True)
