@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=listed, default=["TAB", "MLP"])
     parser.add_argument("--protocols", type=listed, default=PROTOCOLS)
-    given = finished(common(parser, servers=["trimtab"], seconds=3.0).parse_args())
+    given = finished(common(parser, servers=["trimtab"], seconds=2.0).parse_args())
     models = [made(name) for name in given.models]
     stay_on(LOAD_CORE)
     runs: list[Measured] = []
