@@ -247,6 +247,54 @@ def log(
     return show_log(project, at=at, model=model, limit=limit, verify=verify, home=home)
 
 
+def batch(
+    project: Path,
+    model: str,
+    rows: object,
+    *,
+    out: str | Path,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[Tick], None] = lambda _: None,
+) -> Result:
+    """Score a table with the pipeline that serves HTTP, resumable after a kill; every row is in ``out`` exactly once.
+
+    Parameters
+    ----------
+    project
+        A project, or a directory in which models were registered.
+    rows
+        A Parquet or CSV file, a directory or a glob; a database such as ``sqlite:///shop.db#visits``; or a data frame:
+        pandas, polars, Arrow, or a mapping of arrays.
+    out
+        A ``.parquet`` or ``.csv`` file, a directory ending in ``/``, or a table as in ``sqlite:///scores.db#scored``.
+    options
+        Further fields of :class:`trimtab.app.batches.BatchRequest`: ``version``, ``query``, ``id``, ``as_of``,
+        ``record``, ``precompute`` (microseconds), ``anew``, ``threads``, ``chunk``.
+    progress
+        Told how far it is.
+
+    Returns
+    -------
+    dict
+        ``{model, version, input, out, features, rows, answered, failed, quarantined, reasons, bad_rows, ...}``.
+
+    Raises
+    ------
+    SchemaError
+        When the table lacks a column.
+    InputError
+        When something else stands where the answers go, or the input changed since the run began.
+    Unavailable
+        When a disk is full or a store is gone; the same call goes on later.
+    """
+    from trimtab.adapters.clock.system import SystemClock
+    from trimtab.app.batches import BatchRequest
+    from trimtab.app.scoring import run_batch
+
+    asked = BatchRequest(model, rows, str(out), **(options or {}))
+    return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
+
+
 def predict(
     project: Path, model: str, fields: Mapping[str, Any], *, home: Path | None = None, url: str | None = None
 ) -> Result:
