@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.core.ports import Columns
-from trimtab.errors import BundleCorrupt, InputError, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable, UnknownName
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
@@ -243,7 +243,8 @@ class Engine:
         except (InputError, Unavailable):
             raise
         except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything; a failed answer is evidence
-            return _failed(batch, deployed.version, arm=arm, rollout=rollout, error=type(error).__name__)
+            kind = error.kind if isinstance(error, ModelFailed) else type(error).__name__
+            return _failed(batch, deployed.version, arm=arm, rollout=rollout, error=kind)
 
     # -- shadow
 

@@ -30,6 +30,8 @@ class OnnxModel:
         When it is not ONNX, or not a model of one float32 matrix.
     """
 
+    blocking = False
+
     def __init__(self, data: bytes, *, threads: int = 1) -> None:
         self._session = _session(data, threads)
         inputs = self._session.get_inputs()

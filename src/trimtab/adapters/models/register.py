@@ -59,9 +59,9 @@ def register(
     InputError, ParityError
         When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
-    names = _different(feature_names)
+    names = different(feature_names)
     data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
-    plan = _tensor_plan(name, names, optional)
+    plan = tensor_plan(name, names, optional)
     packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
         format=FORMAT,
@@ -85,13 +85,20 @@ def _card(name: str) -> bytes:
     return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
 
 
-def _different(names: Sequence[str]) -> tuple[str, ...]:
+def different(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns of a model.
+
+    Raises
+    ------
+    InputError
+        When there are none, or two are the same.
+    """
     if not names or len(set(names)) < len(names):
         raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
     return tuple(names)
 
 
-def _tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
+def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
     """A plan without parts: the caller sends the columns themselves."""
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")

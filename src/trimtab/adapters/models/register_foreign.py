@@ -1,0 +1,104 @@
+"""Register a model that runs in a process of its own: it is loaded there and asked once, before it becomes a version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.adapters.models.foreign import FILE, Foreign, own_files, read_directory
+from trimtab.adapters.models.isolated import IsolatedModel
+from trimtab.adapters.models.register import different, tensor_plan
+from trimtab.core.clock import Micros
+from trimtab.core.ports import Blobs
+from trimtab.errors import InputError
+from trimtab.registry.bundle import CARD, FORMAT, PLAN, pack
+from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.training.task import Task
+
+
+class ForeignModel(msgspec.Struct, frozen=True):
+    """A model to be registered, and what is known of it beside how it is run."""
+
+    name: str
+    path: Path
+    """Its directory, or the file of a handler that needs no other."""
+    foreign: Foreign
+    task: Task
+    optional: Sequence[str] = ()
+    """Columns that a request may leave out; the model then sees None (rows) or NaN."""
+    trained_until: Micros = 0
+
+
+def register_foreign(
+    blobs: Blobs, model: ForeignModel, *, root: Path, python: str, rows: NDArray[np.float32] | None = None
+) -> str:
+    """Try a model in its own process and pack it as a version.
+
+    Parameters
+    ----------
+    root
+        Where its private directory is made for the trial.
+    python
+        The interpreter, unless the model names one.
+    rows
+        What it is tried on, shape (n, columns); two rows of zeros when left out.
+
+    Returns
+    -------
+    str
+        The version. Equal files, tried with equal libraries, give the same version again.
+
+    Raises
+    ------
+    InputError
+        When its columns are not known, or what it answers does not fit the task.
+    ModelFailed
+        When its own code raises an error.
+    Unavailable
+        When its process does not start.
+    """
+    files = read_directory(model.path)
+    running = IsolatedModel(own_files(files), model.foreign, model=model.name, root=root, python=python)
+    try:
+        names = different(model.foreign.inputs or [name for name, _ in running.found["columns"]])
+        answer = running.run(np.zeros((2, len(names)), np.float32) if rows is None else np.asarray(rows, np.float32))
+        said = running.output_names()
+        libraries = running.found["libraries"]
+    finally:
+        running.close()
+    width = answer.shape[1]
+    if width == 0 or (model.task.kind == "binary" and width != 1):
+        raise InputError(
+            "the answers do not fit the task",
+            got=f"{width} numbers per row for {model.task.kind}",
+            hint="a binary model answers with the probability of the positive class",
+        )
+    plan = tensor_plan(model.name, names, model.optional)
+    outputs = tuple(said) or tuple("output" if width == 1 else f"output_{place}" for place in range(width))
+    settings = msgspec.structs.replace(model.foreign, inputs=names, outputs=outputs)
+    packed = {
+        **files,
+        FILE: msgspec.json.encode(settings),
+        PLAN: plan.to_json(),
+        CARD: f"# {model.name}\n\nMade elsewhere; it runs in a process of its own.\n".encode(),
+    }
+    manifest = Manifest(
+        format=FORMAT,
+        model=model.name,
+        task=model.task.kind,
+        runtime=model.foreign.kind,
+        files={},
+        inputs=(Tensor("input", "float32", (-1, len(names))),),
+        outputs=tuple(Tensor(name, "float32", (-1, 1)) for name in said) or (Tensor("output", "float32", (-1, width)),),
+        plan_digest=plan.digest,
+        dataset_digest="",
+        trained_until=model.trained_until,
+        code_revision="",
+        libraries=libraries,
+        parity=ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0),
+    )
+    return pack(blobs, packed, manifest=manifest)
