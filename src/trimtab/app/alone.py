@@ -2,6 +2,8 @@
 
 >>> from trimtab.app.alone import drift, historical_features, register_model, serve_model
 
+What neither an exporter nor ONNX covers, handlers and pyfunc models, is in :mod:`trimtab.app.registering`.
+
 Times are microseconds since 1970 or anything numpy knows as ``datetime64``; a frame is anything with named columns: a
 mapping of arrays, a pandas, polars or Arrow table.
 """
@@ -319,7 +321,7 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     from trimtab.adapters.compute.supervisor import read_post
     from trimtab.adapters.wire.routefile import write_routes
     from trimtab.app import worker
-    from trimtab.app.home import Home
+    from trimtab.app.home import Home, setting
     from trimtab.registry.bundle import load
     from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
@@ -336,7 +338,7 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     table = decode_table(place.route_file.read_bytes()) if place.route_file.exists() else RouteTable(0, {})
     route = Route(model, (Arm("champion", version, 1.0),))
     write_routes(place.route_file, RouteTable(table.generation + 1, {model: route}))
-    options = worker.WorkerOptions(host=host, port=port)
+    options = worker.WorkerOptions(host=host, port=port, model_python=setting("model_python"))
     log = place.run / "worker.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]

@@ -31,6 +31,7 @@ from trimtab.app.replaying import checked_project
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, StaleEpoch, Unavailable
+from trimtab.gates.declare import size_below
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -50,6 +51,7 @@ class UpRequest:
     clock: str | None = None
     take_over: bool = False
     new_token: bool = False
+    memory_budget: str | None = None
 
 
 def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None], page: Page | None = None) -> None:
@@ -86,6 +88,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
                 max_rows=_number("max_batch_rows"),
                 max_queue=_number("max_queue"),
                 software=_software(),
+                memory_budget=_bytes("memory_budget", request.memory_budget),
+                model_python=setting("model_python"),
             )
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
@@ -257,6 +261,11 @@ def _number(name: str, given: int | None = None) -> int:
     if not text.isdigit():
         raise InputError(f"the setting {name} must be a whole number", got=repr(text))
     return int(text)
+
+
+def _bytes(name: str, given: str | None = None) -> int:
+    text = setting(name, given)
+    return int(text) if text.isdigit() else int(size_below(text).bound)
 
 
 @contextmanager

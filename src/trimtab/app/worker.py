@@ -23,11 +23,12 @@ from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
-from trimtab.app.loading import load_deployed
+from trimtab.app.loading import Runtimes, load_deployed
 from trimtab.core.clock import Clock
 from trimtab.errors import TrimtabError
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.residency import Residency
 
 MODULE = "trimtab.app.worker"
 POSTS = "worker-*"
@@ -46,6 +47,10 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_rows: int = 10_000
     max_queue: int = 1024
     software: str = ""
+    memory_budget: int = 0
+    """Most bytes of models in memory; 0 for any number."""
+    model_python: str = ""
+    """Interpreter of models in child processes; ours when empty."""
 
 
 def post_name(number: int) -> str:
@@ -61,15 +66,18 @@ def command(home: Path, number: int, options: WorkerOptions) -> list[str]:
 class Loader:
     """Loads versions; the online store is opened when it is first needed, because there may be none yet."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, options: WorkerOptions) -> None:
         self._root = root
         self._blobs = DirectoryBlobs(root / "blobs")
         self._rows: LmdbRows | None = None
+        self.runtimes = Runtimes(
+            Residency(options.memory_budget), scratch=root / "run" / "models", python=options.model_python
+        )
 
     def __call__(self, version: str) -> Deployed:
         if self._rows is None:
             self._rows = LmdbRows(self._root / "online", readonly=True)
-        return load_deployed(self._blobs, self._rows, version)
+        return load_deployed(self._blobs, self._rows, version, runtimes=self.runtimes)
 
 
 def main(arguments: list[str]) -> int:
@@ -86,7 +94,7 @@ def main(arguments: list[str]) -> int:
     clock: Clock = SharedClock(root / "run" / CLOCK) if options.driven else SystemClock()
     records.prepare(PREDICTIONS)
     worker = Worker(
-        load=Loader(root),
+        load=Loader(root, options),
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,

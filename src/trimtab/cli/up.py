@@ -17,6 +17,9 @@ _port = click.IntRange(0, 65535)
 @click.option("--port", type=_port, help="Port of the data plane.  [default: setting port]")
 @click.option("--console-port", type=_port, help="Port of the console and the API.  [default: setting console_port]")
 @click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
+@click.option(
+    "--memory-budget", help="Most memory for models in a worker, as in 2GB.  [default: setting memory_budget]"
+)
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="State is kept here, not in .trimtab/.")
 @click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
 @click.option("--take-over", is_flag=True, help="Replace a control process of this project that is alive.")
@@ -32,6 +35,7 @@ def up(
     port: int | None,
     console_port: int | None,
     workers: int | None,
+    memory_budget: str | None,
     as_json: bool,
 ) -> None:
     """Run the platform: console, API, serving workers, monitors and the loop.
@@ -56,6 +60,7 @@ def up(
             port=port,
             console_port=console_port,
             workers=workers,
+            memory_budget=memory_budget,
             clock=clock,
             take_over=take_over,
             new_token=new_token,

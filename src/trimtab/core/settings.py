@@ -22,6 +22,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_body", "1048576", "Largest request body in bytes; a larger one is answered with 413."),
     Setting("max_batch_rows", "10000", "Most events or requests in one body."),
     Setting("max_queue", "1024", "Most requests that wait in one worker; more are answered with 503."),
+    Setting(
+        "memory_budget",
+        "0",
+        "Memory for models in a worker, as in 2GB; the least recently asked make room. 0: no limit.",
+    ),
+    Setting("model_python", "", "Python of models in child processes, unless a version names one; by default ours."),
     Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
     Setting("job_time", "3600", "Seconds after which a training job is ended."),
 )

@@ -18,6 +18,7 @@ from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.recording import encode_records
+from trimtab.serving.residency import LazyModel
 from trimtab.serving.routing import Arm, Route, RouteTable, split
 
 Loader = Callable[[str], Deployed]
@@ -161,6 +162,8 @@ class Engine:
         deployed = None
         try:
             deployed = loader(version)
+            if isinstance(deployed.runtime, LazyModel) and not deployed.runtime.resident:
+                return deployed  # there is no room for it now: it is tried when it is asked
             nothing = np.empty((1, 0), dtype=np.float32)
             self.pipeline.score(
                 deployed, FeatureBatch(np.zeros((1, deployed.width), dtype=np.float32), nothing, {}, ())

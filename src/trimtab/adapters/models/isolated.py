@@ -138,6 +138,10 @@ class IsolatedModel:
         if child is not None:
             child.kill()
 
+    def wait(self) -> None:
+        """After :meth:`close`: wait until the child has gone and its directory with it."""
+        self._keeper.join()
+
     def _started(self) -> IsolatedProcess:
         foreign = self._foreign
         child = IsolatedProcess(self._python, directory=self._place.files, log=self._place.log, threads=foreign.threads)

@@ -1,4 +1,4 @@
-"""Register a model that runs in a process of its own: it is loaded there and asked once, before it becomes a version."""
+"""Register a model that runs in a process of its own: it is loaded there and asked once before it is a version."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def register_foreign(
         libraries = running.found["libraries"]
     finally:
         running.close()
+        running.wait()
     width = answer.shape[1]
     if width == 0 or (model.task.kind == "binary" and width != 1):
         raise InputError(
