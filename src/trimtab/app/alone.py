@@ -33,6 +33,7 @@ from trimtab.features.plan import compile_plan
 from trimtab.features.sources import Entity, Requests, Source
 from trimtab.features.views import LatestView, WindowView
 from trimtab.monitoring.drift import ColumnDrift, DriftPolicy, compare_frames
+from trimtab.serving.transforms import Stage
 from trimtab.training.task import Task
 
 _ROW = "row number"
@@ -192,6 +193,7 @@ def register_model(
     optional: Sequence[str] = (),
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
+    stages: Mapping[Stage, Path | str] | None = None,
 ) -> str:
     """Pack a model that is already trained as a version, into the directory ``home``.
 
@@ -206,12 +208,13 @@ def register_model(
     columns
         Names of its input columns, in order.
     optional
-        Those of them that a request may leave out or send as NaN; the model then sees NaN. A row without
-        any other column is refused.
+        Those of them that a request may leave out or send as NaN; the model then sees NaN.
     rows
         Real rows, shape (n, columns): needed for an estimator, whose export must agree with it on them.
     trained_until
         It saw nothing after this; 0 when unknown.
+    stages
+        Your own code around the model: Python files by ``preprocess`` and ``postprocess``; they travel in the version.
 
     Returns
     -------
@@ -228,9 +231,8 @@ def register_model(
     from trimtab.adapters.models.register import register
     from trimtab.app.home import Home
 
-    blobs = Home(Path(home)).made().blobs()
     return register(
-        blobs,
+        Home(Path(home)).made().blobs(),
         model,
         name=name,
         task=task,
@@ -238,7 +240,17 @@ def register_model(
         optional=optional,
         rows=rows,
         trained_until=trained_until,
+        stages=_stages(stages or {}),
     )
+
+
+def _stages(given: Mapping[Stage, Path | str]) -> dict[Stage, str]:
+    if odd := sorted(set(given) - {"preprocess", "postprocess"}):
+        raise InputError("no such stage", got=", ".join(odd), hint="preprocess or postprocess")
+    try:
+        return {stage: Path(file).read_text(encoding="utf-8") for stage, file in given.items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("the code of a stage cannot be read", got=str(error)) from None
 
 
 @dataclass

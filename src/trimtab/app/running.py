@@ -80,17 +80,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port:
-            options = WorkerOptions(
-                host=setting("host", request.host),
-                port=port,
-                driven=driven,
-                max_body=_number("max_body"),
-                max_rows=_number("max_batch_rows"),
-                max_queue=_number("max_queue"),
-                software=_software(),
-                memory_budget=_bytes("memory_budget", request.memory_budget),
-                model_python=setting("model_python"),
-            )
+            options = _options(request, port=port, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -247,6 +237,20 @@ def _write_private(path: Path, text: str) -> None:
         os.write(handle, text.encode())
     finally:
         os.close(handle)
+
+
+def _options(request: UpRequest, *, port: int, driven: bool) -> WorkerOptions:
+    return WorkerOptions(
+        host=setting("host", request.host),
+        port=port,
+        driven=driven,
+        max_body=_number("max_body"),
+        max_rows=_number("max_batch_rows"),
+        max_queue=_number("max_queue"),
+        software=_software(),
+        memory_budget=_bytes("memory_budget", request.memory_budget),
+        model_python=setting("model_python"),
+    )
 
 
 def _workers(request: UpRequest) -> int:

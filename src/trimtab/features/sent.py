@@ -10,7 +10,7 @@ from trimtab.features.plan import RequestShape
 
 
 class SentReader:
-    """Reads nothing: the inputs of the request, in their declared order, are the features.
+    """Reads nothing: the inputs of the request are the features, in their declared order.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class SentReader:
     """
 
     def __init__(self, shape: RequestShape) -> None:
-        self._names = tuple(shape.inputs)
+        self._names = shape.order or tuple(shape.inputs)
         for name, kind in shape.inputs.items():
             if kind not in ("bool", "int", "float"):
                 raise InputError("a model without features takes numbers", got=f"{name}: {kind}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from trimtab.adapters.models.export import OnnxExporter, libraries
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.core.clock import Micros
+from trimtab.core.ids import sha256
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, module_path, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.serving.transforms import Stage, load_transform
 from trimtab.training.task import Task
 
 
@@ -30,6 +33,7 @@ def register(
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
     files: Mapping[str, bytes] | None = None,
+    stages: Mapping[Stage, str] | None = None,
 ) -> str:
     """Pack an already trained model as a version that takes its columns as inputs of the request.
 
@@ -48,6 +52,9 @@ def register(
     files
         Further files of the bundle: ``profile.json``, the reference profile that monitors need
         (:mod:`trimtab.datasets.profile`), and ``card.md``, what people should know.
+    stages
+        Source of the modules that run before and after the model, by ``preprocess`` and ``postprocess``. Rows then
+        are what callers send, and the model is checked on what ``preprocess`` makes of them.
 
     Returns
     -------
@@ -59,26 +66,67 @@ def register(
     InputError, ParityError
         When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
-    names = different(feature_names)
-    data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
+    names, stages = different(feature_names), stages or {}
+    around = Around.of(stages)
+    if isinstance(model, bytes):
+        data, parity = _from_file(model, names, around)
+    else:
+        data, parity = _from_estimator(model, names, rows, task, around)
     plan = tensor_plan(name, names, optional)
     packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
-    manifest = Manifest(
+    packed |= {module_path(stage): text.encode() for stage, text in stages.items()}
+    # What was exported here depends on our libraries; a file is what it is.
+    known = {} if isinstance(model, bytes) else libraries()
+    manifest = _manifest(name, task, plan, parity=parity, trained_until=trained_until, known=known, stages=stages)
+    return pack(blobs, packed, manifest=manifest)
+
+
+def _manifest(
+    name: str,
+    task: Task,
+    plan: Plan,
+    *,
+    parity: ExportParity,
+    trained_until: Micros,
+    known: dict[str, str],
+    stages: Mapping[Stage, str],
+) -> Manifest:
+    return Manifest(
         format=FORMAT,
         model=name,
         task=task.kind,
         runtime="onnx",
         files={},
-        inputs=(Tensor("input", "float32", (-1, len(names))),),
+        inputs=(Tensor("input", "float32", (-1, len(plan.requests.inputs))),),
         outputs=(Tensor("output", "float32", (-1, 1)),),
         plan_digest=plan.digest,
         dataset_digest="",
         trained_until=trained_until,
         code_revision="",
-        libraries={} if isinstance(model, bytes) else libraries(),
+        libraries=known,
         parity=parity,
+        preprocess="preprocess" if "preprocess" in stages else "",
+        postprocess="postprocess" if "postprocess" in stages else "",
     )
-    return pack(blobs, packed, manifest=manifest)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What runs before and after a model."""
+
+    before: Callable[[Any], Any]
+    after: Callable[[Any], Any]
+
+    @staticmethod
+    def of(stages: Mapping[Stage, str]) -> Around:
+        """The functions of the modules, and nothing where there is none."""
+
+        def stage(name: Stage) -> Callable[[Any], Any]:
+            if name not in stages:
+                return lambda values: values
+            return load_transform(name, stages[name], sha256(stages[name].encode()), name)
+
+        return Around(stage("preprocess"), stage("postprocess"))
 
 
 def _card(name: str) -> bytes:
@@ -103,11 +151,15 @@ def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> P
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
     inputs = dict.fromkeys(names, "float")
-    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges={}), ())
+    order = () if list(names) == sorted(names) else names
+    shape = RequestShape(
+        name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges={}, order=order
+    )
+    return Plan(shape, ())
 
 
 def _from_estimator(
-    model: Any, names: tuple[str, ...], rows: NDArray[np.float32] | None, task: Task
+    model: Any, names: tuple[str, ...], rows: NDArray[np.float32] | None, task: Task, around: Around
 ) -> tuple[bytes, ExportParity]:
     if rows is None or rows.ndim != 2 or rows.shape[1] != len(names) or not len(rows):
         raise InputError(
@@ -115,21 +167,24 @@ def _from_estimator(
             got="none" if rows is None else f"an array of shape {rows.shape}",
             hint=f"pass real rows of shape (n, {len(names)})",
         )
-    exported = OnnxExporter().export(model, np.asarray(rows, np.float32), task=task)
+    exported = OnnxExporter().export(
+        model, np.ascontiguousarray(around.before(np.asarray(rows, np.float32)), np.float32), task=task
+    )
     return exported.data, exported.parity
 
 
-def _from_file(data: bytes, names: tuple[str, ...]) -> tuple[bytes, ExportParity]:
+def _from_file(data: bytes, names: tuple[str, ...], around: Around) -> tuple[bytes, ExportParity]:
     runtime = OnnxModel(data)
-    if runtime.features not in (None, len(names)):
+    sent = np.ascontiguousarray(around.before(np.zeros((2, len(names)), np.float32)), np.float32)
+    if sent.ndim != 2 or runtime.features not in (None, sent.shape[1]):
         raise InputError(
             "the ONNX model takes another number of columns",
             got=str(runtime.features),
             hint=f"{len(names)} feature names were given",
         )
-    probe = runtime.run(np.zeros((2, len(names)), np.float32))
+    probe = np.asarray(around.after(runtime.run(sent)))
     runtime.close()
-    if probe.shape != (2, 1):
+    if probe.shape not in ((2, 1), (2,)):
         raise InputError(
             "the ONNX model does not give one number per row",
             got=f"shape {probe.shape} for two rows",

@@ -64,7 +64,7 @@ def register_foreign(
     files = read_directory(model.path)
     running = IsolatedModel(own_files(files), model.foreign, model=model.name, root=root, python=python)
     try:
-        names = different(model.foreign.inputs or [name for name, _ in running.found["columns"]])
+        names = _columns(model.foreign.inputs or [name for name, _ in running.found["columns"]])
         answer = running.run(np.zeros((2, len(names)), np.float32) if rows is None else np.asarray(rows, np.float32))
         said = running.output_names()
         libraries = running.found["libraries"]
@@ -78,15 +78,29 @@ def register_foreign(
             got=f"{width} numbers per row for {model.task.kind}",
             hint="a binary model answers with the probability of the positive class",
         )
+    called = tuple(said) or tuple("output" if width == 1 else f"output_{place}" for place in range(width))
+    files[FILE] = msgspec.json.encode(msgspec.structs.replace(model.foreign, inputs=names, outputs=called))
+    outputs = tuple(Tensor(name, "float32", (-1, 1)) for name in said) or (Tensor("output", "float32", (-1, width)),)
+    return _packed(blobs, model, files, outputs=outputs, libraries=libraries, names=names)
+
+
+def _columns(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        raise InputError("the columns of the model are not known", hint="name them: its signature does not")
+    return different(names)
+
+
+def _packed(
+    blobs: Blobs,
+    model: ForeignModel,
+    files: dict[str, bytes],
+    *,
+    outputs: tuple[Tensor, ...],
+    libraries: dict[str, str],
+    names: tuple[str, ...],
+) -> str:
     plan = tensor_plan(model.name, names, model.optional)
-    outputs = tuple(said) or tuple("output" if width == 1 else f"output_{place}" for place in range(width))
-    settings = msgspec.structs.replace(model.foreign, inputs=names, outputs=outputs)
-    packed = {
-        **files,
-        FILE: msgspec.json.encode(settings),
-        PLAN: plan.to_json(),
-        CARD: f"# {model.name}\n\nMade elsewhere; it runs in a process of its own.\n".encode(),
-    }
+    card = f"# {model.name}\n\nMade elsewhere; it runs in a process of its own.\n"
     manifest = Manifest(
         format=FORMAT,
         model=model.name,
@@ -94,7 +108,7 @@ def register_foreign(
         runtime=model.foreign.kind,
         files={},
         inputs=(Tensor("input", "float32", (-1, len(names))),),
-        outputs=tuple(Tensor(name, "float32", (-1, 1)) for name in said) or (Tensor("output", "float32", (-1, width)),),
+        outputs=outputs,
         plan_digest=plan.digest,
         dataset_digest="",
         trained_until=model.trained_until,
@@ -102,4 +116,4 @@ def register_foreign(
         libraries=libraries,
         parity=ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0),
     )
-    return pack(blobs, packed, manifest=manifest)
+    return pack(blobs, {**files, PLAN: plan.to_json(), CARD: card.encode()}, manifest=manifest)
