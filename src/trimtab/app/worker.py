@@ -20,6 +20,7 @@ from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.jobdir import mark
 from trimtab.adapters.compute.supervisor import claim
+from trimtab.adapters.models.memory import trim
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
@@ -71,7 +72,7 @@ class Loader:
         self._blobs = DirectoryBlobs(root / "blobs")
         self._rows: LmdbRows | None = None
         self.runtimes = Runtimes(
-            Residency(options.memory_budget), scratch=root / "run" / "models", python=options.model_python
+            Residency(options.memory_budget, freed=trim), scratch=root / "run" / "models", python=options.model_python
         )
 
     def __call__(self, version: str) -> Deployed:

@@ -148,6 +148,8 @@ class Residency:
     ----------
     limit
         Most bytes; 0 for any number.
+    freed
+        Called when models have been given up, after what took their place was loaded: gives memory back.
 
     Attributes
     ----------
@@ -155,7 +157,8 @@ class Residency:
         How often a model was loaded and given up.
     """
 
-    def __init__(self, limit: int = 0) -> None:
+    def __init__(self, limit: int = 0, *, freed: Callable[[], None] = lambda: None) -> None:
+        self._freed = freed
         self._budget = LruBudget(limit)
         self._runtimes: dict[LazyModel, ModelRuntime] = {}
         self._lock = Lock()
@@ -229,6 +232,8 @@ class Residency:
             with self._lock:
                 self._runtimes[model] = runtime
                 self.loads += 1
+            if gone:
+                self._freed()
             return runtime
 
     def release(self, model: LazyModel) -> None:
@@ -237,7 +242,9 @@ class Residency:
             gone = self._taken(self._budget.release(model))
             if model.closed and not self._budget.in_use(model):
                 gone += self._dropped(model)
-        _close(gone)
+        if gone:
+            _close(gone)
+            self._freed()
 
     def close(self, model: LazyModel) -> None:
         """Free a model, at once or when its last use is over."""
