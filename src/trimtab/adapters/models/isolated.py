@@ -189,6 +189,7 @@ class _Place:
     """The private directory of a model; a lock in it says that its process lives."""
 
     def __init__(self, root: Path, files: Mapping[str, bytes]) -> None:
+        root = root.resolve()  # the child works in a directory of its own
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (root / _LOCK).open("wb") as alone:
             fcntl.flock(
