@@ -33,9 +33,12 @@ from trimtab.features.plan import compile_plan
 from trimtab.features.sources import Entity, Requests, Source
 from trimtab.features.views import LatestView, WindowView
 from trimtab.monitoring.drift import ColumnDrift, DriftPolicy, compare_frames
+from trimtab.registry.manifest import Tensor
 from trimtab.serving.transforms import Stage
 from trimtab.training.task import Task
 
+Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Inputs and outputs, as in ``((Tensor("tokens", "int64", (-1, 16)),), (Tensor("scores", "float32", (-1, 2)),))``."""
 _ROW = "row number"
 _READY_S = 20.0
 _STOP_S = 20.0
@@ -188,9 +191,10 @@ def register_model(
     model: Any,
     *,
     name: str,
-    task: Task,
-    columns: Sequence[str],
+    task: Task | None = None,
+    columns: Sequence[str] = (),
     optional: Sequence[str] = (),
+    signature: Signature | None = None,
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
     stages: Mapping[Stage, Path | str] | None = None,
@@ -202,13 +206,19 @@ def register_model(
     home
         A directory; made when it is missing.
     model
-        A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
+        A fitted estimator of LightGBM, XGBoost, CatBoost, scikit-learn or PyTorch, or the bytes of an ONNX file.
     name
         What it is called in ``/predict/<name>``.
+    task
+        What it predicts; None for an ONNX file whose outputs are no predictions of a task.
     columns
-        Names of its input columns, in order.
+        Names of its input columns, in order. Without any, an ONNX file is served by its tensors, of any shape and
+        type, at ``/v2/models/<name>/infer``.
     optional
-        Those of them that a request may leave out or send as NaN; the model then sees NaN.
+        Those of them that a request may leave out or send as NaN; the model then sees NaN. A row without
+        any other column is refused.
+    signature
+        Inputs and outputs of such a file, where it leaves sizes open or some of its outputs are not wanted.
     rows
         Real rows, shape (n, columns): needed for an estimator, whose export must agree with it on them.
     trained_until
@@ -231,13 +241,15 @@ def register_model(
     from trimtab.adapters.models.register import register
     from trimtab.app.home import Home
 
+    blobs = Home(Path(home)).made().blobs()
     return register(
-        Home(Path(home)).made().blobs(),
+        blobs,
         model,
         name=name,
         task=task,
         feature_names=columns,
         optional=optional,
+        signature=signature,
         rows=rows,
         trained_until=trained_until,
         stages=_stages(stages or {}),
@@ -273,7 +285,7 @@ class ServedModel:
         self.stop()
 
     def predict(self, rows: Sequence[Mapping[str, float | None]]) -> NDArray[np.float64]:
-        """Ask it over HTTP: one mapping per row, by column name; shape (n,).
+        """Ask it over HTTP: one mapping per row, by column name; shape (n,), or (n, k) for k outputs.
 
         Numbers may be of numpy.
 
@@ -350,7 +362,9 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     table = decode_table(place.route_file.read_bytes()) if place.route_file.exists() else RouteTable(0, {})
     route = Route(model, (Arm("champion", version, 1.0),))
     write_routes(place.route_file, RouteTable(table.generation + 1, {model: route}))
-    options = worker.WorkerOptions(host=host, port=port, model_python=setting("model_python"))
+    options = worker.WorkerOptions(
+        host=host, port=port, providers=setting("providers"), model_python=setting("model_python")
+    )
     log = place.run / "worker.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]

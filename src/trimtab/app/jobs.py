@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,9 +22,8 @@ from trimtab.core.clock import Micros
 from trimtab.core.ids import Json
 from trimtab.core.ports import Blobs
 from trimtab.datasets.frozen import Dataset, FrozenSplit, freeze_split
-from trimtab.datasets.profile import Profile, ScoredRows, build_profile
-from trimtab.datasets.splits import split_by_time
-from trimtab.features.batch import RequestBatch
+from trimtab.datasets.profile import Profile, ScoredRows, build_profile, summary
+from trimtab.datasets.splits import LabelEvents, split_by_time
 from trimtab.features.history import point_in_time
 from trimtab.features.onrequest import LoadedModule, load_module
 from trimtab.loop.model import ModelSpec
@@ -33,11 +32,14 @@ from trimtab.registry.assemble import assemble
 from trimtab.registry.bundle import load
 from trimtab.stats.bins import Bins
 from trimtab.stats.metrics import losses
+from trimtab.training.export import predictions
 from trimtab.training.ports import Job
 from trimtab.training.run import Champion, TrainingSpec, train
 
 JOB = "trimtab.app.jobs:train_job"
 """What runs in another process: :func:`train_job`."""
+PREPARE = "trimtab.app.jobs:prepare_job"
+"""What a warm process can do before the first training is due: :func:`prepare_job`."""
 FOREVER: Micros = 2**62
 
 
@@ -54,11 +56,11 @@ class Inputs:
     known: Known
     modules: Mapping[str, LoadedModule]
     features: NDArray[np.float32]
-    place: dict[str, int] = field(default_factory=dict)
+    labels: LabelEvents
+    """With the places of their requests."""
 
-    def values(self, requests: RequestBatch) -> NDArray[np.float32]:
-        """Features of requests as known when each was asked, shape (n, features)."""
-        rows = [self.place[request] for request in requests.ids]
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of the requests at these positions, as known when each was asked, shape (n, features)."""
         return self.features[rows]
 
 
@@ -76,8 +78,7 @@ def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: st
     known = asked_until(known, until)
     modules = modules_of(project)
     values = point_in_time(project.plan(model), known.histories, known.requests, modules)
-    place = {request: row for row, request in enumerate(known.requests.ids)}
-    return Inputs(project, spec, known, modules, values, place)
+    return Inputs(project, spec, known, modules, values, known.labels.placed(known.requests))
 
 
 def modules_of(project: Project) -> dict[str, LoadedModule]:
@@ -110,6 +111,14 @@ class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     def job(self, name: str) -> Job:
         """The job that carries the order out."""
         return Job(name, JOB, msgspec.to_builtins(self))
+
+
+def prepare_job(project: str, model: str, faults: list[str], until: Micros) -> Json:
+    """Read what every training of a replay needs, while the process that replays reads the same for itself.
+
+    A job with the same project, model, faults and ``until`` in the same process then finds it done.
+    """
+    return {"requests": len(read_inputs(project, model, tuple(faults), "", until).known.requests)}
 
 
 def train_job(**order: Json) -> Json:
@@ -165,25 +174,27 @@ def _data(inputs: Inputs, order: TrainingOrder) -> FrozenSplit:
     spec, requests = inputs.spec, inputs.known.requests
     split = split_by_time(
         requests,
-        inputs.known.labels,
+        inputs.labels,
         cutoff=order.cutoff,
         matures=spec.label.matures,
         holdout=spec.holdout,
         span=spec.on.length,
-        classes=2 if spec.task.kind == "binary" else 0,
+        classes=0 if spec.task.kind == "regression" else 2,
     )
     names = inputs.project.plan(order.model).names()
     data = freeze_split(requests, split, names=names, compute=inputs.values)
-    return _sabotaged(data) if order.sabotage else data
+    classes = spec.task.outputs if spec.task.kind == "multiclass" else 0
+    return _sabotaged(data, classes=classes) if order.sabotage else data
 
 
 def _named(parts: tuple[msgspec.Struct, ...]) -> set[str]:
     return {part.module for part in parts if hasattr(part, "module")}
 
 
-def _sabotaged(data: FrozenSplit) -> FrozenSplit:
+def _sabotaged(data: FrozenSplit, *, classes: int) -> FrozenSplit:
     part = data.train
-    swapped = Dataset(part.X, 1.0 - part.y, part.at, part.names, part.ids_digest)
+    wrong = (part.y + 1) % classes if classes else 1.0 - part.y
+    swapped = Dataset(part.X, wrong, part.at, part.names, part.ids_digest)
     return FrozenSplit(swapped, data.holdout, data.trained_until, data.cutoff)
 
 
@@ -194,7 +205,7 @@ def _champion(store: Blobs, version: str) -> Champion | None:
     model = OnnxModel(bundle.model)
 
     def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
-        return model.run(values)[:, 0].astype(np.float64)
+        return predictions(model.run(values))
 
     return Champion(version, bundle.manifest.trained_until, bundle.manifest.plan_digest, predict)
 
@@ -220,8 +231,11 @@ class _Profiler:
             self._scored(train, on_train),
             holdout=self._scored(holdout, on_holdout),
             bins=self.bins,
-            binary=self.spec.task.kind == "binary",
+            task=self.spec.task.kind,
         ).to_json()
 
-    def _scored(self, data: Dataset, predictions: NDArray[np.float64]) -> ScoredRows:
-        return ScoredRows(data.X, data.at, predictions, losses(self.spec.task.loss, data.y, predictions), data.y)
+    def _scored(self, data: Dataset, said: NDArray[np.float64]) -> ScoredRows:
+        task = self.spec.task
+        labels = data.y.mean(axis=1) if data.y.ndim == 2 else data.y
+        lost = losses(task.loss, data.y, said)
+        return ScoredRows(data.X, data.at, summary(task.kind, said), lost, labels)

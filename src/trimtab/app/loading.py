@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.models.onnx_tensors import open_model
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.online import OnlineReader
@@ -25,6 +27,8 @@ from trimtab.serving.transforms import Stage, load_transform
 MEMORY_FACTOR, TREES_FACTOR = 2.0, 6.0
 """Memory of a loaded model by the size of its file: measured 1.5 for a dense net, and 5.4 to 5.8 for trees, which ONNX
 Runtime unpacks."""
+CPU = ("cpu",)
+_log = logging.getLogger("trimtab.serving")
 PROCESS_BYTES = 64 * 1024 * 1024
 """Memory of a child process with numpy, beside that of its model."""
 
@@ -43,12 +47,15 @@ class Runtimes:
         Their interpreter, unless a version names one; ours when empty.
     threads
         For one call of ONNX Runtime.
+    providers
+        What ONNX Runtime runs on, best first; a replay is on the CPU, where equal rows give equal answers.
     """
 
     residency: Residency = field(default_factory=Residency)
     scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "trimtab-models")
     python: str = ""
     threads: int = 1
+    providers: Sequence[str] = CPU
 
     def runtime(self, bundle: Bundle) -> ModelRuntime:
         """The model of a bundle, running.
@@ -60,7 +67,7 @@ class Runtimes:
         """
         match bundle.manifest.runtime:
             case "onnx":
-                return OnnxModel(bundle.model, threads=self.threads)
+                return open_model(bundle.manifest, bundle.model, threads=self.threads, providers=self.providers)
             case "handler" | "pyfunc":
                 from trimtab.adapters.models.foreign import decode_foreign, own_files
                 from trimtab.adapters.models.isolated import IsolatedModel
@@ -91,10 +98,11 @@ def deployed(bundle: Bundle, rows: OnlineRows, *, threads: int = 1, runtime: Mod
     if bundle.plan.parts:
         reader = OnlineReader(bundle.plan, rows, bundle_modules(bundle))
     else:
-        reader = SentReader(bundle.plan.requests)
+        reader = SentReader(bundle.plan.requests, bundle.columns)
     pre = _transform(bundle, bundle.manifest.preprocess, "preprocess")
     post = _transform(bundle, bundle.manifest.postprocess, "postprocess")
     running = Runtimes(threads=threads).runtime(bundle) if runtime is None else runtime
+    _log.info("version %s of %s runs on %s", bundle.version[:12], bundle.manifest.model, running.note)
     return deploy(bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=running, pre=pre, post=post)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trimtab.adapters.models.foreign import Foreign
 from trimtab.core.clock import Micros
 from trimtab.errors import InputError
-from trimtab.training.task import Task, binary, regression
+from trimtab.training.task import Task, binary, multiclass, regression
 
 _OPTIONS = {
     "onnx": {"columns", "optional"},
@@ -166,17 +166,23 @@ def register_kind(
     """
     said = {key: value for key, value in options.items() if value not in (None, "")}
     said |= {key: [one.strip() for one in said[key].split(",")] for key in ("columns", "optional") if key in said}
+    outputs = [one.strip() for one in said.pop("outputs", "").split(",") if one.strip()]
     if kind != "pyfunc" and "columns" not in said:
         raise InputError("the columns of the model are not named", hint="--columns a,b,c")
     if odd := sorted(set(said) - _OPTIONS[kind]):
         raise InputError(f"this does not go with --kind {kind}", got=", ".join(f"--{one}" for one in odd))
-    wanted = binary(positive=name) if task == "binary" else regression(target=name)
     return {
         "model": name,
-        "version": _REGISTER[kind](home, path, name=name, task=wanted, **said),
+        "version": _REGISTER[kind](home, path, name=name, task=_task(task, name, outputs), **said),
         "kind": kind,
         "home": str(home),
     }
+
+
+def _task(kind: str, name: str, outputs: Sequence[str]) -> Task:
+    if kind == "multiclass":
+        return multiclass(classes=outputs)
+    return binary(positive=name) if kind == "binary" else regression(target=outputs or name)
 
 
 def _register(

@@ -6,11 +6,13 @@ Everything imported here is paid for by every worker.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -21,11 +23,13 @@ from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.jobdir import mark
 from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.models.memory import trim
+from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import Runtimes, load_deployed
 from trimtab.core.clock import Clock
+from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
@@ -48,6 +52,12 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_rows: int = 10_000
     max_queue: int = 1024
     software: str = ""
+    server: str = "httptools"
+    """What carries HTTP: ``httptools`` or ``uvicorn``."""
+    grpc_port: int = -1
+    """-1 serves no gRPC."""
+    providers: str = "cpu"
+    """What models run on, best first."""
     memory_budget: int = 0
     """Most bytes of models in memory; 0 for any number."""
     model_python: str = ""
@@ -72,13 +82,28 @@ class Loader:
         self._blobs = DirectoryBlobs(root / "blobs")
         self._rows: LmdbRows | None = None
         self.runtimes = Runtimes(
-            Residency(options.memory_budget, freed=trim), scratch=root / "run" / "models", python=options.model_python
+            Residency(options.memory_budget, freed=trim),
+            scratch=root / "run" / "models",
+            python=options.model_python,
+            providers=read_order(options.providers),
         )
 
     def __call__(self, version: str) -> Deployed:
         if self._rows is None:
             self._rows = LmdbRows(self._root / "online", readonly=True)
         return load_deployed(self._blobs, self._rows, version, runtimes=self.runtimes)
+
+
+def _ids() -> Callable[[], str]:
+    """Ids that no other process gives: 64 random bits of this one, and a count."""
+    front, numbers = secrets.token_hex(8), itertools.count()
+    return lambda: f"{front}{next(numbers):08x}"
+
+
+def _page(document: Json) -> str:
+    from trimtab.web.api_page import render_api  # only a worker that is asked for its page pays for it
+
+    return render_api(document)
 
 
 def main(arguments: list[str]) -> int:
@@ -99,7 +124,8 @@ def main(arguments: list[str]) -> int:
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,
-        new_id=lambda: secrets.token_hex(12),
+        new_id=_ids(),
+        page=_page,
     )
     settings = WorkerSettings(
         number,
@@ -111,6 +137,8 @@ def main(arguments: list[str]) -> int:
         max_rows=options.max_rows,
         max_queue=options.max_queue,
         software=options.software,
+        server=options.server,
+        grpc_port=options.grpc_port,
     )
     try:
         serve(worker, settings)

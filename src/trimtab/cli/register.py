@@ -18,8 +18,11 @@ from trimtab.cli.answer import Result, answer, command, lines, model
 @model
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--kind", type=click.Choice(["onnx", "handler", "pyfunc"]), required=True, help="What it is.")
-@click.option("--task", type=click.Choice(["binary", "regression"]), required=True, help="What it answers.")
+@click.option(
+    "--task", type=click.Choice(["binary", "regression", "multiclass"]), required=True, help="What it answers."
+)
 @click.option("--columns", default="", help="Its input columns in order, with commas; pyfunc: as its signature says.")
+@click.option("--outputs", default="", help="Names of its classes, or of several numbers, with commas.")
 @click.option("--optional", default="", help="Columns that a request may leave out.")
 @click.option("--entry", help="Handler: FILE or FILE:CLASS.  [default: handler.py]")
 @click.option("--takes", type=click.Choice(["rows", "matrix"]), help="Handler: what it is given.  [default: rows]")
@@ -27,7 +30,6 @@ from trimtab.cli.answer import Result, answer, command, lines, model
 @click.option("--start-s", type=float, help="Longest time until it can answer.  [default: 120]")
 @click.option("--call-s", type=float, help="Longest time for one batch.  [default: 10]")
 @click.option("--memory-mb", type=int, help="Most address space of its process.  [default: no limit]")
-@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Register here, not in .trimtab/.")
 def register(
     project: Path, *, model: str, path: Path, kind: str, task: str, home: Path | None, as_json: bool, **options: Any
 ) -> None:
@@ -38,10 +40,10 @@ def register(
     """
 
     def work() -> Result:
-        from trimtab.app.home import HOME
+        from trimtab.app.home import Home, named_home
         from trimtab.app.registering import register_kind
 
-        place = home or (project if project.is_dir() else project.parent) / HOME
-        return register_kind(place, path, kind, name=model, task=task, options=options)
+        place = named_home(home) or Home.of(project)
+        return register_kind(place.root, path, kind, name=model, task=task, options=options)
 
     answer(work, lambda result: "\n".join(lines(result)), as_json=as_json)

@@ -97,7 +97,7 @@ class ModulePart(msgspec.Struct, frozen=True, tag="module"):
 Part = WindowPart | LatestPart | ModulePart
 
 
-class RequestShape(msgspec.Struct, frozen=True, omit_defaults=True):
+class RequestShape(msgspec.Struct, frozen=True):
     """What a caller sends: entity keys and inputs, with their kinds (``str int bool float time``)."""
 
     source: str
@@ -107,9 +107,6 @@ class RequestShape(msgspec.Struct, frozen=True, omit_defaults=True):
     inputs: dict[str, str]
     optional: tuple[str, ...]
     ranges: dict[str, tuple[float, float]]
-    order: tuple[str, ...] = ()
-    """Names of the inputs as the model takes them, where they are its features and not in alphabetical order: the
-    stored form of ``inputs`` has none. Left out of the digest when empty."""
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -69,6 +69,29 @@ class Live:
             )
         return self.deployed[version]
 
+    def described(self, model: str, version: str = "") -> Deployed:
+        """The named version of a model, or the one that describes it; raises as the two above."""
+        return self.pinned(model, version) if version else self.answering(model)
+
+    def versions(self, model: str) -> list[str]:
+        """The versions that take part in a model's route, sorted."""
+        return sorted({arm.version for arm in self.table.route(model).arms})
+
+    def arm(self, model: str, name: str) -> str:
+        """The version behind an arm of a model's route.
+
+        Raises
+        ------
+        UnknownName
+            When there is no such arm.
+        """
+        arms = {arm.name: arm.version for arm in self.table.route(model).arms}
+        if name not in arms:
+            raise UnknownName(
+                f"{model!r} has no such arm", got=repr(name), hint=f"the arms are {', '.join(sorted(arms))}"
+            )
+        return arms[name]
+
 
 @dataclass(frozen=True, slots=True)
 class _ShadowWork:

@@ -122,6 +122,12 @@ class LazyModel:
         found = self._residency.find(self)
         return found is None or found.blocking
 
+    @property
+    def note(self) -> str:
+        """What it runs on; that it is not loaded while it is not."""
+        found = self._residency.find(self)
+        return "not loaded yet: the memory budget has no room for it" if found is None else found.note
+
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Answer, after loading if need be.
 

@@ -9,12 +9,8 @@ import pytest
 
 import trimtab as tt
 from trimtab.app.alone import drift, historical_features, register_model, serve_model
-from trimtab.app.home import Home
 from trimtab.core.clock import MINUTE
 from trimtab.errors import BundleCorrupt, InputError, SchemaError, UnknownName
-from trimtab.features.batch import RequestBatch
-from trimtab.features.sent import SentReader
-from trimtab.registry.bundle import load
 
 shop = tt.Entity("shop")
 sales = tt.Events("sales", time="at", known="known", keys=[shop], schema={"amount": int})
@@ -158,18 +154,3 @@ def test_an_optional_column_must_be_a_column(tmp_path):
     task = tt.binary(positive="bought")
     with pytest.raises(InputError, match="optional column is no column"):
         register_model(tmp_path, onnx(2), name="m", task=task, columns=["a", "b"], optional=["c"])
-
-
-def test_columns_in_any_order_of_the_alphabet_reach_the_model_in_theirs(tmp_path):
-    """The stored request has its inputs in alphabetical order; the model's order is another."""
-    from sklearn.linear_model import LinearRegression
-
-    rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    model = LinearRegression().fit(rows, rows @ [100.0, 10.0, 1.0])
-    names = ["zeta", "alpha", "mid"]
-    version = register_model(tmp_path, model, name="m", task=tt.regression(target="x"), columns=names, rows=rows)
-    plan = load(Home(tmp_path).blobs(), version).plan
-    batch = RequestBatch(
-        ["r"], np.array([0]), {}, {"alpha": np.array([2.0]), "mid": np.array([3.0]), "zeta": np.array([1.0])}
-    )
-    assert SentReader(plan.requests).read(batch).values.tolist() == [[1, 2, 3]]

@@ -132,11 +132,13 @@ def test_several_named_outputs(tmp_path):
     (tmp_path / "h.py").write_text(
         "def handle(data, context): return [{'low': d['body']['a'] - 1, 'high': d['body']['a'] + 1} for d in data]"
     )
-    version = register_handler(tmp_path / "home", tmp_path / "h.py", name="m", task=NUMBER, columns=["a"])
+    task = tt.regression(target=["high", "low"])
+    version = register_handler(tmp_path / "home", tmp_path / "h.py", name="m", task=task, columns=["a"])
     bundle = load(Home(tmp_path / "home").blobs(), version)
-    assert [(one.name, one.shape) for one in bundle.manifest.outputs] == [("low", (-1, 1)), ("high", (-1, 1))]
+    assert [(one.name, one.shape) for one in bundle.manifest.outputs] == [("output", (-1, 2))]
+    assert bundle.manifest.classes == ("high", "low")
     serving = dispatcher(tmp_path / "home", version, model="m")
-    assert ask(serving, {"a": 5}, model="m")[0]["prediction"] == [4, 6]
+    assert ask(serving, {"a": 5}, model="m")[0]["prediction"] == [6, 4]
     close(serving)
 
 
@@ -250,7 +252,7 @@ def test_a_pyfunc_model_answers_from_its_own_interpreter(tmp_path, pyfunc):
     directory, python = pyfunc
     version = register_pyfunc(tmp_path / "home", directory, name="price", task=NUMBER, python=str(python))
     bundle = load(Home(tmp_path / "home").blobs(), version)
-    assert bundle.plan.requests.order == ("size", "age")
+    assert bundle.columns == ("size", "age")
     serving = dispatcher(tmp_path / "home", version)
     assert ask(serving, {"size": 3, "age": 0.5})[0]["prediction"] == 6.5
     assert "mlflow" not in sys.modules
@@ -277,6 +279,13 @@ def test_the_command(tmp_path, directory):
     assert json.loads(text)["version"] == register(tmp_path, directory, optional=[])
     assert cli(*common, "--kind", "handler")[0] == 2
     assert "--takes" in cli(*common, "--kind", "onnx", "--columns", "a", "--takes", "rows")[1]
+    (directory / "two.py").write_text("def handle(data, context): return [[0.25, 0.75] for _ in data]")
+    more = ["--kind", "handler", "--columns", "size", "--entry", "two.py", "--outputs", "yes,no"]
+    code, text = cli("m", directory, "--task", "multiclass", "--home", tmp_path / "home", *more, "--json")
+    assert (code, load(Home(tmp_path / "home").blobs(), json.loads(text)["version"]).manifest.classes) == (
+        0,
+        ("yes", "no"),
+    )
     (directory / "handler.py").write_text("raise OSError('no such luck')")
     code, text = cli(*common, "--kind", "handler", "--columns", "size")
     assert (code, "OSError: no such luck" in text) == (1, True)

@@ -81,6 +81,12 @@ class IsolatedModel:
         self._keeper.start()
 
     @property
+    def note(self) -> str:
+        """What it runs on."""
+        libraries = self.found.get("libraries", {})
+        return f"a process of its own (python {libraries.get('python', 'unknown')})"
+
+    @property
     def pid(self) -> int:
         """Of the child; 0 while there is none."""
         child = self._child

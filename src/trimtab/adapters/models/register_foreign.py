@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trimtab.adapters.models.foreign import FILE, Foreign, own_files, read_directory
 from trimtab.adapters.models.isolated import IsolatedModel
-from trimtab.adapters.models.register import different, tensor_plan
+from trimtab.adapters.models.register import column_order, different, tensor_plan
 from trimtab.core.clock import Micros
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
@@ -62,7 +62,9 @@ def register_foreign(
         When its process does not start.
     """
     files = read_directory(model.path)
-    running = IsolatedModel(own_files(files), model.foreign, model=model.name, root=root, python=python)
+    # Named outputs are taken by name, in the order of the task, and counted at every answer.
+    foreign = msgspec.structs.replace(model.foreign, outputs=model.task.names)
+    running = IsolatedModel(own_files(files), foreign, model=model.name, root=root, python=python)
     try:
         names = _columns(model.foreign.inputs or [name for name, _ in running.found["columns"]])
         answer = running.run(np.zeros((2, len(names)), np.float32) if rows is None else np.asarray(rows, np.float32))
@@ -72,16 +74,15 @@ def register_foreign(
         running.close()
         running.wait()
     width = answer.shape[1]
-    if width == 0 or (model.task.kind == "binary" and width != 1):
+    if width != model.task.outputs:
         raise InputError(
             "the answers do not fit the task",
-            got=f"{width} numbers per row for {model.task.kind}",
+            got=f"{width} numbers per row for {model.task.outputs} of {model.task.kind}",
             hint="a binary model answers with the probability of the positive class",
         )
-    called = tuple(said) or tuple("output" if width == 1 else f"output_{place}" for place in range(width))
-    files[FILE] = msgspec.json.encode(msgspec.structs.replace(model.foreign, inputs=names, outputs=called))
-    outputs = tuple(Tensor(name, "float32", (-1, 1)) for name in said) or (Tensor("output", "float32", (-1, width)),)
-    return _packed(blobs, model, files, outputs=outputs, libraries=libraries, names=names)
+    called = tuple(said) or ("output",)
+    files[FILE] = msgspec.json.encode(msgspec.structs.replace(foreign, inputs=names, outputs=called))
+    return _packed(blobs, model, files, libraries=libraries, names=names)
 
 
 def _columns(names: Sequence[str]) -> tuple[str, ...]:
@@ -95,7 +96,6 @@ def _packed(
     model: ForeignModel,
     files: dict[str, bytes],
     *,
-    outputs: tuple[Tensor, ...],
     libraries: dict[str, str],
     names: tuple[str, ...],
 ) -> str:
@@ -108,12 +108,13 @@ def _packed(
         runtime=model.foreign.kind,
         files={},
         inputs=(Tensor("input", "float32", (-1, len(names))),),
-        outputs=outputs,
+        outputs=(Tensor("output", "float32", (-1, model.task.outputs)),),
         plan_digest=plan.digest,
         dataset_digest="",
         trained_until=model.trained_until,
         code_revision="",
         libraries=libraries,
+        classes=model.task.names,
         parity=ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0),
     )
-    return pack(blobs, {**files, PLAN: plan.to_json(), CARD: card.encode()}, manifest=manifest)
+    return pack(blobs, {**files, **column_order(names), PLAN: plan.to_json(), CARD: card.encode()}, manifest=manifest)
