@@ -79,6 +79,7 @@ def up(
     console_port: int | None = None,
     grpc_port: int | None = None,
     workers: int | None = None,
+    memory_budget: str | None = None,
     clock: str | None = None,
     take_over: bool = False,
     new_token: bool = False,
@@ -91,7 +92,7 @@ def up(
     ----------
     home
         Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
-    host, port, console_port, grpc_port, workers
+    host, port, console_port, grpc_port, workers, memory_budget
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
@@ -117,7 +118,8 @@ def up(
     """
     from trimtab.app.running import UpRequest, run_platform
 
-    request = UpRequest(project, home, host, port, console_port, grpc_port, workers, clock, take_over, new_token)
+    ports = (port, console_port, grpc_port)
+    request = UpRequest(project, home, host, *ports, workers, clock, take_over, new_token, memory_budget)
     run_platform(request, ready=ready, page=page)
 
 
