@@ -297,6 +297,33 @@ def batch(
     return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
 
 
+def schedule_batch(
+    project: Path, model: str, rows: str, *, out: str, every: Micros, options: Mapping[str, Any] | None = None
+) -> Result:
+    """Let the control process run a batch every so often: ``{model, rows, out, every, scheduled}``; 0 ends it.
+
+    ``{time}`` in ``rows`` and ``out`` becomes the scheduled time.
+
+    Raises
+    ------
+    InputError
+        When ``out`` has no ``{time}``, ``every`` is below a minute, or there is no schedule to end.
+    """
+    from trimtab.app.batches import batch_home
+    from trimtab.app.live import standing_clock
+    from trimtab.app.schedules import Schedule, absolute, end_schedule, put_schedule
+    from trimtab.errors import InputError
+
+    home, place = batch_home(Path(project)), absolute(out)
+    if not every:
+        if not end_schedule(home, model, place):
+            raise InputError("there is no such schedule", got=f"{model} to {place}")
+    else:
+        now = standing_clock(home)[0].now()
+        put_schedule(home, Schedule(model, absolute(rows), place, every, now, dict(options or {})))
+    return {"model": model, "rows": rows, "out": place, "every": every, "scheduled": bool(every)}
+
+
 def predict(
     project: Path, model: str, fields: Mapping[str, Any], *, home: Path | None = None, url: str | None = None
 ) -> Result:
