@@ -20,9 +20,12 @@ recent = tt.windows(sales, by=[shop], over=["24h"], mean=["hours"], count="*")
 
 def paid(data, params):
     from sklearn.neural_network import MLPClassifier
-    import numpy as np, warnings
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    import warnings
     warnings.simplefilter("ignore")
-    return MLPClassifier((48, 48), max_iter=60, random_state=data.seed).fit(np.nan_to_num(data.X), data.y)
+    net = MLPClassifier((48, 48), max_iter=60, random_state=data.seed)
+    return make_pipeline(SimpleImputer(), net).fit(data.X, data.y)
 
 def both(data, params):
     import lightgbm as lgb

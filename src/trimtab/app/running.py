@@ -79,16 +79,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port:
-            options = WorkerOptions(
-                host=setting("host", request.host),
-                port=port,
-                driven=driven,
-                max_body=_number("max_body"),
-                max_rows=_number("max_batch_rows"),
-                max_queue=_number("max_queue"),
-                software=_software(),
-                providers=",".join(read_order(setting("providers"))),
-            )
+            options = _worker_options(request, port, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -252,6 +243,19 @@ def _workers(request: UpRequest) -> int:
     if count < 1:
         raise InputError("there must be a worker", got=str(count), hint="--workers 1")
     return count
+
+
+def _worker_options(request: UpRequest, port: int, *, driven: bool) -> WorkerOptions:
+    return WorkerOptions(
+        host=setting("host", request.host),
+        port=port,
+        driven=driven,
+        max_body=_number("max_body"),
+        max_rows=_number("max_batch_rows"),
+        max_queue=_number("max_queue"),
+        software=_software(),
+        providers=",".join(read_order(setting("providers"))),
+    )
 
 
 def _number(name: str, given: int | None = None) -> int:

@@ -70,11 +70,7 @@ def compare_exported(
             "the exported model gives another number of outputs than the original",
             got=f"shape {exported.shape}, not {original.shape}",
         )
-    both_missing = np.isnan(original) & np.isnan(exported)
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
-    difference = np.where(both_missing | (original == exported), 0.0, difference)
-    difference = np.where(np.isnan(difference), np.inf, difference)
+    difference = relative_difference(original, exported)
     flipped = 0
     if binary:
         flipped = int(np.sum((original >= 0.5) != (exported >= 0.5)))
@@ -102,6 +98,15 @@ def compare_exported(
             "scaling or encoding inside the estimator is best moved into a feature",
         )
     return parity
+
+
+def relative_difference(original: NDArray[np.float64], exported: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``|original - exported| / max(1, |original|)``; 0 where both are missing, infinite where one is."""
+    both_missing = np.isnan(original) & np.isnan(exported)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
+    difference = np.where(both_missing | (original == exported), 0.0, difference)
+    return np.where(np.isnan(difference), np.inf, difference)
 
 
 def predictions(outputs: NDArray[np.float32]) -> NDArray[np.float64]:

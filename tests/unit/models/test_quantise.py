@@ -28,8 +28,14 @@ LABELS = (SIGNAL + 0.3 * rng.normal(size=1200) > 0).astype(float)
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1), nn.Sigmoid())
-    optimiser, x, y = torch.optim.Adam(module.parameters(), 1e-3), torch.from_numpy(ROWS[:800]), torch.from_numpy(LABELS[:800])
+    module = nn.Sequential(
+        nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1), nn.Sigmoid()
+    )
+    optimiser, x, y = (
+        torch.optim.Adam(module.parameters(), 1e-3),
+        torch.from_numpy(ROWS[:800]),
+        torch.from_numpy(LABELS[:800]),
+    )
     for _ in range(40):
         optimiser.zero_grad()
         nn.functional.binary_cross_entropy(module(x)[:, 0], y.float()).backward()
@@ -49,7 +55,9 @@ def ticking():
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
 def test_a_net_becomes_four_times_smaller_and_stays_good(blobs, net, mode):
     version = register(blobs, net, name="net", task=binary(positive="yes"), feature_names=NAMES, rows=ROWS)
-    found = quantise(blobs, version, mode=mode, rows=ROWS[800:], labels=LABELS[800:], calibration=ROWS[:800], timer=ticking())
+    found = quantise(
+        blobs, version, mode=mode, rows=ROWS[800:], labels=LABELS[800:], calibration=ROWS[:800], timer=ticking()
+    )
     assert found.after.model_bytes < found.before.model_bytes / 3
     assert found.before.metrics["roc_auc"] > 0.8
     assert abs(found.after.metrics["roc_auc"] - found.before.metrics["roc_auc"]) < 0.02
@@ -65,7 +73,9 @@ def test_a_net_becomes_four_times_smaller_and_stays_good(blobs, net, mode):
 
 def test_the_same_variant_is_the_same_version(blobs, net):
     version = register(blobs, net, name="net", task=binary(positive="yes"), feature_names=NAMES, rows=ROWS)
-    versions = {quantise(blobs, version, mode="dynamic", rows=ROWS[:50], timer=ticking()).after.version for _ in range(2)}
+    versions = {
+        quantise(blobs, version, mode="dynamic", rows=ROWS[:50], timer=ticking()).after.version for _ in range(2)
+    }
     assert len(versions) == 1
     with pytest.raises(InputError, match="a variant already"):
         quantise(blobs, versions.pop(), mode="dynamic", rows=ROWS[:50], timer=ticking())

@@ -246,6 +246,6 @@ def _times(
 def _card(version: str, mode: str, difference: ExportParity) -> str:
     return (
         f"\n## Variant\n\nInt8 ({mode}) of version `{version}`; it was not trained again. On {difference.rows} rows its"
-        f" answers differ by at most {difference.largest_difference:.3g}, and {difference.flipped} decisions are others."
+        f" answers differ by at most {difference.largest_difference:.3g}, and {difference.flipped} decisions differ."
         " Everything above was measured on the parent.\n"
     )
