@@ -212,6 +212,28 @@ def quantise(project: Path, model: str, *, version: str | None = None, mode: str
     return quantise_version(project, model, version, mode=mode)  # type: ignore[arg-type]
 
 
+def register(
+    project: Path,
+    file: Path,
+    *,
+    name: str,
+    columns: Sequence[str] = (),
+    task: Mapping[str, Sequence[str]] | None = None,
+) -> Result:
+    """Register an ONNX file as a version in the home below a directory: ``{model, version, home, inputs, outputs}``.
+
+    Parameters
+    ----------
+    columns
+        Of its one float32 matrix; without any it is served by its tensors.
+    task
+        ``{"binary": [positive]}``, ``{"multiclass": classes}`` or ``{"regression": targets}``; empty for none.
+    """
+    from trimtab.app.registering import register_file
+
+    return register_file(project, file, name=name, columns=columns, task=task or {})
+
+
 def status(project: Path) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status

@@ -65,11 +65,6 @@ def compare_exported(
     >>> compare_exported(np.array([0.2, 0.8]), np.array([0.2, 0.8]), binary=True).flipped
     0
     """
-    if original.shape != exported.shape:
-        raise ParityError(
-            "the exported model gives another number of outputs than the original",
-            got=f"shape {exported.shape}, not {original.shape}",
-        )
     difference = relative_difference(original, exported)
     flipped = 0
     if binary:
@@ -102,6 +97,11 @@ def compare_exported(
 
 def relative_difference(original: NDArray[np.float64], exported: NDArray[np.float64]) -> NDArray[np.float64]:
     """``|original - exported| / max(1, |original|)``; 0 where both are missing, infinite where one is."""
+    if original.shape != exported.shape:
+        raise ParityError(
+            "the exported model gives another number of outputs than the original",
+            got=f"shape {exported.shape}, not {original.shape}",
+        )
     both_missing = np.isnan(original) & np.isnan(exported)
     with np.errstate(invalid="ignore"):
         difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
