@@ -223,6 +223,20 @@ def rollback(project: Path, model: str, *, reason: str, home: Path | None = None
     return ask(project, model, "rollback", home=home, reason=reason, actor=actor)
 
 
+def quantise(project: Path, model: str, *, version: str | None = None, mode: str = "dynamic") -> Result:
+    """Make an int8 variant of a version and register it as a candidate.
+
+    ``{model, version, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
+    ``before`` and ``after`` hold metrics, latencies and sizes.
+    """
+    from trimtab.app.variants import quantise_version
+    from trimtab.errors import InputError
+
+    if mode not in ("dynamic", "static"):
+        raise InputError("no such mode", got=repr(mode), hint="dynamic or static")
+    return quantise_version(project, model, version, mode=mode)  # type: ignore[arg-type]
+
+
 def status(project: Path, *, home: Path | None = None) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status

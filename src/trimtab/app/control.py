@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from trimtab.adapters.compute.supervisor import Supervisor
 from trimtab.app.keeping import Compactor
 from trimtab.app.live import Live
@@ -27,8 +29,8 @@ from trimtab.loop.observations import Asked
 
 Page = Callable[[Mapping[str, Any]], str]
 
-ASKED = ("train", "approve", "deny", "rollback", "force", "deploy")
-_FIELDS = frozenset({"actor", "reason", "version", "id", "cutoff"})
+ASKED = ("train", "approve", "deny", "rollback", "force", "deploy", "variant")
+_FIELDS = frozenset({"actor", "reason", "version", "id", "cutoff", "facts"})
 _SAVE_S, _BEAT_S, _LOOK_S = 10.0, 1.0, 0.1
 _log = logging.getLogger("trimtab.control")
 
@@ -195,10 +197,22 @@ def read_request(kind: str, fields: Mapping[str, Json], versions: Sequence[str])
         raise InputError("that begins several versions", got=named, hint=", ".join(found[:12] for found in matching))
     # Whoever holds the token is an operator, whatever else the name says.
     actor = "operator:" + (given.get("actor", "").strip().removeprefix("operator:") or "api")
-    data = {"cutoff": instant(given["cutoff"])} if "cutoff" in given else {}
+    data: dict[str, Json] = {"cutoff": instant(given["cutoff"])} if "cutoff" in given else {}
+    if "facts" in given:
+        data["facts"] = _facts(given["facts"])
     version = matching[0] if matching else named
     asked_id = given.get("id") or secrets.token_hex(10)
     return Asked(asked_id, kind, actor, reason, version, data)  # type: ignore[arg-type]
+
+
+def _facts(text: str) -> Json:
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InputError("the facts are not JSON", got=str(error)) from None
+    if not isinstance(found, dict):
+        raise InputError("the facts are not a JSON object", got=type(found).__name__)
+    return found
 
 
 def answer_of(asked: Asked, events: Sequence[Event]) -> dict[str, Json]:

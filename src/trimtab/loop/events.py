@@ -18,6 +18,7 @@ TRAINING_FINISHED = "TrainingFinished"
 TRAINING_FAILED = "TrainingFailed"
 TRAINING_REPEATED = "TrainingRepeated"
 VERSION_REGISTERED = "VersionRegistered"
+VARIANT_MEASURED = "VariantMeasured"
 FLOORS_JUDGED = "FloorsJudged"
 ROLLOUT_STARTED = "RolloutStarted"
 GATE_PROGRESSED = "GateProgressed"
@@ -64,6 +65,10 @@ SHAPES: dict[str, Shape] = {
     TRAINING_FAILED: _shape("job error"),
     TRAINING_REPEATED: _shape("job version"),
     VERSION_REGISTERED: _shape("version number job metrics dataset rows trained_until reference_weeks reference_level"),
+    VARIANT_MEASURED: _shape(
+        "version parent variant metrics parent_metrics size_bytes parent_size_bytes largest_difference flipped rows",
+        measured="p99_ms latencies",
+    ),
     FLOORS_JUDGED: _shape("version passed checks", measured="measured_values"),
     ROLLOUT_STARTED: _shape("rollout version champion bound margin alpha expires"),
     GATE_PROGRESSED: _shape("rollout version day rows days gain e_superior e_inferior e_harm state"),

@@ -112,6 +112,15 @@ def _training_finished(state: State, data: Data, _: Micros) -> State:
     )
 
 
+def _variant(state: State, data: Data, _: Micros) -> State:
+    """A version made of another: it has learned what its parent has."""
+    parent = state.versions.get(data["parent"])
+    if parent is None or data["version"] in state.versions:
+        return state
+    made = replace(parent, digest=data["version"], number=len(state.versions) + 1, floors_passed=None)
+    return replace(state, versions={**state.versions, made.digest: made})
+
+
 def _floors(state: State, data: Data, _: Micros) -> State:
     version = state.versions.get(data["version"])
     if version is None:
@@ -239,6 +248,7 @@ _FOLDS: dict[str, Fold] = {
     e.TRAINING_REQUESTED: _training_requested,
     e.TRAINING_FINISHED: _training_finished,
     e.TRAINING_FAILED: lambda state, data, _: _training_ended(state, data, failures=state.failures + 1),
+    e.VARIANT_MEASURED: _variant,
     e.FLOORS_JUDGED: _floors,
     e.ROLLOUT_STARTED: _rollout_started,
     e.GATE_PROGRESSED: _on_rollout(_progressed),

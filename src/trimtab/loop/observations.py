@@ -56,7 +56,7 @@ class Asked:
     """A person asks for something. The loop decides what to make of it and says why in the ledger."""
 
     id: str
-    kind: Literal["train", "approve", "deny", "rollback", "deploy", "force"]
+    kind: Literal["train", "approve", "deny", "rollback", "deploy", "force", "variant"]
     actor: str
     reason: str
     version: str = ""

@@ -17,6 +17,7 @@ from trimtab.loop.rollout import (
 )
 from trimtab.loop.state import Rollout
 from trimtab.loop.triggers import held_back, request_training
+from trimtab.loop.variants import add_variant
 
 
 def answer_request(work: Deliberation, asked: Asked) -> None:
@@ -34,6 +35,8 @@ def answer_request(work: Deliberation, asked: Asked) -> None:
             _deploy(work, asked)
         case "force":
             _force(work, asked)
+        case "variant":
+            add_variant(work, asked)
 
 
 def _actor(asked: Asked) -> str:

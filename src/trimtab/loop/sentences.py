@@ -65,6 +65,15 @@ def _finished(data: Data) -> str:
     )
 
 
+def _variant(data: Data) -> str:
+    smaller = data["parent_size_bytes"] / max(1, data["size_bytes"])
+    return (
+        f"{version_text(data).capitalize()} is version {str(data['parent'])[:8]} as {data['variant']},"
+        f" {smaller:.2g} times smaller: {_metrics_text(data['metrics'])}"
+        f" (before: {_metrics_text(data['parent_metrics'])})"
+    )
+
+
 def _floors(data: Data) -> str:
     values = {**{check["measure"]: check["value"] for check in data["checks"]}, **data["measured_values"]}
     parts = []
@@ -176,6 +185,7 @@ _SENTENCES: dict[str, Callable[[Data], str]] = {
     ),
     e.APPROVED: _by("approved"),
     e.DENIED: _by("denied"),
+    e.VARIANT_MEASURED: _variant,
     e.FORCED: _by("forced past the gate"),
     e.TRAFFIC_SHIFTED: _shifted,
     e.STEP_PASSED: _step_passed,

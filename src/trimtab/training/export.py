@@ -65,16 +65,7 @@ def compare_exported(
     >>> compare_exported(np.array([0.2, 0.8]), np.array([0.2, 0.8]), binary=True).flipped
     0
     """
-    if original.shape != exported.shape:
-        raise ParityError(
-            "the exported model gives another number of outputs than the original",
-            got=f"shape {exported.shape}, not {original.shape}",
-        )
-    both_missing = np.isnan(original) & np.isnan(exported)
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
-    difference = np.where(both_missing | (original == exported), 0.0, difference)
-    difference = np.where(np.isnan(difference), np.inf, difference)
+    difference = relative_difference(original, exported)
     flipped = 0
     if binary:
         flipped = int(np.sum((original >= 0.5) != (exported >= 0.5)))
@@ -102,6 +93,20 @@ def compare_exported(
             "scaling or encoding inside the estimator is best moved into a feature",
         )
     return parity
+
+
+def relative_difference(original: NDArray[np.float64], exported: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``|original - exported| / max(1, |original|)``; 0 where both are missing, infinite where one is."""
+    if original.shape != exported.shape:
+        raise ParityError(
+            "the exported model gives another number of outputs than the original",
+            got=f"shape {exported.shape}, not {original.shape}",
+        )
+    both_missing = np.isnan(original) & np.isnan(exported)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
+    difference = np.where(both_missing | (original == exported), 0.0, difference)
+    return np.where(np.isnan(difference), np.inf, difference)
 
 
 def predictions(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
