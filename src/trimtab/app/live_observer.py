@@ -21,8 +21,7 @@ from trimtab.loop.model import ModelSpec
 from trimtab.monitoring.observer import Observer
 from trimtab.monitoring.rebuild import answers_from_records, failures
 from trimtab.registry.bundle import load
-from trimtab.serving.engine import PINNED, SHADOW
-from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
+from trimtab.serving.record import PREDICTIONS, SHADOW, UNCOUNTED, PredictionRecord, decode_record
 
 _LABELS = "=labels"
 """Among the cursors: how many rows of the label's source have been told. No writer has such a name."""
@@ -144,7 +143,7 @@ class LiveObserver:
         for place, row in self._records.scan(PREDICTIONS, after=self._cursors):
             self._cursors[place.writer] = place.offset
             record = decode_record(row)
-            if record.model == self._spec.name and record.arm != PINNED:
+            if record.model == self._spec.name and record.arm not in UNCOUNTED:
                 self._pair(record)
                 yield record
 

@@ -97,6 +97,8 @@ def _judge(work: Deliberation, finished: Mapping[str, Json], *, cause: str) -> N
     reason = ""
     if not passed:
         reason = f"it fails {', '.join(check.measure for check in checks if not check.passed)}"
+    elif work.state.killed is not None:
+        reason = "the kill switch is on"
     elif work.state.rollout is not None:
         reason = "another version is being rolled out"
     if reason:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,15 +17,14 @@ from trimtab.errors import BundleCorrupt, InputError, TrimtabError, Unavailable,
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
+from trimtab.serving.allotment import arm_parts, constant_answers, units_of
 from trimtab.serving.pipeline import Deployed, Pipeline
+from trimtab.serving.record import PINNED, SHADOW, UNCOUNTED
 from trimtab.serving.recording import encode_records
-from trimtab.serving.routing import Arm, Route, RouteTable, split
+from trimtab.serving.routing import Arm, Route, RouteTable
 
 Loader = Callable[[str], Deployed]
 """Loads a version by its digest; raises ``BundleCorrupt``, ``UnknownName`` or ``Unavailable``."""
-
-PINNED = "pinned"
-SHADOW = "shadow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,9 @@ class Engine:
             for version in table.versions():
                 if version not in self.live.deployed:
                     loaded[version] = self._load(version, loader)
-            deployed = {version: loaded.get(version) or self.live.deployed[version] for version in table.versions()}
+            self._load_held(table, loader, loaded)
+            here = {**self.live.deployed, **loaded}
+            deployed = {version: here[version] for version in (*table.versions(), *table.held()) if version in here}
             for route in table.routes.values():
                 _check_route(route, deployed)
         except TrimtabError:
@@ -174,6 +176,13 @@ class Engine:
             ) from error
         return deployed
 
+    def _load_held(self, table: RouteTable, loader: Loader, loaded: dict[str, Deployed]) -> None:
+        """Load what is only held, where it can be: one that cannot is no reason to go on with an older table."""
+        for version in table.held():
+            if version not in self.live.deployed:
+                with suppress(TrimtabError):
+                    loaded[version] = self._load(version, loader)
+
     def _codecs(self, table: RouteTable, deployed: Mapping[str, Deployed]) -> dict[str, RequestCodec]:
         codecs = {}
         for model, route in table.routes.items():
@@ -192,6 +201,7 @@ class Engine:
         features: FeatureBatch | None = None,
         version: str = "",
         units: Sequence[str] | None = None,
+        arm: str = "",
     ) -> list[tuple[Answers, Sequence[int]]]:
         """Answer a batch: one :class:`Answers` per arm that took part, with the numbers of the rows that it answers.
 
@@ -202,38 +212,39 @@ class Engine:
         version
             Given when the caller names a version; the arm is then ``pinned``.
         units
-            What stays with one arm, per row; the request ids when not given.
+            What stays with one arm, per row. Where it is not given, or empty for a row, the field that the route names,
+            else the request id.
+        arm
+            Given when the caller names an arm of the route; it is then ``forced``.
 
         Raises
         ------
         InputError
             The requests are at fault; none was answered.
+        UnknownName
+            No such model, version or arm takes part.
         Unavailable
             A store cannot be reached.
         """
         live = self.live
         route = live.table.route(model)
+        if route.constant:
+            outputs = live.answering(model).manifest.outputs
+            return [(constant_answers(batch, model, route.constant, outputs), list(range(len(batch))))]
         if version:
             live.pinned(model, version)
             parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
         else:
-            parts = split(route, batch.ids if units is None else units)
-        if len(parts) == 1:
-            arm, rows = parts[0]
-            return [(self._predict(live.deployed[arm.version], batch, arm.name, route.rollout, features), rows)]
-        return [
-            (
-                self._predict(
-                    live.deployed[arm.version],
-                    _rows_of(batch, rows),
-                    arm.name,
-                    route.rollout,
-                    None if features is None else _features_of(features, rows),
-                ),
-                rows,
-            )
-            for arm, rows in parts
-        ]
+            parts = arm_parts(route, batch, units, arm)
+        given = []
+        for one, rows in parts:
+            ours = batch if len(parts) == 1 else _rows_of(batch, rows)
+            sent = features if features is None or len(parts) == 1 else _features_of(features, rows)
+            answers = self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent)
+            if route.unit:
+                answers = replace(answers, units=units_of(route, batch, units, rows))
+            given.append((answers, rows))
+        return given
 
     def _predict(
         self, deployed: Deployed, batch: RequestBatch, arm: str, rollout: str, features: FeatureBatch | None
@@ -251,11 +262,11 @@ class Engine:
         """Queue the scores of the arms that did not answer; call it once the answers are recorded. Never blocks."""
         live = self.live
         route = live.table.routes.get(model)
-        if route is None or len(route.arms) == 1:
+        if route is None or len(route.arms) == 1 or route.unit:
             return
         for given in answers:
             answered = live.deployed.get(given.version)
-            if given.arm == PINNED or answered is None:
+            if given.arm in UNCOUNTED or answered is None:
                 continue
             raw = not (given.requests.keys or given.requests.inputs)
             for version in {arm.version for arm in route.arms} - {given.version}:
@@ -311,7 +322,7 @@ class Engine:
         rows: list[bytes] = []
         for given in answers:
             self._count("failed" if given.error else "answered", given.version, given.arm, len(given.requests))
-            rows.extend(encode_records(given, self._models[given.version]))
+            rows.extend(encode_records(given, given.model or self._models[given.version]))
         return rows
 
     def _count(self, what: str, version: str, arm: str, rows: int) -> None:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from trimtab.core.ids import derived_id
 from trimtab.serving.answers import Answers
-from trimtab.serving.record import PredictionRecord, encode_record
+from trimtab.serving.record import CONSTANT, PredictionRecord, encode_record
 
 
 def statuses(given: Answers) -> list[str]:
     """The status of each row: ``ok``, ``stale:<sources>`` or ``error:<kind>``."""
     if given.error:
         return [f"error:{given.error}"] * len(given.requests)
+    if given.arm == CONSTANT:
+        return [CONSTANT] * len(given.requests)
     usual = f"stale:{','.join(given.features.stale)}" if given.features.stale else "ok"
     finite: NDArray[np.bool_] = np.isfinite(given.outputs)
     if finite.all():
@@ -30,6 +32,8 @@ def status_of(given: Answers, row: int) -> str:
     """The status of one row, as :func:`statuses` gives it."""
     if given.error:
         return f"error:{given.error}"
+    if given.arm == CONSTANT:
+        return CONSTANT
     if not np.isfinite(given.outputs[row]).all():
         return "error:not_finite"
     return f"stale:{','.join(given.features.stale)}" if given.features.stale else "ok"
@@ -78,4 +82,5 @@ def _records(given: Answers, model: str) -> Iterator[PredictionRecord]:
             timings=timings,
             status=status,
             inputs=inputs[row],
+            unit=given.units[row] if given.units else "",
         )

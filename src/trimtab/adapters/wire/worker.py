@@ -293,7 +293,7 @@ class _Process:
         generation = max(table.generation - 1, 1)
         routes: dict[str, Route] = {}
         for name, route in table.routes.items():
-            alone = Route(name, (Arm(route.arms[0].name, route.arms[0].version, 1.0),))
+            alone = Route(name, (Arm(route.arms[0].name, route.arms[0].version, 1.0),), constant=route.constant)
             try:
                 tried = self._engine.prepare(RouteTable(generation, {name: alone}), self._worker.load)
             except (TrimtabError, OSError):
