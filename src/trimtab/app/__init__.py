@@ -173,13 +173,53 @@ def gate(project: Path, model: str, version: str) -> Result:
 
 
 def deploy(
-    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, force: bool = False
+    project: Path,
+    model: str,
+    version: str = "",
+    *,
+    reason: str,
+    actor: str | None = None,
+    force: bool = False,
+    how: Mapping[str, str | None] | None = None,
 ) -> Result:
-    """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``."""
-    from trimtab.app.operations import ask
+    """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``.
 
-    kind = "force" if force else "deploy"
-    return ask(project, model, kind, version=version, reason=reason, actor=actor)
+    Parameters
+    ----------
+    how
+        None for the policy's own way; else ``strategy`` (``shadow``, ``canary``, ``blue-green`` or ``ab``) with the
+        ``share`` of a canary, or the ``arms`` and the ``unit`` of an A/B test; or the ``winner`` that ends such a test.
+        A blue-green deployment is waited for.
+    """
+    from trimtab.app.deploying import deploy
+
+    return deploy(project, model, version, reason=reason, actor=actor, force=force, how=how or {})
+
+
+def kill(
+    project: Path, model: str, *, to: str, value: str | None = None, reason: str, actor: str | None = None
+) -> Result:
+    """Pull the kill switch: ``{accepted, sentence, effective_ms, workers, obeying, problem, event}``.
+
+    In force before it is recorded, with or without a control process.
+
+    Parameters
+    ----------
+    to
+        ``previous`` or ``constant``.
+    value
+        Of a constant: a number, or one for each output of the model with commas between.
+    """
+    from trimtab.app.deploying import kill
+
+    return kill(project, model, to=to, value=value, reason=reason, actor=actor)
+
+
+def revive(project: Path, model: str, *, reason: str, actor: str | None = None) -> Result:
+    """End the kill switch, so that the champion answers again: ``{accepted, sentence, event}``."""
+    from trimtab.app.deploying import revive
+
+    return revive(project, model, reason=reason, actor=actor)
 
 
 def approve(

@@ -18,7 +18,8 @@ from trimtab.adapters.offline.parquet import read_history
 from trimtab.adapters.project.file import find_project, load_project
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.adapters.wire.worker import read_status
-from trimtab.app.control import answer_of, read_request
+from trimtab.app.asked import read_request
+from trimtab.app.control import answer_of
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
 from trimtab.app.home import HOME, Home, setting
 from trimtab.app.judging import judged, numbered
@@ -75,7 +76,7 @@ def _checked(problems: Sequence[Problem], models: list[str], sources: list[str])
 # -- the way in
 
 
-def _home(path: Path) -> Home:
+def home_of(path: Path) -> Home:
     """The home of a project, which is not made: a folder without a project is left as it is.
 
     The project is not run: a rollback must reach the control process even while the file is being edited.
@@ -100,7 +101,7 @@ def existing_home(path: Path) -> Home:
     return home
 
 
-def running_control(home: Home) -> JsonClient | None:
+def running_control(home: Home, *, timeout_s: float = 120.0) -> JsonClient | None:
     """The control process of a home, None when none runs.
 
     Raises
@@ -113,7 +114,7 @@ def running_control(home: Home) -> JsonClient | None:
         try:
             facts = msgspec.json.decode((home.run / CONTROL).read_bytes())
             token = os.environ.get("TRIMTAB_TOKEN") or (home.run / OWN_TOKEN).read_text()
-            return JsonClient(facts["console"], token=token, timeout_s=120)
+            return JsonClient(facts["console"], token=token, timeout_s=timeout_s)
         except FileNotFoundError:  # it is just starting, or has just stopped
             if time.monotonic() > deadline:
                 raise Unavailable(
@@ -142,7 +143,8 @@ def in_its_place(path: Path) -> Iterator[Live]:
         tenure.close()
 
 
-def _operator(actor: str | None) -> str:
+def operator(actor: str | None) -> str:
+    """Who asks: the one named, else the user of this machine."""
     try:
         return actor or f"operator:{getpass.getuser()}"
     except (KeyError, OSError):  # a user without a name
@@ -152,8 +154,8 @@ def _operator(actor: str | None) -> str:
 def ask(path: Path, model: str, kind: str, **fields: str | None) -> Result:
     """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
-    body["actor"] = _operator(fields.get("actor"))
-    home = _home(path)
+    body["actor"] = operator(fields.get("actor"))
+    home = home_of(path)
     if body.get("version", "").isdigit() and (home.root / "ledger.db").exists():
         body["version"] = numbered(home.ledger(), model, body["version"])
     client = running_control(home)
@@ -161,12 +163,13 @@ def ask(path: Path, model: str, kind: str, **fields: str | None) -> Result:
         with client:
             return dict(client.post(f"/v1/models/{model}/{kind}", body))
     with in_its_place(path) as live:
-        return _ask_directly(live, model, kind, body)
+        return ask_directly(live, model, kind, body)
 
 
-def _ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -> Result:
+def ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -> Result:
+    """Ask in the place of the control process."""
     found = live.models.get(model)
-    versions = list(found.loop.state.versions) if found else []
+    versions = found.loop.state.versions if found else {}
     asked = read_request(kind, body, versions)
     return answer_of(asked, live.ask(model, asked))
 
@@ -178,15 +181,15 @@ def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
     """Ask for a training and wait until it is over."""
     fields = {"reason": "asked for on the command line", "cutoff": cutoff, "actor": None}
     began = time.monotonic()
-    client = running_control(_home(path))
+    client = running_control(home_of(path))
     if client is not None:
         with client:
             answer = ask(path, model, "train", **fields)
             ended, followed = _wait(_accepted(answer), lambda: _remote_events(client, model))
     else:
         with in_its_place(path) as live:
-            body = {name: value for name, value in fields.items() if value} | {"actor": _operator(None)}
-            answer = _ask_directly(live, model, "train", body)
+            body = {name: value for name, value in fields.items() if value} | {"actor": operator(None)}
+            answer = ask_directly(live, model, "train", body)
 
             def events() -> list[Mapping[str, Json]]:
                 live.models[model].finish_trainings(live.clock.now())

@@ -176,10 +176,8 @@ def _follow(trail: _Trail, event: Event) -> _Trail:
             changes = {"live": live, "canary": None, "test": ()}
         case "RolloutStarted":
             changes = {"test": _tested(trail, event)}
-        case "Killed":
-            changes = {"killed": _switched(trail, event)}
-        case "Revived":
-            changes = {"killed": ""}
+        case "Killed" | "Revived":
+            changes = {"killed": _switched(trail, event) if event.type == "Killed" else ""}
     return replace(trail, **changes)
 
 

@@ -67,7 +67,7 @@ def route_of(state: State) -> Route | None:
             return replace(alone, held=(*held, rollout.version))
         case "test":
             arms = tuple(Arm(arm.name, arm.version, arm.share) for arm in rollout.arms)
-            kept = held if any(arm.version == champion for arm in arms) else (champion, *held)
+            kept = held if any(arm.version == champion for arm in arms) else (*held, champion)
             return Route(model, arms, rollout=rollout.id, salt=rollout.id, held=kept, unit=rollout.unit)
         case "canary":
             arms = (Arm("champion", champion, 1 - rollout.share), Arm("canary", rollout.version, rollout.share))

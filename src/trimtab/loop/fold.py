@@ -61,9 +61,7 @@ def apply(state: State, draft: Draft) -> State:
     return replace(after, route=after.number) if draft.type in _ROUTING else after
 
 
-_ROUTING = frozenset(
-    {e.ROLLOUT_STARTED, e.TRAFFIC_SHIFTED, e.PROMOTED, e.REJECTED, e.ROLLED_BACK, e.KILLED, e.REVIVED}
-)
+_ROUTING = frozenset({e.ROLLOUT_STARTED, e.TRAFFIC_SHIFTED, e.PROMOTED, e.REJECTED, e.ROLLED_BACK, e.KILLED, e.REVIVED})
 _TOLD = frozenset(
     {e.TRAINING_FAILED, e.APPROVAL_REQUESTED, e.PROMOTED, e.REJECTED, e.ROLLED_BACK, e.FORCED, e.DRIFT_CONFIRMED}
     | {e.KILLED, e.REVIVED}

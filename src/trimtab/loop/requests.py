@@ -147,7 +147,9 @@ def _force(work: Deliberation, asked: Asked) -> None:
         refuse(work, asked, "it is in its canary already")
         return
     if rollout is not None and (rollout.version != version.digest or rollout.phase == "test"):
-        end_rollout(work, rollout, f"{asker(asked)} forced version {version.number} ({version.digest[:8]}) in its place")
+        end_rollout(
+            work, rollout, f"{asker(asked)} forced version {version.number} ({version.digest[:8]}) in its place"
+        )
         rollout = None
     rollout = rollout or start_rollout(work, version)
     data = {

@@ -194,6 +194,11 @@ class State:
         return reign.version if reign else ""
 
     @property
+    def warming(self) -> bool:
+        """Whether the green version of a blue-green deployment is being loaded."""
+        return self.rollout is not None and self.rollout.phase == "warming"
+
+    @property
     def stable(self) -> str:
         """The version to go back to: the last champion before this one that was not rolled back; empty without one."""
         bad = {reign.version for reign in self.reigns if reign.rolled_back}

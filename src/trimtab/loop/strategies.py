@@ -20,7 +20,7 @@ _EVEN = 1e-6
 def kill(work: Deliberation, asked: Asked) -> None:
     """Take the champion out of service at once: the previous version answers, or a constant."""
     champion, constant = work.state.champion, [float(value) for value in asked.data.get("constant") or ()]
-    back = "" if constant else work.state.stable
+    back = "" if constant else work.state.stable or _beside_the_test(work)
     if not champion:
         refuse(work, asked, "no version answers yet")
         return
@@ -41,6 +41,13 @@ def kill(work: Deliberation, asked: Asked) -> None:
         },
         actor=actor_of(asked),
     )
+
+
+def _beside_the_test(work: Deliberation) -> str:
+    """The champion, while a test among other versions has taken its place."""
+    rollout = work.state.rollout
+    tested = [arm.version for arm in rollout.arms] if rollout is not None else []
+    return work.state.champion if tested and work.state.champion not in tested else ""
 
 
 def revive(work: Deliberation, asked: Asked) -> None:
@@ -116,14 +123,17 @@ def _wrong(work: Deliberation, asked: Asked, versions: Sequence[str]) -> str:
         return "the kill switch is on: revive first"
     if state.rollout is not None:
         return f"version {state.rollout.version[:8]} is being rolled out: one at a time"
-    for digest in versions:
-        version = work.version(digest)
-        if version is None:
-            return f"no registered version {digest[:8] or '(none named)'}"
-        if digest == state.champion and asked.data["strategy"] != "ab":
-            return "it is the champion already"
-        if not version.floors_passed and asked.kind != "force":
-            return f"version {version.number} has not passed its floors, which only force may skip"
+    return next(filter(None, (_wrong_version(work, asked, digest) for digest in versions)), "")
+
+
+def _wrong_version(work: Deliberation, asked: Asked, digest: str) -> str:
+    version = work.version(digest)
+    if version is None:
+        return f"no registered version {digest[:8] or '(none named)'}"
+    if digest == work.state.champion and asked.data["strategy"] != "ab":
+        return "it is the champion already"
+    if not version.floors_passed and asked.kind != "force":
+        return f"version {version.number} has not passed its floors, which only force may skip"
     return ""
 
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from trimtab.core.ports import Columns
 from trimtab.errors import BundleCorrupt, InputError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.batch import FeatureBatch, RequestBatch
+from trimtab.serving.allotment import arm_parts, constant_answers, units_of
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
-from trimtab.serving.allotment import arm_parts, constant_answers, units_of
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.record import PINNED, SHADOW, UNCOUNTED
 from trimtab.serving.recording import encode_records
@@ -35,6 +34,8 @@ class Live:
     deployed: Mapping[str, Deployed]
     codecs: Mapping[str, RequestCodec]
     """By model: how the requests of its champion are read."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Versions that the table holds in reserve and that could not be loaded, and why."""
 
     def answering(self, model: str) -> Deployed:
         """The version of the first arm with a share: how the model describes itself.
@@ -123,7 +124,7 @@ class Engine:
             for version in table.versions():
                 if version not in self.live.deployed:
                     loaded[version] = self._load(version, loader)
-            self._load_held(table, loader, loaded)
+            missing = self._load_held(table, loader, loaded)
             here = {**self.live.deployed, **loaded}
             deployed = {version: here[version] for version in (*table.versions(), *table.held()) if version in here}
             for route in table.routes.values():
@@ -131,7 +132,7 @@ class Engine:
         except TrimtabError:
             _close(loaded.values())
             raise
-        return Live(table, deployed, self._codecs(table, deployed))
+        return Live(table, deployed, self._codecs(table, deployed), missing)
 
     def switch(self, live: Live) -> list[str]:
         """Answer with another table from now on, and free the versions it does not name; these are returned.
@@ -176,12 +177,16 @@ class Engine:
             ) from error
         return deployed
 
-    def _load_held(self, table: RouteTable, loader: Loader, loaded: dict[str, Deployed]) -> None:
+    def _load_held(self, table: RouteTable, loader: Loader, loaded: dict[str, Deployed]) -> dict[str, str]:
         """Load what is only held, where it can be: one that cannot is no reason to go on with an older table."""
+        missing = {}
         for version in table.held():
             if version not in self.live.deployed:
-                with suppress(TrimtabError):
+                try:
                     loaded[version] = self._load(version, loader)
+                except TrimtabError as error:
+                    missing[version] = str(error)
+        return missing
 
     def _codecs(self, table: RouteTable, deployed: Mapping[str, Deployed]) -> dict[str, RequestCodec]:
         codecs = {}
@@ -236,7 +241,7 @@ class Engine:
             parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
         else:
             parts = arm_parts(route, batch, units, arm)
-        given = []
+        given: list[tuple[Answers, Sequence[int]]] = []
         for one, rows in parts:
             ours = batch if len(parts) == 1 else _rows_of(batch, rows)
             sent = features if features is None or len(parts) == 1 else _features_of(features, rows)

@@ -57,6 +57,8 @@ PINNED, FORCED, SHADOW, CONSTANT = "pinned", "forced", "shadow", "constant"
 """Arms that no request falls to by the route's shares."""
 UNCOUNTED = frozenset({PINNED, FORCED, CONSTANT})
 """Arms whose answers are no fair sample of anything: they count in no comparison."""
+ASIDE = UNCOUNTED | {SHADOW}
+"""Arms whose answers were not given by the route's shares."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PredictionRecord)

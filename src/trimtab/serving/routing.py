@@ -15,7 +15,7 @@ class Arm(msgspec.Struct, frozen=True):
     """A version that takes part in answering."""
 
     name: str
-    """``champion``, ``canary`` or ``shadow``; ``previous`` behind a kill switch; in an A/B test, what the test calls it."""
+    """``champion``, ``canary`` or ``shadow``; ``previous`` behind a kill switch; in an A/B test, its name there."""
     version: str
     """Digest of the bundle."""
     share: float
@@ -35,9 +35,9 @@ class Route(msgspec.Struct, frozen=True):
     salt: str = ""
     """Makes the split of one rollout independent of the next."""
     held: tuple[str, ...] = ()
-    """Versions kept loaded and warm that neither answer nor score, so that a switch to them takes no time: the one to go
-    back to first, then a green that waits for its switch. One that cannot be loaded is left out: it must not keep the
-    others from answering."""
+    """Versions kept loaded and warm that neither answer nor score, so that a switch to them takes no time: first the
+    one to go back to, then a green that waits for its switch. One that cannot be loaded is left out: it must not keep
+    the others from answering."""
     constant: tuple[float, ...] = ()
     """The kill switch: every request is answered with these outputs, and no model is asked."""
     unit: str = ""

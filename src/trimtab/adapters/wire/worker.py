@@ -103,6 +103,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     versions: tuple[str, ...]
     problem: str = ""
     """Why the newest route table is not in force; empty when it is."""
+    missing: dict[str, str] = {}
+    """Versions that the route table holds in reserve and that could not be loaded, and why."""
 
 
 def read_status(path: Path) -> WorkerStatus | None:
@@ -317,6 +319,7 @@ class _Process:
             generation=live.table.generation,
             versions=tuple(sorted(live.deployed)),
             problem=problem,
+            missing=dict(live.missing),
         )
         try:
             replace_file(self._settings.status_file, msgspec.json.encode(status))
