@@ -222,6 +222,21 @@ def revive(project: Path, model: str, *, reason: str, actor: str | None = None) 
     return revive(project, model, reason=reason, actor=actor)
 
 
+def ab(project: Path, model: str, *, metric: str = "outcome", test: str | None = None) -> Result:
+    """How an A/B test stands: ``{model, test, unit, metric, since, ended, arms, differences, split_kept, …}``.
+
+    Parameters
+    ----------
+    metric
+        ``outcome``, the label itself, or ``loss``, that of the predictions.
+    test
+        The beginning of a test's id; the newest one when not given.
+    """
+    from trimtab.app.abtests import ab
+
+    return ab(project, model, metric=metric, test=test)
+
+
 def approve(
     project: Path, model: str, version: str, *, reason: str, actor: str | None = None, deny: bool = False
 ) -> Result:

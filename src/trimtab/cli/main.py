@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from trimtab.cli.ab import ab
 from trimtab.cli.answer import refuse
 from trimtab.cli.approve import approve
 from trimtab.cli.check import check
@@ -23,7 +24,7 @@ from trimtab.cli.train import train
 from trimtab.cli.up import up
 from trimtab.errors import InputError
 
-COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, kill, revive, status, log, send, predict)
+COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, log, send, predict)
 
 _AS_JSON = "trimtab.json"
 

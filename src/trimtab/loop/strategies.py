@@ -73,6 +73,8 @@ def deploy_by(work: Deliberation, asked: Asked) -> None:
     if wrong := _wrong(work, asked, versions):
         refuse(work, asked, wrong)
         return
+    if work.state.rollout is not None:
+        end_rollout(work, work.state.rollout, f"{asker(asked)} chose another way for it: {strategy}")
     how: dict[str, Json] = {"strategy": strategy}
     if strategy == "ab":
         how |= {"arms": [dict(arm) for arm in arms], "unit": asked.data.get("unit") or "request"}
@@ -121,8 +123,9 @@ def _wrong(work: Deliberation, asked: Asked, versions: Sequence[str]) -> str:
         return "there is no champion yet: deploy it without a strategy"
     if state.killed is not None:
         return "the kill switch is on: revive first"
-    if state.rollout is not None:
-        return f"version {state.rollout.version[:8]} is being rolled out: one at a time"
+    rollout = state.rollout
+    if rollout is not None and (rollout.version not in versions or rollout.phase not in ("shadow", "approval")):
+        return f"version {rollout.version[:8]} is being rolled out: one at a time"
     return next(filter(None, (_wrong_version(work, asked, digest) for digest in versions)), "")
 
 
