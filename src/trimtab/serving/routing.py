@@ -10,6 +10,9 @@ import msgspec
 
 from trimtab.errors import InputError, UnknownName
 
+PREVIOUS = "previous"
+"""The arm that answers behind a kill switch that goes back."""
+
 
 class Arm(msgspec.Struct, frozen=True):
     """A version that takes part in answering."""
@@ -108,6 +111,8 @@ def forced(route: Route, arm: str) -> Arm:
 def killed(route: Route, *, constant: tuple[float, ...] = ()) -> Route:
     """The route behind a kill switch: a constant answer, or the version that is held to go back to.
 
+    Pulling it a second time changes nothing.
+
     Raises
     ------
     InputError
@@ -126,12 +131,14 @@ def killed(route: Route, *, constant: tuple[float, ...] = ()) -> Route:
         if not all(map(math.isfinite, constant)):
             raise InputError("a constant answer must be made of finite numbers", got=str(constant))
         return Route(route.model, (Arm("champion", stable, 1.0),), held=route.held, constant=constant)
+    if route.arms[0].name == PREVIOUS and not route.constant:
+        return route
     if not route.held:
         raise InputError(
             f"no earlier version of {route.model!r} is held to go back to", hint="answer with a constant instead"
         )
     back = route.held[0]
-    return Route(route.model, (Arm("previous", back, 1.0),), held=(stable,))
+    return Route(route.model, (Arm(PREVIOUS, back, 1.0),), held=(stable,))
 
 
 def choose(route: Route, unit: str) -> Arm:

@@ -44,7 +44,7 @@ def mean_of_units(totals: ArrayLike, rows: ArrayLike) -> Mean:
     --------
     >>> found = mean_of_units([1.0, 0.0, 2.0], [1, 1, 2])
     >>> found.mean, round(found.variance, 4)
-    (0.75, 0.2109)
+    (0.75, 0.2461)
     """
     sums, counts = np.asarray(totals, dtype=np.float64), np.asarray(rows, dtype=np.float64)
     has = counts > 0
