@@ -76,7 +76,7 @@ def test_infer(house):
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/v2", {"name": "trimtab", "version": "test", "extensions": []}),
+        ("/v2", {"name": "trimtab", "version": "test", "extensions": ["binary_tensor_data"]}),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v2/models/m/ready", {"name": "m", "ready": True}),

@@ -1,4 +1,4 @@
-"""The two projects that tests replay, set up in a directory of their own with the history they need and no more."""
+"""The projects that tests replay, set up in a directory of their own with the history they need and no more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[2]
-FLIGHTS, SALES = ROOT / "examples" / "flights", ROOT / "tests" / "projects" / "sales"
+FLIGHTS = ROOT / "examples" / "flights"
+SALES, PARCELS = ROOT / "tests" / "projects" / "sales", ROOT / "tests" / "projects" / "parcels"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "data", ".trimtab", "report.html")
 
 
@@ -29,6 +30,13 @@ def stage_sales(root: Path) -> Path:
     """The sales project with its invented history."""
     shutil.copytree(SALES, root, ignore=_LEFT_OUT)
     script(SALES / "generate.py").generate(root)
+    return root
+
+
+def stage_parcels(root: Path) -> Path:
+    """The parcels project with its invented history, in which the world changes once."""
+    shutil.copytree(PARCELS, root, ignore=_LEFT_OUT)
+    script(PARCELS / "generate.py").generate(root)
     return root
 
 

@@ -1,4 +1,7 @@
-"""A home that an older version of Trimtab wrote: its events are brought up to date on reading, its hashes stay."""
+"""How old events are brought up to date on reading, also over several versions, which no stored home shows yet.
+
+A home that an older version wrote indeed is opened in ``test_stored_home.py``.
+"""
 
 import json
 import sqlite3
@@ -56,6 +59,17 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setitem(e.UPCASTERS, (e.PROMOTED, -1), older_promoted)
     monkeypatch.setitem(e.UPCASTERS, (e.PROMOTED, 0), old_promoted)
     return made
+
+
+@pytest.mark.parametrize("type", sorted(e.SHAPES))
+def test_every_version_that_ever_was_has_a_step_to_the_next(type):
+    version = e.SHAPES[type].version
+    steps = [older for name, older in e.UPCASTERS if name == type]
+    assert sorted(steps) == list(range(1, version)), f"{type} is at version {version}: register a step from each before"
+
+
+def test_no_step_is_of_a_type_that_does_not_exist():
+    assert {name for name, _ in e.UPCASTERS} <= set(e.SHAPES)
 
 
 def test_old_events_read_as_new_ones(home):

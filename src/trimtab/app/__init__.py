@@ -1,8 +1,9 @@
 """The composition root: settings in, wired objects out. The only room that names an adapter.
 
 One function per thing that a person can ask for. The command line, the HTTP API and Python all call these; each takes
-plain values and returns a JSON-able ``dict``. Imports are inside, so that ``trimtab --help`` and a serving worker load
-only what they use.
+plain values and returns a JSON-able ``dict``. ``home`` is where a project's state is kept; None stands for
+``TRIMTAB_HOME``, or for ``.trimtab/`` beside the project's file. Imports are inside, so that ``trimtab --help`` and a
+serving worker load only what they use.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def replay(
         Which model; may be left out when there is one.
     start, until
         ISO 8601. Requests asked in between are answered; history before ``start`` trains the first model.
+        By default the first 60 days do, or the first third of a shorter history.
     fault
         Faults to put on stage: ``unit:SOURCE.COLUMN*FACTOR@TIME`` or ``bad-challenger@TIME``.
     seed
@@ -87,7 +89,7 @@ def up(
     Parameters
     ----------
     home
-        Where its state is kept; None for ``.trimtab/`` in the project.
+        Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
     host, port, console_port, workers
         None stands for the setting of that name; port 0 takes a free one.
     clock
@@ -119,7 +121,12 @@ def up(
 
 
 def send(
-    project: Path, source: str, rows: Path | TextIO, *, progress: Callable[[int], None] = lambda _: None
+    project: Path,
+    source: str,
+    rows: Path | TextIO,
+    *,
+    home: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Result:
     """Send events to the running control process: ``{source, sent, accepted, repeated, quarantined, reasons, rows}``.
 
@@ -139,7 +146,7 @@ def send(
     """
     from trimtab.app.sending import send_events
 
-    return send_events(project, source, rows, progress=progress)
+    return send_events(project, source, rows, progress=progress, home=home)
 
 
 def check(project: Path) -> Result:
@@ -149,7 +156,7 @@ def check(project: Path) -> Result:
     return check_project(project)
 
 
-def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
+def train(project: Path, model: str, *, home: Path | None = None, cutoff: str | None = None) -> Result:
     """Train once: ``{model, version, rows, trained_until, metrics, seconds, decisions, rejected}``.
 
     What follows is the policy's: the first version that passes its floors goes live, a later one is compared.
@@ -162,14 +169,14 @@ def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
     """
     from trimtab.app.operations import train_once
 
-    return train_once(project, model, cutoff=cutoff)
+    return train_once(project, model, cutoff=cutoff, home=home)
 
 
-def gate(project: Path, model: str, version: str) -> Result:
+def gate(project: Path, model: str, version: str, *, home: Path | None = None) -> Result:
     """What the gates say of a version: ``{passed, checks: [{name, value, bound, side, passed, detail}]}``."""
     from trimtab.app.operations import judge
 
-    return judge(project, model, version)
+    return judge(project, model, version, home=home)
 
 
 def deploy(
@@ -178,6 +185,7 @@ def deploy(
     version: str = "",
     *,
     reason: str,
+    home: Path | None = None,
     actor: str | None = None,
     force: bool = False,
     how: Mapping[str, str | None] | None = None,
@@ -193,11 +201,18 @@ def deploy(
     """
     from trimtab.app.deploying import deploy
 
-    return deploy(project, model, version, reason=reason, actor=actor, force=force, how=how or {})
+    return deploy(project, model, version, home=home, reason=reason, actor=actor, force=force, how=how or {})
 
 
 def kill(
-    project: Path, model: str, *, to: str, value: str | None = None, reason: str, actor: str | None = None
+    project: Path,
+    model: str,
+    *,
+    to: str,
+    value: str | None = None,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
 ) -> Result:
     """Pull the kill switch: ``{accepted, sentence, effective_ms, workers, obeying, problem, event}``.
 
@@ -212,17 +227,19 @@ def kill(
     """
     from trimtab.app.deploying import kill
 
-    return kill(project, model, to=to, value=value, reason=reason, actor=actor)
+    return kill(project, model, home=home, to=to, value=value, reason=reason, actor=actor)
 
 
-def revive(project: Path, model: str, *, reason: str, actor: str | None = None) -> Result:
+def revive(project: Path, model: str, *, reason: str, home: Path | None = None, actor: str | None = None) -> Result:
     """End the kill switch, so that the champion answers again: ``{accepted, sentence, event}``."""
     from trimtab.app.deploying import revive
 
-    return revive(project, model, reason=reason, actor=actor)
+    return revive(project, model, home=home, reason=reason, actor=actor)
 
 
-def ab(project: Path, model: str, *, metric: str = "outcome", test: str | None = None) -> Result:
+def ab(
+    project: Path, model: str, *, metric: str = "outcome", test: str | None = None, home: Path | None = None
+) -> Result:
     """How an A/B test stands: ``{model, test, unit, metric, since, ended, arms, differences, split_kept, …}``.
 
     Parameters
@@ -234,34 +251,48 @@ def ab(project: Path, model: str, *, metric: str = "outcome", test: str | None =
     """
     from trimtab.app.abtests import ab
 
-    return ab(project, model, metric=metric, test=test)
+    return ab(project, model, home=home, metric=metric, test=test)
 
 
 def approve(
-    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, deny: bool = False
+    project: Path,
+    model: str,
+    version: str,
+    *,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
+    deny: bool = False,
 ) -> Result:
     """Give or deny the approval that a rollout waits for: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
-    return ask(project, model, "deny" if deny else "approve", version=version, reason=reason, actor=actor)
+    kind = "deny" if deny else "approve"
+    return ask(project, model, kind, home=home, version=version, reason=reason, actor=actor)
 
 
-def rollback(project: Path, model: str, *, reason: str, actor: str | None = None) -> Result:
+def rollback(project: Path, model: str, *, reason: str, home: Path | None = None, actor: str | None = None) -> Result:
     """End the rollout under way, or go back to the champion before: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
-    return ask(project, model, "rollback", reason=reason, actor=actor)
+    return ask(project, model, "rollback", home=home, reason=reason, actor=actor)
 
 
-def status(project: Path) -> Result:
+def status(project: Path, *, home: Path | None = None) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status
 
-    return show_status(project)
+    return show_status(project, home=home)
 
 
 def log(
-    project: Path, *, at: str | None = None, model: str | None = None, limit: int = 50, verify: bool = False
+    project: Path,
+    *,
+    home: Path | None = None,
+    at: str | None = None,
+    model: str | None = None,
+    limit: int = 50,
+    verify: bool = False,
 ) -> Result:
     """Events, oldest first: ``{events: [{seq, when, stream, type, actor, text, data}], live, verified}``.
 
@@ -270,14 +301,16 @@ def log(
     """
     from trimtab.app.operations import show_log
 
-    return show_log(project, at=at, model=model, limit=limit, verify=verify)
+    return show_log(project, at=at, model=model, limit=limit, verify=verify, home=home)
 
 
-def predict(project: Path, model: str, fields: Mapping[str, Any], *, url: str | None = None) -> Result:
+def predict(
+    project: Path, model: str, fields: Mapping[str, Any], *, home: Path | None = None, url: str | None = None
+) -> Result:
     """Ask a model once: ``{model, version, arm, id, prediction_id, outputs, status}``.
 
     Text among ``fields`` is read as the kind that the project declares.
     """
     from trimtab.app.operations import predict_once
 
-    return predict_once(project, model, fields, url=url)
+    return predict_once(project, model, fields, url=url, home=home)

@@ -32,7 +32,7 @@ Result = dict[str, Any]
 METRICS = ("outcome", "loss")
 
 
-def ab(path: Path, model: str, *, metric: str, test: str | None) -> Result:
+def ab(path: Path, model: str, *, home: Path | None, metric: str, test: str | None) -> Result:
     """How an A/B test stands: the newest one, or the one whose rollout id begins so.
 
     Raises
@@ -40,16 +40,16 @@ def ab(path: Path, model: str, *, metric: str, test: str | None) -> Result:
     UnknownName
         When there was none.
     """
-    home = existing_home(path)
-    ledger = home.ledger()
+    place = existing_home(path, home)
+    ledger = place.ledger()
     began, ended = _the_test(ledger, model, test)
     rollout = str(began.data["rollout"])
     project = load_project(path)
     spec = project.model(model)
-    records = home.records("reader")
+    records = place.records("reader")
     answered = _answered(records, model, rollout)
-    now = standing_clock(home)[0].now()
-    labels = _labels(project, spec, records, home.root)
+    now = standing_clock(place)[0].now()
+    labels = _labels(project, spec, records, place.root)
     arms = {name: _rows(found, labels, spec, metric=metric, now=now) for name, found in answered.items()}
     shares = {arm["name"]: arm["share"] for arm in began.data["arms"]}
     found = asdict(read_out(arms, shares))

@@ -28,7 +28,15 @@ _KILL_S = 5.0
 
 
 def deploy(
-    path: Path, model: str, version: str, *, reason: str, actor: str | None, force: bool, how: Mapping[str, str | None]
+    path: Path,
+    model: str,
+    version: str,
+    *,
+    home: Path | None,
+    reason: str,
+    actor: str | None,
+    force: bool,
+    how: Mapping[str, str | None],
 ) -> Result:
     """Ask for a rollout; of a blue-green one, wait for the switch."""
     kind = "force" if force else "deploy"
@@ -36,13 +44,13 @@ def deploy(
     if not version and not how.get("winner") and how.get("strategy") != "ab":
         raise InputError("a version is needed", hint="trimtab deploy MODEL VERSION --reason …")
     if how.get("strategy") != "blue-green":
-        return ask(path, model, kind, **fields)
-    client = running_control(home_of(path))
+        return ask(path, model, kind, home=home, **fields)
+    client = running_control(home_of(path, home))
     if client is not None:
         with client:
-            answer = ask(path, model, kind, **fields)
+            answer = ask(path, model, kind, home=home, **fields)
             return _switched(answer, lambda: list(client.get(f"/v1/log?model={model}&limit=200")["events"]))
-    with in_its_place(path) as live:
+    with in_its_place(path, home) as live:
         body = {name: value for name, value in fields.items() if value} | {"actor": operator(actor)}
         answer = ask_directly(live, model, kind, body)
 
@@ -71,16 +79,18 @@ def _switched(answer: Result, events: Callable[[], Sequence[Mapping[str, Any]]])
     raise Unavailable("the switch was not heard of in time", got=answer["sentence"], hint="`trimtab status` shows it")
 
 
-def kill(path: Path, model: str, *, to: str, value: str | None, reason: str, actor: str | None) -> Result:
+def kill(
+    path: Path, model: str, *, home: Path | None, to: str, value: str | None, reason: str, actor: str | None
+) -> Result:
     """Pull the kill switch: in force first, then recorded."""
-    home = home_of(path)
+    place = home_of(path, home)
     fields = {"to": to, "value": value, "reason": reason, "actor": operator(actor), "id": secrets.token_hex(10)}
     asked = read_request("kill", fields, {})  # before anything is changed
     order = KillOrder(asked.id, model, asked.actor, asked.reason, read_constant({k: v for k, v in fields.items() if v}))
-    _check_width(home, order)
+    _check_width(place, order)
     began = time.monotonic()
-    table = pull(home.route_file, home.run, order)
-    workers = wait_for(home.run, table.generation, timeout_s=_KILL_S)
+    table = pull(place.route_file, place.run, order)
+    workers = wait_for(place.run, table.generation, timeout_s=_KILL_S)
     effective = {
         "effective_ms": round((time.monotonic() - began) * 1000, 1),
         "generation": table.generation,
@@ -96,13 +106,13 @@ def kill(path: Path, model: str, *, to: str, value: str | None, reason: str, act
     return recorded | effective
 
 
-def _record(path: Path, home: Home, model: str, fields: Mapping[str, str | None]) -> Result:
-    client = running_control(home, timeout_s=_KILL_S)
+def _record(path: Path, home: Path | None, model: str, fields: Mapping[str, str | None]) -> Result:
+    client = running_control(home_of(path, home), timeout_s=_KILL_S)
     body = {name: value for name, value in fields.items() if value}
     if client is not None:
         with client:
             return dict(client.post(f"/v1/models/{model}/kill", body))
-    with in_its_place(path) as live:
+    with in_its_place(path, home) as live:
         return ask_directly(live, model, "kill", body)
 
 
@@ -124,6 +134,6 @@ def _check_width(home: Home, order: KillOrder) -> None:
         )
 
 
-def revive(path: Path, model: str, *, reason: str, actor: str | None) -> Result:
+def revive(path: Path, model: str, *, home: Path | None, reason: str, actor: str | None) -> Result:
     """End the kill switch: the champion answers again."""
-    return ask(path, model, "revive", reason=reason, actor=actor)
+    return ask(path, model, "revive", home=home, reason=reason, actor=actor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from trimtab.core.ids import Json
 from trimtab.core.ports import Blobs
 from trimtab.datasets.frozen import Dataset, FrozenSplit, freeze_split
 from trimtab.datasets.profile import Profile, ScoredRows, build_profile
-from trimtab.datasets.splits import split_by_time
-from trimtab.features.batch import RequestBatch
+from trimtab.datasets.splits import LabelEvents, split_by_time
 from trimtab.features.history import point_in_time
 from trimtab.features.onrequest import LoadedModule, load_module
 from trimtab.loop.model import ModelSpec
@@ -38,6 +37,8 @@ from trimtab.training.run import Champion, TrainingSpec, train
 
 JOB = "trimtab.app.jobs:train_job"
 """What runs in another process: :func:`train_job`."""
+PREPARE = "trimtab.app.jobs:prepare_job"
+"""What a warm process can do before the first training is due: :func:`prepare_job`."""
 FOREVER: Micros = 2**62
 
 
@@ -54,11 +55,11 @@ class Inputs:
     known: Known
     modules: Mapping[str, LoadedModule]
     features: NDArray[np.float32]
-    place: dict[str, int] = field(default_factory=dict)
+    labels: LabelEvents
+    """With the places of their requests."""
 
-    def values(self, requests: RequestBatch) -> NDArray[np.float32]:
-        """Features of requests as known when each was asked, shape (n, features)."""
-        rows = [self.place[request] for request in requests.ids]
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of the requests at these positions, as known when each was asked, shape (n, features)."""
         return self.features[rows]
 
 
@@ -76,8 +77,7 @@ def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: st
     known = asked_until(known, until)
     modules = modules_of(project)
     values = point_in_time(project.plan(model), known.histories, known.requests, modules)
-    place = {request: row for row, request in enumerate(known.requests.ids)}
-    return Inputs(project, spec, known, modules, values, place)
+    return Inputs(project, spec, known, modules, values, known.labels.placed(known.requests))
 
 
 def modules_of(project: Project) -> dict[str, LoadedModule]:
@@ -110,6 +110,14 @@ class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     def job(self, name: str) -> Job:
         """The job that carries the order out."""
         return Job(name, JOB, msgspec.to_builtins(self))
+
+
+def prepare_job(project: str, model: str, faults: list[str], until: Micros) -> Json:
+    """Read what every training of a replay needs, while the process that replays reads the same for itself.
+
+    A job with the same project, model, faults and ``until`` in the same process then finds it done.
+    """
+    return {"requests": len(read_inputs(project, model, tuple(faults), "", until).known.requests)}
 
 
 def train_job(**order: Json) -> Json:
@@ -165,7 +173,7 @@ def _data(inputs: Inputs, order: TrainingOrder) -> FrozenSplit:
     spec, requests = inputs.spec, inputs.known.requests
     split = split_by_time(
         requests,
-        inputs.known.labels,
+        inputs.labels,
         cutoff=order.cutoff,
         matures=spec.label.matures,
         holdout=spec.holdout,

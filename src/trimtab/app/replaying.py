@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.compute.processes import ProcessCompute
+from trimtab.adapters.compute.quiet import quiet
 from trimtab.adapters.offline.parquet import history_digest
 from trimtab.adapters.project.file import load_project
 from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
-from trimtab.app.jobs import TrainingOrder
+from trimtab.app.jobs import FOREVER, PREPARE, TrainingOrder
 from trimtab.app.loading import deployed
-from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
+from trimtab.core.clock import DAY, SECOND, WEEK, Micros, VirtualClock, instant, iso
 from trimtab.core.ids import derived_id, digest
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Blobs
@@ -44,7 +45,7 @@ FINISHED = "finished"
 REPLAY = "replay"
 """Says which replay a home belongs to: only what a replay wrote is ever taken away."""
 FIRST_SPAN = 60 * DAY
-"""How much history trains the first model, unless told: whole weeks from there on are replayed."""
+"""How much history trains the first model, unless told: whole weeks from there on are replayed. At most a third."""
 
 
 @dataclass(frozen=True)
@@ -150,20 +151,24 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     began = time.perf_counter()
     project = checked_project(request.project)
     spec = only_model(project, request.model)
-    staged = Staged.parse(request.faults)
-    known = read_known(project, spec, [UnitFault.parse(text) for text in staged.units])
-    start, until = _period(request, known)
     home = _home(request, project, spec)
     home.blobs()
-    wiring = _Wiring(project, spec, home=home, known=known, staged=staged, seed=request.seed, until=until)
-    options = ReplayOptions(
-        start=start,
-        until=until,
-        bad_challengers=staged.bad_challengers,
-        checkpoint=instant(request.checkpoint[0]) if request.checkpoint else 0,
-    )
-    parts = wiring.parts(watch(start, until))
-    replay = Replay(parts, options)
+    trainer = Trainer.of(request, project, spec, home=home)
+    try:
+        trainer.prepare()
+        known = read_known(project, spec, [UnitFault.parse(text) for text in trainer.faults.units])
+        start, until = _period(request, known)
+        options = ReplayOptions(
+            start=start,
+            until=until,
+            bad_challengers=trainer.faults.bad_challengers,
+            checkpoint=instant(request.checkpoint[0]) if request.checkpoint else 0,
+        )
+        wiring = _Wiring(trainer, home, known)
+        replay = Replay(wiring.parts(watch(start, until)), options)
+    except BaseException:
+        trainer.compute.close()
+        raise
     wiring.replays.append(replay)
     return Staging(
         project,
@@ -173,8 +178,8 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
         replay=replay,
         options=options,
         rows=wiring.rows,
-        compute=wiring.compute,
-        faults=staged,
+        compute=trainer.compute,
+        faults=trainer.faults,
         timings={"read history": time.perf_counter() - began},
     )
 
@@ -183,11 +188,34 @@ def _period(request: ReplayRequest, known: Known) -> tuple[Micros, Micros]:
     at = known.requests.at
     if len(at) == 0:
         raise InputError("there is no history to replay", hint="give the requests a history file")
-    # The first Monday after the first span: 1970-01-05 was a Monday.
-    earliest = int(at[0]) + FIRST_SPAN - 4 * DAY
-    start = instant(request.start) if request.start else -(-earliest // WEEK) * WEEK + 4 * DAY
-    until = instant(request.until) if request.until else int(at[-1]) + spec_slack(known)
+    first, last = int(at[0]), int(at[-1])
+    start = instant(request.start) if request.start else first_answered(first, last)
+    until = instant(request.until) if request.until else last + spec_slack(known)
+    if start > last:
+        third = (first + (last - first) // 3) // SECOND * SECOND
+        raise InputError(
+            "no request was asked from the start of the replay on",
+            got=f"start {iso(start)}, requests from {iso(first)} to {iso(last)}",
+            hint=f"pass an earlier start, as in --start {iso(third)}",
+        )
     return start, until
+
+
+def first_answered(first: Micros, last: Micros) -> Micros:
+    """Where a replay starts unless told: after 60 days, on a Monday; of a short history after a third, at midnight.
+
+    Examples
+    --------
+    >>> iso(first_answered(instant("2026-01-01"), instant("2026-12-31")))[:10]
+    '2026-03-02'
+    >>> iso(first_answered(instant("2026-01-01T09:00Z"), instant("2026-02-01")))[:10]
+    '2026-01-12'
+    """
+    span = min(FIRST_SPAN, (last - first) // 3)
+    if span < FIRST_SPAN:
+        return -(-(first + span) // DAY) * DAY
+    # 1970-01-05 was a Monday.
+    return -(-(first + span - 4 * DAY) // WEEK) * WEEK + 4 * DAY
 
 
 def spec_slack(known: Known) -> Micros:
@@ -235,18 +263,64 @@ def _empty(root: Path, kept: Path) -> None:
             item.unlink()
 
 
+@dataclass(frozen=True)
+class Trainer:
+    """Turns what the loop asks for into jobs of one warm process, which reads the history while this one does."""
+
+    project: Project
+    spec: ModelSpec
+    compute: ProcessCompute
+    blobs: Path
+    faults: Staged
+    seed: int
+    until: Micros
+    """Requests asked later are never learned from."""
+
+    @staticmethod
+    def of(request: ReplayRequest, project: Project, spec: ModelSpec, *, home: Home) -> Trainer:
+        """The trainer of a replay; the replay itself waits for each training."""
+        return Trainer(
+            project,
+            spec,
+            compute=ProcessCompute(home.jobs, reuse=True, idle=quiet()),
+            blobs=home.root / "blobs",
+            faults=Staged.parse(request.faults),
+            seed=request.seed,
+            until=instant(request.until) if request.until else FOREVER,
+        )
+
+    def prepare(self) -> None:
+        """Let the process read the history; when that fails, the first training says why."""
+        arguments = {"project": self._file(), "model": self.spec.name, "faults": [*self.faults.units]}
+        self.compute.submit(Job("prepare", PREPARE, {**arguments, "until": self.until}))
+
+    def job(self, command: Train, sabotage: bool) -> Job:
+        """The job that trains what a command asks for."""
+        return TrainingOrder(
+            project=self._file(),
+            model=self.spec.name,
+            cutoff=command.cutoff,
+            seed=command.seed + self.seed,
+            blobs=str(self.blobs),
+            champion=command.champion,
+            faults=self.faults.units,
+            until=self.until,
+            sabotage=sabotage,
+        ).job(command.job_id)
+
+    def _file(self) -> str:
+        return str(Path(self.project.root) / self.project.file)
+
+
 class _Wiring:
     """Builds the parts of a replay."""
 
-    def __init__(
-        self, project: Project, spec: ModelSpec, *, home: Home, known: Known, staged: Staged, seed: int, until: Micros
-    ) -> None:
-        self.project, self.spec, self.home, self.known = project, spec, home, known
-        self.staged, self.seed, self.until = staged, seed, until
-        self.compute = ProcessCompute(home.jobs, reuse=True)
+    def __init__(self, trainer: Trainer, home: Home, known: Known) -> None:
+        self.project, self.spec, self.trainer = trainer.project, trainer.spec, trainer
+        self.home, self.known = home, known
         self.blobs: Blobs = home.blobs()
         self.rows: OnlineRows = home.online(write_back=True)
-        self.observer = Observer(observer_config(spec))
+        self.observer = Observer(observer_config(self.spec))
         self.replays: list[Replay] = []
 
     def parts(self, watcher: Watch) -> ReplayParts:
@@ -271,8 +345,8 @@ class _Wiring:
             observer=self.observer,
             loop=loop,
             records=self.home.records("replay"),
-            compute=self.compute,
-            job=self.job,
+            compute=self.trainer.compute,
+            job=self.trainer.job,
             load=self.load,
             watcher=watcher,
             timer=time.perf_counter_ns,
@@ -285,19 +359,6 @@ class _Wiring:
         bundle = load(self.blobs, version)
         self.observer.profile(version, Profile.from_json(bundle.profile))
         return deployed(bundle, self.rows)
-
-    def job(self, command: Train, sabotage: bool) -> Job:
-        return TrainingOrder(
-            project=str(Path(self.project.root) / self.project.file),
-            model=self.spec.name,
-            cutoff=command.cutoff,
-            seed=command.seed + self.seed,
-            blobs=str(self.home.root / "blobs"),
-            champion=command.champion,
-            faults=tuple(self.staged.units),
-            until=self.until,
-            sabotage=sabotage,
-        ).job(command.job_id)
 
 
 def observer_config(spec: ModelSpec, *, slow: bool = False) -> ObserverConfig:

@@ -20,7 +20,7 @@ from trimtab.cli.answer import Result, answer, command, model, when
     help="What is compared: the label itself, or the loss of the predictions.",
 )
 @click.option("--test", help="The test whose id begins so.  [default: the newest]")
-def ab(project: Path, *, model: str, metric: str, test: str | None, as_json: bool) -> None:
+def ab(project: Path, *, home: Path | None, model: str, metric: str, test: str | None, as_json: bool) -> None:
     """Compare the arms of MODEL's A/B test by the labels that have matured.
 
     The intervals hold at all times at once, so you may look as often as you like. Ends with 1 when units are not split
@@ -29,7 +29,7 @@ def ab(project: Path, *, model: str, metric: str, test: str | None, as_json: boo
     from trimtab import app
 
     answer(
-        lambda: app.ab(project, model, metric=metric, test=test),
+        lambda: app.ab(project, model, home=home, metric=metric, test=test),
         lambda result: "\n".join(_text(result)),
         as_json=as_json,
         good=lambda result: bool(result["split_kept"]),

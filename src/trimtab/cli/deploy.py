@@ -36,6 +36,7 @@ from trimtab.cli.answer import actor, answer, command, model, reason
 def deploy(
     project: Path,
     *,
+    home: Path | None,
     model: str,
     version: str,
     reason: str,
@@ -53,7 +54,7 @@ def deploy(
     from trimtab import app
 
     answer(
-        lambda: app.deploy(project, model, version, reason=reason, actor=actor, force=force, how=how),
+        lambda: app.deploy(project, model, version, home=home, reason=reason, actor=actor, force=force, how=how),
         lambda result: str(result["sentence"]),
         as_json=as_json,
         good=lambda result: bool(result["accepted"]),

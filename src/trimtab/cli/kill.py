@@ -24,7 +24,15 @@ from trimtab.cli.answer import Result, actor, answer, command, model, reason
 @reason
 @actor
 def kill(
-    project: Path, *, model: str, to: str, value: str | None, reason: str, actor: str | None, as_json: bool
+    project: Path,
+    *,
+    home: Path | None,
+    model: str,
+    to: str,
+    value: str | None,
+    reason: str,
+    actor: str | None,
+    as_json: bool,
 ) -> None:
     """Pull the kill switch of MODEL: take its champion out of service at once.
 
@@ -34,7 +42,7 @@ def kill(
     from trimtab import app
 
     answer(
-        lambda: app.kill(project, model, to=to, value=value, reason=reason, actor=actor),
+        lambda: app.kill(project, model, home=home, to=to, value=value, reason=reason, actor=actor),
         _text,
         as_json=as_json,
         good=lambda result: bool(result["accepted"]) and not result["problem"],
@@ -51,7 +59,7 @@ def _text(result: Result) -> str:
 @model
 @reason
 @actor
-def revive(project: Path, *, model: str, reason: str, actor: str | None, as_json: bool) -> None:
+def revive(project: Path, *, home: Path | None, model: str, reason: str, actor: str | None, as_json: bool) -> None:
     """End the kill switch of MODEL: its champion answers again.
 
     Ends with 1 when the switch is not on.
@@ -59,7 +67,7 @@ def revive(project: Path, *, model: str, reason: str, actor: str | None, as_json
     from trimtab import app
 
     answer(
-        lambda: app.revive(project, model, reason=reason, actor=actor),
+        lambda: app.revive(project, model, home=home, reason=reason, actor=actor),
         lambda result: str(result["sentence"]),
         as_json=as_json,
         good=lambda result: bool(result["accepted"]),

@@ -15,6 +15,7 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "", "Directory that holds everything durable of a project; else `.trimtab/` beside its file."),
     Setting("host", "127.0.0.1", "Address that the servers bind to; loopback unless you say otherwise."),
     Setting("port", "8080", "Port of the data plane (predictions)."),
     Setting("console_port", "8000", "Port of the console and the API (events, status, decisions)."),

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from trimtab.core.clock import Micros
 from trimtab.core.ids import canonical, digest
-from trimtab.datasets.splits import Split, select
+from trimtab.datasets.splits import Split
 from trimtab.errors import SchemaError
 from trimtab.features.batch import RequestBatch
 
-Compute = Callable[[RequestBatch], NDArray[np.float32]]
-"""Features of requests as known when each was asked: float32, shape (n, features)."""
+Compute = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Features of the requests at n positions, as known when each was asked: float32, shape (n, features)."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,16 @@ def freeze_split(requests: RequestBatch, split: Split, *, names: Sequence[str], 
         Features as known when each request was asked; called once, for both parts together.
     """
     rows = np.concatenate([split.train, split.holdout])
-    chosen = select(requests, rows)
-    values = compute(chosen)
+    values = compute(rows)
+    asked, ids = np.asarray(requests.at)[rows], requests.ids
+    chosen = [ids[row] for row in rows.tolist()]
     if values.shape != (len(rows), len(names)):
         raise SchemaError(
             "the features have the wrong shape", got=repr(values.shape), hint=f"expected {(len(rows), len(names))}"
         )
     edge = len(split.train)
     parts = [
-        freeze(values[part], y, chosen.at[part], names=names, ids=chosen.ids[part])
+        freeze(values[part], y, asked[part], names=names, ids=chosen[part])
         for part, y in ((slice(0, edge), split.train_y), (slice(edge, None), split.holdout_y))
     ]
     return FrozenSplit(parts[0], parts[1], split.trained_until, split.cutoff)

@@ -13,7 +13,7 @@ early ones are a biased sample.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +38,35 @@ class LabelEvents:
         float64 or bool, shape (n,); NaN for none.
     known
         int64 microseconds, shape (n,).
+    places
+        Position of the request that each label is for, -1 for none; see :meth:`placed`.
     """
 
     ids: NDArray[np.str_]
     values: NDArray[np.generic]
     known: NDArray[np.int64]
+    places: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if not (len(self.ids) == len(self.values) == len(self.known)):
             raise InputError(
                 "label events of unequal lengths", got=f"{len(self.ids)}, {len(self.values)}, {len(self.known)}"
             )
+
+    def placed(self, requests: RequestBatch) -> LabelEvents:
+        """The same labels with the places of their requests; no work when these are known already.
+
+        Examples
+        --------
+        >>> asked = RequestBatch(["a", "b"], np.array([1, 2]), {}, {})
+        >>> LabelEvents(np.array(["b", "z"]), np.ones(2), np.array([3, 4])).placed(asked).places.tolist()
+        [1, -1]
+        """
+        if self.places is not None:
+            return self
+        rows = {str(request): row for row, request in enumerate(requests.ids)}
+        found = [rows.get(request, -1) for request in np.asarray(self.ids).tolist()]
+        return replace(self, places=np.array(found, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +158,22 @@ def _labelled(
     requests: RequestBatch, mask: NDArray[np.bool_], labels: LabelEvents, *, known_by: Micros
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Positions of the masked requests that have a label known by then, by time of asking, and those labels."""
-    rows = np.flatnonzero(mask)
-    usable = np.flatnonzero(np.asarray(labels.known, np.int64) <= known_by)
-    values = np.asarray(labels.values)[usable].astype(np.float64)
-    by_known = np.argsort(labels.known[usable], kind="stable")
-    latest = dict(zip(np.asarray(labels.ids)[usable][by_known].tolist(), values[by_known].tolist(), strict=True))
-    y = np.asarray([latest.get(one, np.nan) for one in select(requests, rows).ids], np.float64)
-    kept = ~np.isnan(y)
-    rows, y = rows[kept], y[kept]
-    order = np.argsort(np.asarray(requests.at)[rows], kind="stable")
-    return rows[order].astype(np.int64), y[order]
+    y = _labels_by(labels, requests, known_by=known_by)
+    rows = np.flatnonzero(mask & ~np.isnan(y))
+    rows = rows[np.argsort(np.asarray(requests.at)[rows], kind="stable")]
+    return rows.astype(np.int64), y[rows]
+
+
+def _labels_by(labels: LabelEvents, requests: RequestBatch, *, known_by: Micros) -> NDArray[np.float64]:
+    """The label of each request as known by then; NaN for none."""
+    known, places = np.asarray(labels.known, np.int64), labels.placed(requests).places
+    assert places is not None
+    usable = np.flatnonzero((known <= known_by) & (places >= 0))
+    if bool((known[1:] < known[:-1]).any()):
+        usable = usable[np.argsort(known[usable], kind="stable")]
+    y = np.full(len(requests), np.nan)
+    y[places[usable]] = np.asarray(labels.values)[usable].astype(np.float64)  # of several the last one stays
+    return y
 
 
 def _check_part(
@@ -173,22 +197,4 @@ def _check_part(
         hint=f"{ended}at least {least} rows{f' and {classes} classes' if classes else ''} are needed; wait for more "
         f"labels (they mature after {duration_text(split.matures)}), learn from a longer span, or keep less than "
         f"{duration_text(split.cutoff - split.matures - split.trained_until)} back",
-    )
-
-
-def select(requests: RequestBatch, rows: NDArray[np.int64]) -> RequestBatch:
-    """The requests at these positions, in that order.
-
-    Examples
-    --------
-    >>> batch = RequestBatch(["a", "b"], np.array([1, 2]), {"shop": np.array(["x", "y"])}, {})
-    >>> select(batch, np.array([1])).ids
-    ['b']
-    """
-    ids = requests.ids
-    return RequestBatch(
-        ids[rows].tolist() if isinstance(ids, np.ndarray) else [ids[row] for row in rows],
-        np.asarray(requests.at)[rows],
-        {name: values[rows] for name, values in requests.keys.items()},
-        {name: values[rows] for name, values in requests.inputs.items()},
     )

@@ -146,23 +146,22 @@ class LoadedModule:
             )
         out = np.empty((count, len(self.features)))
         for place, feature in enumerate(self.features):
-            out[:, place] = self._number(feature, np.asarray(found[feature]), count)
-        return out
-
-    def _number(self, feature: str, values: NDArray[Any], count: int) -> NDArray[np.float64]:
-        if values.shape != (count,) or values.dtype.kind not in "biuf":
+            values = np.asarray(found[feature])
+            if values.shape != (count,) or values.dtype.kind not in "biuf":
+                raise InputError(
+                    f"feature {feature!r} of on-request module {self.name!r} is not one number per request",
+                    got=f"{values.dtype} of shape {values.shape}",
+                    hint=f"return an array of {count} numbers",
+                )
+            out[:, place] = values
+        infinite = np.isinf(out)
+        if infinite.any():
+            worst = self.features[int(infinite.any(axis=0).argmax())]
             raise InputError(
-                f"feature {feature!r} of on-request module {self.name!r} is not one number per request",
-                got=f"{values.dtype} of shape {values.shape}",
-                hint=f"return an array of {count} numbers",
-            )
-        numbers = values.astype(np.float64)
-        if bool(np.isinf(numbers).any()):
-            raise InputError(
-                f"feature {feature!r} of on-request module {self.name!r} is infinite",
+                f"feature {worst!r} of on-request module {self.name!r} is infinite",
                 hint="return NaN where there is no value",
             )
-        return numbers
+        return out
 
 
 def load_module(name: str, text: str, sha256: str) -> LoadedModule:
@@ -209,9 +208,9 @@ def request_columns(batch: RequestBatch, shape: RequestShape) -> Columns:
 
 def _moments(micros: NDArray[np.generic]) -> NDArray[np.datetime64]:
     """Microseconds as ``datetime64[us]``; a missing time, carried as NaN, is NaT."""
-    if micros.dtype.kind == "M":
+    if micros.dtype.kind in "Mi":
         return micros.astype("datetime64[us]")
-    missing = np.isnan(micros) if micros.dtype.kind == "f" else np.zeros(len(micros), bool)
+    missing = np.isnan(micros)
     moments = np.where(missing, 0, micros).astype(np.int64).view("datetime64[us]")
     moments[missing] = np.datetime64("NaT")
     return moments

@@ -50,8 +50,8 @@ class Shape:
     version: int = 1
 
 
-def _shape(fields: str, *, measured: str = "") -> Shape:
-    return Shape(tuple((fields + " " + measured).split()), tuple(measured.split()))
+def _shape(fields: str, *, measured: str = "", version: int = 1) -> Shape:
+    return Shape(tuple((fields + " " + measured).split()), tuple(measured.split()), version)
 
 
 SHAPES: dict[str, Shape] = {
@@ -80,7 +80,7 @@ SHAPES: dict[str, Shape] = {
     REJECTED: _shape("rollout version reason evidence"),
     ROLLED_BACK: _shape("rollout version to of reason evidence"),
     DAY_MATURED: _shape("day version answered labelled loss"),
-    QUALITY_JUDGED: _shape("version week days loss limit labelled answered coverage verdict"),
+    QUALITY_JUDGED: _shape("version week days loss limit alpha labelled answered coverage verdict", version=2),
     DRIFT_CHANGED: _shape("version feature severity previous psi alarm_psi ks rows start end"),
     DRIFT_CONFIRMED: _shape("version severity since end psi alarm_psi"),
     REQUEST_REFUSED: _shape("asked kind by reason version"),
@@ -94,8 +94,14 @@ OPTIONAL = frozenset(
     {"asked", "number", "champion_number", "replaces_number", "to_number", "strategy", "wanted", "arms", "unit"}
 )
 
-UPCASTERS: dict[tuple[str, int], Upcaster] = {}
-"""By (type, version): how the data of that version becomes the data of the next one. Every type is at version 1."""
+
+def _unknown_alpha(data: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Version 1 did not say at which chance of a false alarm the limit was drawn; nobody can tell afterwards."""
+    return {**data, "alpha": None}
+
+
+UPCASTERS: dict[tuple[str, int], Upcaster] = {(QUALITY_JUDGED, 1): _unknown_alpha}
+"""By (type, version): how the data of that version becomes the data of the next one; a step for each that ever was."""
 
 
 def draft(

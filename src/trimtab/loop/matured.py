@@ -94,7 +94,8 @@ def _close_weeks(work: Deliberation, *, until: int) -> None:
 
 def _judge_week(work: Deliberation, week: Week) -> None:
     loss = week.loss / week.labelled if week.labelled >= LEAST_LABELS else None
-    limit = _limit(work)
+    alpha = _alpha(work.policy.triggers)
+    limit = _limit(work, alpha)
     answer = "insufficient_data"
     if loss is not None and limit is not None:
         answer = "drop" if loss > limit else "ok"
@@ -104,6 +105,7 @@ def _judge_week(work: Deliberation, week: Week) -> None:
         "days": week.days,
         "loss": loss,
         "limit": limit,
+        "alpha": alpha,
         "labelled": week.labelled,
         "answered": week.answered,
         "coverage": week.labelled / week.answered if week.answered else 0.0,
@@ -112,12 +114,12 @@ def _judge_week(work: Deliberation, week: Week) -> None:
     work.record(e.QUALITY_JUDGED, data)
 
 
-def _limit(work: Deliberation) -> float | None:
+def _limit(work: Deliberation, alpha: float) -> float | None:
     version = work.version(work.state.champion)
     if version is None or version.reference_level is None:
         return None
     live = [week.loss for week in work.state.weeks[:LEVEL_WEEKS] if week.verdict == "ok" and week.loss is not None]
-    return weekly_limit(version.reference_weeks, [version.reference_level, *live], alpha=_alpha(work.policy.triggers))
+    return weekly_limit(version.reference_weeks, [version.reference_level, *live], alpha=alpha)
 
 
 def _alpha(triggers: tuple[Trigger, ...]) -> float:

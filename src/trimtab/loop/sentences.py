@@ -153,7 +153,8 @@ def _quality(data: Data) -> str:
     if data["limit"] is None:
         return f"{week}: loss {data['loss']:.4f}, no limit yet: the reference is too short ({seen})"
     above = "above" if data["verdict"] == "drop" else "within"
-    return f"{week}: loss {data['loss']:.4f} is {above} the limit {data['limit']:.4f} ({seen})"
+    chance = "" if data["alpha"] is None else f"chance of a false alarm {100 * data['alpha']:.3g}%, "
+    return f"{week}: loss {data['loss']:.4f} is {above} the limit {data['limit']:.4f} ({chance}{seen})"
 
 
 def _by(verb: str) -> Callable[[Data], str]:

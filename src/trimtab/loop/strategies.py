@@ -12,7 +12,7 @@ from trimtab.loop.observations import Asked, Warmed
 from trimtab.loop.rollout import end_rollout, evidence_of, go_on, promote, reject, roll_back_canary, start_rollout
 from trimtab.loop.state import Rollout, Version
 
-RESERVED = frozenset({"champion", "canary", "shadow", "previous", "pinned", "forced", "constant"})
+RESERVED = frozenset({"champion", "canary", "shadow", "previous", "pinned", "constant"})
 """Names that an arm of a test cannot have: they mean something else in the records."""
 _EVEN = 1e-6
 

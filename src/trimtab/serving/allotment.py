@@ -1,4 +1,4 @@
-"""Which rows of a batch fall to which arm, and the answer that no model gives."""
+"""What stays with one arm of an A/B test, and the answer that no model gives."""
 
 from __future__ import annotations
 
@@ -10,37 +10,19 @@ import numpy as np
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.answers import Answers
-from trimtab.serving.record import CONSTANT, FORCED, STAGES
-from trimtab.serving.routing import Arm, Route, forced, split
+from trimtab.serving.record import CONSTANT, STAGES
+from trimtab.serving.routing import Route
 
 REQUEST_ID = "request"
 """The unit of an A/B test in which every request stands for itself."""
-
-
-def arm_parts(route: Route, batch: RequestBatch, units: Sequence[str] | None, arm: str) -> list[tuple[Arm, list[int]]]:
-    """The arms that answer a batch and the rows of each; all of them for an arm that the caller named.
-
-    Parameters
-    ----------
-    units
-        Per row what the caller says should stay with one arm; empty texts where it says nothing.
-    arm
-        Empty unless the caller named one.
-
-    Raises
-    ------
-    UnknownName
-        No such arm answers.
-    """
-    if arm:
-        return [(Arm(FORCED, forced(route, arm).version, 0.0), list(range(len(batch))))]
-    return split(route, units_of(route, batch, units))
 
 
 def units_of(
     route: Route, batch: RequestBatch, units: Sequence[str] | None, rows: Sequence[int] | None = None
 ) -> Sequence[str]:
     """What stays with one arm, per row: what the caller says, else the field that the route names, else the request id.
+
+    A caller who says the request id has said nothing: it is the unit of who does not care.
 
     Examples
     --------
@@ -49,8 +31,8 @@ def units_of(
     ['ann', 'carl']
     """
     ids = batch.ids
-    if rows is None and units is None and not route.unit:
-        return ids
+    if rows is None and not route.unit:
+        return ids if units is None else units
     wanted = range(len(ids)) if rows is None else rows
     column = None
     if route.unit not in ("", REQUEST_ID):
@@ -58,7 +40,8 @@ def units_of(
         column = batch.inputs.get(route.unit) if column is None else column
     if column is None:
         return [ids[row] if units is None else units[row] or ids[row] for row in wanted]
-    return [str(column[row]) if units is None else units[row] or str(column[row]) for row in wanted]
+    said = [""] * len(ids) if units is None else units
+    return [said[row] if said[row] not in ("", ids[row]) else str(column[row]) for row in wanted]
 
 
 def constant_answers(batch: RequestBatch, model: str, constant: Sequence[float], outputs: Sequence[Tensor]) -> Answers:

@@ -14,13 +14,13 @@ import numpy as np
 from trimtab.core.ports import Columns
 from trimtab.errors import BundleCorrupt, InputError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.batch import FeatureBatch, RequestBatch
-from trimtab.serving.allotment import arm_parts, constant_answers, units_of
+from trimtab.serving.allotment import constant_answers, units_of
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.record import PINNED, SHADOW, UNCOUNTED
 from trimtab.serving.recording import encode_records
-from trimtab.serving.routing import Arm, Route, RouteTable
+from trimtab.serving.routing import Arm, Route, RouteTable, split
 
 Loader = Callable[[str], Deployed]
 """Loads a version by its digest; raises ``BundleCorrupt``, ``UnknownName`` or ``Unavailable``."""
@@ -68,6 +68,21 @@ class Live:
                 f"no such version of {model!r} is loaded", got=repr(version), hint=f"loaded: {', '.join(sorted(arms))}"
             )
         return self.deployed[version]
+
+    def arm(self, model: str, name: str) -> str:
+        """The version behind an arm of a model's route.
+
+        Raises
+        ------
+        UnknownName
+            When there is no such arm.
+        """
+        arms = {arm.name: arm.version for arm in self.table.route(model).arms}
+        if name not in arms:
+            raise UnknownName(
+                f"{model!r} has no such arm", got=repr(name), hint=f"the arms are {', '.join(sorted(arms))}"
+            )
+        return arms[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +221,6 @@ class Engine:
         features: FeatureBatch | None = None,
         version: str = "",
         units: Sequence[str] | None = None,
-        arm: str = "",
     ) -> list[tuple[Answers, Sequence[int]]]:
         """Answer a batch: one :class:`Answers` per arm that took part, with the numbers of the rows that it answers.
 
@@ -217,17 +231,15 @@ class Engine:
         version
             Given when the caller names a version; the arm is then ``pinned``.
         units
-            What stays with one arm, per row. Where it is not given, or empty for a row, the field that the route names,
-            else the request id.
-        arm
-            Given when the caller names an arm of the route; it is then ``forced``.
+            What stays with one arm, per row. Where it is not given, or only the request id, the field that the route
+            names, else the request id.
 
         Raises
         ------
         InputError
             The requests are at fault; none was answered.
         UnknownName
-            No such model, version or arm takes part.
+            No such model or version takes part.
         Unavailable
             A store cannot be reached.
         """
@@ -240,7 +252,7 @@ class Engine:
             live.pinned(model, version)
             parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
         else:
-            parts = arm_parts(route, batch, units, arm)
+            parts = split(route, units_of(route, batch, units))
         given: list[tuple[Answers, Sequence[int]]] = []
         for one, rows in parts:
             ours = batch if len(parts) == 1 else _rows_of(batch, rows)

@@ -27,8 +27,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     """Digest of the bundle."""
     arm: str
     """``champion``, ``canary``, ``previous`` or an arm of an A/B test for an answer that was given, ``shadow`` for one
-    that was only recorded, ``pinned`` and ``forced`` for one given to a caller who named the version or the arm,
-    ``constant`` for one that no model gave."""
+    that was only recorded, ``pinned`` for one given to a caller who named the version or the arm, ``constant`` for one
+    that no model gave."""
     rollout: str
     """Id of the rollout under way; empty when none is."""
     keys: dict[str, str | int]
@@ -53,9 +53,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
 
 STAGES = ("decode", "features", "preprocess", "infer", "postprocess", "encode")
 
-PINNED, FORCED, SHADOW, CONSTANT = "pinned", "forced", "shadow", "constant"
+PINNED, SHADOW, CONSTANT = "pinned", "shadow", "constant"
 """Arms that no request falls to by the route's shares."""
-UNCOUNTED = frozenset({PINNED, FORCED, CONSTANT})
+UNCOUNTED = frozenset({PINNED, CONSTANT})
 """Arms whose answers are no fair sample of anything: they count in no comparison."""
 ASIDE = UNCOUNTED | {SHADOW}
 """Arms whose answers were not given by the route's shares."""

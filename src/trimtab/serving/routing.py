@@ -93,21 +93,6 @@ def position(salt: str, unit: str) -> float:
     return int.from_bytes(raw) / 2**64
 
 
-def forced(route: Route, arm: str) -> Arm:
-    """An answering arm by its name, for a caller who asks for it.
-
-    Raises
-    ------
-    UnknownName
-        When no such arm answers.
-    """
-    for one in route.arms:
-        if one.name == arm and one.share > 0:
-            return one
-    names = ", ".join(one.name for one in route.arms if one.share > 0)
-    raise UnknownName(f"no such arm of {route.model!r} answers", got=repr(arm), hint=f"one of {names}")
-
-
 def killed(route: Route, *, constant: tuple[float, ...] = ()) -> Route:
     """The route behind a kill switch: a constant answer, or the version that is held to go back to.
 

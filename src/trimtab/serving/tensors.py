@@ -1,7 +1,8 @@
-"""The Open Inference Protocol, version 2, as JSON: named tensors in, named tensors out.
+"""Named tensors in, named tensors out: what every form of the Open Inference Protocol, version 2, has in common.
 
-A caller of this protocol brings the inputs of the model, so the feature stage is skipped. ``null`` in a floating tensor
-is a missing value (NaN), which JSON cannot write otherwise.
+A caller of this protocol brings the inputs of the model, so the feature stage is skipped. NaN in a floating tensor is a
+missing value; an infinity is refused. How a request is written, as JSON, binary or protocol buffers, is read elsewhere:
+:mod:`trimtab.serving.infer` and the gRPC adapter make a :class:`TensorRequest` of it and write a :class:`TensorAnswer`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from trimtab.errors import InputError, SchemaError, TooLarge
 from trimtab.registry.manifest import Tensor
-from trimtab.serving.codec import MAX_ROWS, TEXT_LIMIT, not_json
 
 DATATYPES = {
     "BOOL": "bool",
@@ -34,40 +32,12 @@ DATATYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
-"""Numpy dtype by the protocol's name for it."""
+"""Numpy dtype by the protocol's name for it. ``BYTES`` (text) and ``BF16`` are not taken: models have numbers."""
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
-_Size = Annotated[int, Meta(ge=0, le=2**31)]
-_FLAT: dict[str, msgspec.json.Decoder[Any]] = {
-    "b": msgspec.json.Decoder(list[bool]),
-    "i": msgspec.json.Decoder(list[int]),
-    "f": msgspec.json.Decoder(list[float | None]),
-}
-_NESTED: dict[str, msgspec.json.Decoder[Any]] = {
-    "b": msgspec.json.Decoder(list[list[bool]]),
-    "i": msgspec.json.Decoder(list[list[int]]),
-    "f": msgspec.json.Decoder(list[list[float | None]]),
-}
-
-
-class _Input(msgspec.Struct, gc=False):
-    name: str
-    shape: list[_Size]
-    datatype: str
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Output(msgspec.Struct, gc=False):
-    name: str
-
-
-class _Infer(msgspec.Struct):
-    inputs: list[_Input]
-    id: Annotated[str, Meta(max_length=TEXT_LIMIT)] = ""
-    outputs: list[_Output] = []
-
-
-_infer = msgspec.json.Decoder(_Infer)
+_DTYPES = {name: np.dtype(dtype) for name, dtype in DATATYPES.items()}
+_EXACT = 2**24
+"""Largest integer up to which every one is a float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +51,8 @@ class TensorRequest:
     values: NDArray[np.float32]
     outputs: tuple[str, ...]
     """Names of the outputs asked for; empty for all."""
+    binary: tuple[str, ...] = ()
+    """Those of the outputs that are wanted as bytes and not as JSON."""
 
     def row_ids(self, new_id: Callable[[], str]) -> list[str]:
         """An id per row: the request's own for one row, numbered for more.
@@ -94,10 +66,46 @@ class TensorRequest:
         return [base] if len(self.values) == 1 else [f"{base}/{row}" for row in range(len(self.values))]
 
 
-def decode_infer(
-    body: bytes, *, inputs: Sequence[Tensor], outputs: Sequence[Tensor], max_rows: int = MAX_ROWS
-) -> TensorRequest:
-    """Read an infer request against the signature of a model.
+@dataclass(frozen=True, slots=True)
+class TensorAnswer:
+    """The answer to a :class:`TensorRequest`, before a protocol writes it down."""
+
+    model: str
+    version: str
+    """The digest of the version that answered."""
+    id: str
+    """Of the request; empty when it came without one."""
+    values: NDArray[np.float64]
+    """Shape (n, k): the model's outputs side by side in the order of its signature."""
+    outputs: Sequence[Tensor]
+    """The signature of the model's outputs."""
+    asked: Sequence[str] = ()
+    """Names of the outputs to send; empty for all."""
+
+    def blocks(self) -> list[tuple[Tensor, NDArray[np.float64]]]:
+        """Every output that is to be sent, with its columns: shape (n, width)."""
+        found = []
+        start = 0
+        for tensor in self.outputs:
+            width = math.prod(tensor.shape[1:])
+            if not self.asked or tensor.name in self.asked:
+                found.append((tensor, self.values[:, start : start + width]))
+            start += width
+        return found
+
+
+class SentTensor(NamedTuple):
+    """One input as a caller sent it; its values are read once its shape and type are known to be acceptable."""
+
+    name: str
+    shape: Sequence[int]
+    datatype: str
+    read: Callable[[np.dtype[Any]], NDArray[Any]]
+    """Gives the values, flat, as the dtype; raises ``SchemaError`` when they are no such values."""
+
+
+def read_inputs(sent: Sequence[SentTensor], inputs: Sequence[Tensor], *, max_rows: int) -> NDArray[np.float32]:
+    """The inputs of a model side by side, shape (n, features), in the order of its signature.
 
     Raises
     ------
@@ -106,75 +114,68 @@ def decode_infer(
     TooLarge
         More rows than allowed.
     InputError
-        The body is not JSON.
-
-    Examples
-    --------
-    >>> body = b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, null]}]}'
-    >>> decode_infer(body, inputs=[Tensor("x", "float32", (-1, 2))], outputs=[]).values
-    array([[ 1., nan]], dtype=float32)
+        There are no rows.
     """
-    try:
-        asked = _infer.decode(body)
-    except msgspec.ValidationError as error:
-        raise SchemaError("not an infer request", got=str(error), hint="see the Open Inference Protocol V2") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error, body) from None
-    given = {tensor.name: tensor for tensor in asked.inputs}
+    given = {tensor.name: tensor for tensor in sent}
     names = [tensor.name for tensor in inputs]
-    if sorted(names) != sorted(tensor.name for tensor in asked.inputs):
+    if len(given) != len(sent) or given.keys() != set(names):
         raise SchemaError(
-            "these are not the inputs of the model", got=", ".join(given), hint=f"send {', '.join(names)}"
+            "these are not the inputs of the model",
+            got=", ".join(tensor.name for tensor in sent)[:200] or "none",
+            hint=f"send {', '.join(names)}, each once",
         )
-    known = {tensor.name for tensor in outputs}
-    for wanted in asked.outputs:
-        if wanted.name not in known:
-            raise SchemaError(
-                "no such output", got=repr(wanted.name), hint=f"the outputs are {', '.join(sorted(known))}"
-            )
+    if len(inputs) == 1:
+        return _matrix(sent[0], inputs[0], max_rows)
     blocks = [_matrix(given[tensor.name], tensor, max_rows) for tensor in inputs]
     rows = {len(block) for block in blocks}
     if len(rows) != 1:
         raise SchemaError("the inputs have different numbers of rows", got=", ".join(map(str, sorted(rows))))
-    values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
-    return TensorRequest(asked.id, values, tuple(output.name for output in asked.outputs))
+    return np.concatenate(blocks, axis=1)
 
 
-def encode_infer(
-    values: NDArray[np.float64],
-    *,
-    model: str,
-    version: str,
-    id: str,
-    outputs: Sequence[Tensor],
-    asked: Sequence[str] = (),
-) -> bytes:
-    """Write an infer response.
+def check_outputs(asked: Sequence[str], outputs: Sequence[Tensor]) -> None:
+    """Refuse names that are no outputs of the model.
 
-    Parameters
-    ----------
-    values
-        Shape (n, outputs): the model's outputs side by side in the order of its signature.
-    asked
-        Names of the outputs to send; empty for all.
+    Raises
+    ------
+    SchemaError
+        When there is such a name.
     """
-    written = []
-    start = 0
-    for tensor in outputs:
-        width = math.prod(tensor.shape[1:])
-        block = values[:, start : start + width]
-        start += width
-        if not asked or tensor.name in asked:
-            written.append(
-                {
-                    "name": tensor.name,
-                    "datatype": NAMES[tensor.dtype],
-                    "shape": [len(values), *tensor.shape[1:]],
-                    "data": _plain(block, tensor.dtype),
-                }
+    known = {tensor.name for tensor in outputs}
+    for name in asked:
+        if name not in known:
+            raise SchemaError(
+                "no such output", got=repr(name)[:200], hint=f"the outputs are {', '.join(sorted(known))}"
             )
-    answer = {"model_name": model, "model_version": version, "id": id, "outputs": written}
-    return msgspec.json.encode(answer if id else {name: part for name, part in answer.items() if name != "id"})
+
+
+def from_bytes(name: str, data: memoryview | bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values from little-endian bytes, without a copy where they lie aligned.
+
+    Raises
+    ------
+    SchemaError
+        The bytes are no whole number of values, or a boolean is neither 0 nor 1.
+
+    Examples
+    --------
+    >>> from_bytes("x", b"\\x01\\x00\\x02\\x00", np.dtype("int16"))
+    array([1, 2], dtype=int16)
+    """
+    if len(data) % dtype.itemsize:
+        raise SchemaError(
+            f"input {name!r} is cut off", got=f"{len(data)} bytes", hint=f"a value takes {dtype.itemsize} bytes"
+        )
+    found = np.frombuffer(data, dtype.newbyteorder("<"))
+    if dtype.kind == "b" and found.view(np.uint8).max(initial=0) > 1:
+        raise SchemaError(f"input {name!r} holds a boolean that is neither 0 nor 1", got="a byte above 1")
+    return found if found.flags.aligned else found.copy()
+
+
+def to_bytes(block: NDArray[np.float64], dtype: str) -> bytes:
+    """The columns of one output as little-endian bytes, row after row."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return block.astype(_DTYPES[NAMES[dtype]].newbyteorder("<")).tobytes()
 
 
 def describe(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
@@ -182,59 +183,53 @@ def describe(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     return [{"name": t.name, "datatype": NAMES.get(t.dtype, t.dtype), "shape": list(t.shape)} for t in tensors]
 
 
-def _plain(block: NDArray[np.float64], dtype: str) -> list[Any]:
-    flat: list[Any] = block.reshape(-1).tolist()
-    if np.dtype(dtype).kind in "iub" and all(map(math.isfinite, flat)):
-        return [bool(value) if dtype == "bool" else int(value) for value in flat]
-    return flat
-
-
-def _matrix(given: _Input, declared: Tensor, max_rows: int) -> NDArray[np.float32]:
-    inner = declared.shape[1:]
-    if len(given.shape) != len(declared.shape) or tuple(given.shape[1:]) != inner:
+def _matrix(given: SentTensor, declared: Tensor, max_rows: int) -> NDArray[np.float32]:
+    shape = tuple(given.shape)
+    if len(shape) != len(declared.shape) or shape[1:] != declared.shape[1:]:
         raise SchemaError(
             f"input {given.name!r} has another shape",
-            got=str(given.shape),
-            hint=f"send {[-1, *inner]}, -1 for the rows",
+            got=str(list(shape))[:100],
+            hint=f"send {[-1, *declared.shape[1:]]}, -1 for the rows",
         )
-    rows = given.shape[0]
+    rows = shape[0]
     if rows > max_rows:
         raise TooLarge("too many rows in one body", got=str(rows), hint=f"send at most {max_rows} at a time")
-    if rows == 0:
-        raise InputError("there are no rows", got=str(given.shape), hint="send at least one")
-    dtype = DATATYPES.get(given.datatype, "")
-    if not dtype or not np.can_cast(dtype, declared.dtype, "same_kind"):
-        wanted = NAMES.get(declared.dtype, declared.dtype)
-        raise SchemaError(f"input {given.name!r} has another datatype", got=given.datatype, hint=f"send {wanted}")
-    flat = _numbers(given, np.dtype(dtype))
-    if flat.size != math.prod(given.shape):
+    if rows <= 0:
+        raise InputError("there are no rows", got=str(list(shape)), hint="send at least one")
+    dtype = _dtype(given, declared)
+    flat = given.read(dtype)
+    if flat.size != math.prod(shape):
         raise SchemaError(
             f"input {given.name!r} has another number of values than its shape says",
-            got=f"{flat.size} for {given.shape}",
+            got=f"{flat.size} for {list(shape)}",
+        )
+    if dtype.kind in "iu" and np.dtype(declared.dtype).kind in "iu" and not _exact(flat):
+        raise SchemaError(
+            f"input {given.name!r} holds an integer that the model would not get exactly",
+            hint=f"stay within {_EXACT} on either side of 0",
         )
     with np.errstate(over="ignore"):
-        values = flat.astype(np.float32).reshape(rows, -1)
-    if np.isinf(values).any():
-        raise SchemaError(f"input {given.name!r} holds a value past the range of {declared.dtype}")
+        values = flat.astype(np.float32, copy=False).reshape(rows, -1)
+    if dtype.kind == "f" and bool(np.isinf(values).any()):
+        raise SchemaError(
+            f"input {given.name!r} holds a value past the range of {declared.dtype}",
+            got="an infinity, or a number that becomes one",
+            hint="a missing value is NaN; in JSON, null",
+        )
     return values
 
 
-def _numbers(given: _Input, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if given.data is msgspec.UNSET:
-        raise SchemaError(f"input {given.name!r} has no data", hint="send it as JSON, in the field data")
-    raw = bytes(given.data)
-    kind = "i" if dtype.kind == "u" else dtype.kind
-    nested = raw[1:].lstrip()[:1] == b"["
-    try:
-        found = np.array((_NESTED if nested else _FLAT)[kind].decode(raw), dtype="f8" if kind == "f" else dtype)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+def _dtype(given: SentTensor, declared: Tensor) -> np.dtype[Any]:
+    dtype = _DTYPES.get(given.datatype)
+    if dtype is None or not np.can_cast(dtype, declared.dtype, "same_kind"):
+        text = "; BYTES is not taken, a model here has numbers" if given.datatype == "BYTES" else ""
         raise SchemaError(
-            f"input {given.name!r} holds another kind of value than {given.datatype}", got=str(error)
-        ) from None
-    except (OverflowError, ValueError):
-        raise SchemaError(
-            f"input {given.name!r} is ragged, or holds a number past the range of {given.datatype}"
-        ) from None
-    if nested and found.ndim == 2 and list(found.shape) != given.shape:
-        raise SchemaError(f"input {given.name!r} is nested differently from its shape", got=str(list(found.shape)))
-    return found.reshape(-1)
+            f"input {given.name!r} has another datatype",
+            got=given.datatype[:40],
+            hint=f"send {NAMES.get(declared.dtype, declared.dtype)}{text}",
+        )
+    return dtype
+
+
+def _exact(flat: NDArray[Any]) -> bool:
+    return int(flat.max(initial=0)) <= _EXACT and int(flat.min(initial=0)) >= -_EXACT

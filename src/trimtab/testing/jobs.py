@@ -88,3 +88,8 @@ def count(path: str, seconds: float = 0.0) -> int:
 def process() -> int:
     """The process that runs this."""
     return os.getpid()
+
+
+def environment(name: str) -> str | None:
+    """An environment variable of the child."""
+    return os.environ.get(name)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from trimtab.core.clock import DAY, instant
 from trimtab.datasets.frozen import freeze, freeze_split
-from trimtab.datasets.splits import LabelEvents, select, split_by_time
+from trimtab.datasets.splits import LabelEvents, split_by_time
 from trimtab.errors import NotEnoughData, SchemaError
 from trimtab.features.batch import RequestBatch
 
@@ -126,9 +126,9 @@ def test_frozen_rows_are_those_of_the_split_and_computed_once():
     split = split_by_time(requests, events, cutoff=45, matures=2, holdout=18, least=(1, 1))
     calls = []
 
-    def compute(batch):
-        calls.append(batch)
-        return np.stack([batch.at, batch.keys["shop"]], axis=1).astype(np.float32)
+    def compute(rows):
+        calls.append(rows)
+        return np.stack([requests.at[rows], requests.keys["shop"][rows]], axis=1).astype(np.float32)
 
     frozen = freeze_split(requests, split, names=["at", "shop"], compute=compute)
     assert len(calls) == 1
@@ -138,9 +138,23 @@ def test_frozen_rows_are_those_of_the_split_and_computed_once():
     assert frozen.holdout.y.tolist() == [1.0, 0.0]
 
 
-def test_select_keeps_ids_keys_and_inputs_together():
-    chosen = select(asked([3, 1, 2]), np.array([2, 0]))
-    assert (chosen.ids, chosen.at.tolist(), chosen.keys["shop"].tolist()) == (["r2", "r0"], [2, 3], [2, 0])
+def test_places_found_once_serve_many_splits():
+    requests = asked([30, 10, 20, 40, 5])
+    events = labels([4, 9, 1, 2, 0, 3, 1], [1, 1, 0, 1, 0, 1, 1], [6, 7, 11, 21, 31, 41, 44])
+    placed = events.placed(requests)
+    assert placed.places.tolist() == [4, -1, 1, 2, 0, 3, 1]
+    assert placed.placed(requests) is placed
+    shape = {"cutoff": 45, "matures": 2, "holdout": 18, "least": (1, 1)}
+    again, once = (split_by_time(requests, given, **shape) for given in (placed, events))
+    for part in ("train", "train_y", "holdout", "holdout_y"):
+        assert getattr(again, part).tolist() == getattr(once, part).tolist()
+
+
+def test_of_labels_in_any_order_the_last_one_known_by_the_boundary_counts():
+    requests = asked([1, 2, 3])
+    events = labels([0, 0, 1, 2, 0], [9, 1, 1, 1, 5], [30, 4, 5, 6, 7])  # 9 is known too late
+    split = split_by_time(requests, events, cutoff=10, matures=3, holdout=0, least=(1, 1))
+    assert split.train_y.tolist() == [5, 1, 1]
 
 
 def one(**changes):

@@ -177,6 +177,20 @@ def test_a_week_above_the_limit_is_a_drop_and_retrains():
     assert world.events(e.TRIGGER_FIRED)[-1].data["trigger"] == "quality"
 
 
+@pytest.mark.parametrize(
+    ("triggers", "alpha", "said"),
+    [((when_quality_drops(alpha=0.001),), 0.001, "0.1%"), ((every("90d"),), 0.01, "1%")],
+)
+def test_a_judged_week_says_at_which_chance_of_a_false_alarm_its_limit_was_drawn(triggers, alpha, said):
+    world = World(replace(POLICY, triggers=triggers))
+    world.first_champion()
+    for _ in range(10):
+        world.day(loss=0.46)
+    [week] = world.events(e.QUALITY_JUDGED)
+    assert (week.data["alpha"], week.draft.version) == (alpha, 2)
+    assert f"(chance of a false alarm {said}, " in describe(week)
+
+
 def test_a_matured_day_is_taken_once():
     world = World()
     world.first_champion()

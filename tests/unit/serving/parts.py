@@ -16,6 +16,7 @@ from trimtab.features.plan import ModulePart, Plan, RequestShape
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine
+from trimtab.serving.infer import decode_infer, encode_infer
 from trimtab.serving.pipeline import Deployed, Pipeline, deploy
 from trimtab.serving.record import PredictionRecord, decode_record
 from trimtab.serving.routing import Arm, Route, RouteTable
@@ -181,8 +182,13 @@ class Desk:
     def ask(self, body: object, *, model: str = "m") -> None:
         self.dispatcher.submit(model, msgspec.json.encode(body), self.answers.append)
 
-    def infer(self, body: object, *, version: str = "") -> None:
-        self.dispatcher.submit_tensors("m", msgspec.json.encode(body), self.answers.append, version=version)
+    def infer(self, body: object, *, version: str = "", **more) -> None:
+        live = self.dispatcher.engine.live
+        manifest = (live.pinned("m", version) if version else live.answering("m")).manifest
+        asked = decode_infer(msgspec.json.encode(body), inputs=manifest.inputs, outputs=manifest.outputs)
+        self.dispatcher.submit_tensors(
+            "m", asked, lambda answer: encode_infer(answer).body, self.answers.append, version=version, **more
+        )
 
     def run(self) -> list:
         while self.dispatcher.step():

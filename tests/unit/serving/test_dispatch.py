@@ -225,3 +225,19 @@ def test_tensors_for_a_model_that_changed_meanwhile(house):
     desk.infer(infer_body((1, 2)))
     assert desk.dispatcher.engine.swap(table(2, ("champion", "three", 1.0)), house.load) is None
     assert isinstance(desk.run()[0], InputError)
+
+
+def test_a_unit_stays_with_its_arm_whatever_the_request_is_called(house):
+    desk = desk_for(house, ("champion", "a", 0.5), ("canary", "b", 0.5))
+    for row in range(12):
+        desk.infer(infer_body((1, 2), id=f"r{row}"), unit="user-7")
+    assert len({answer["model_version"] for answer in desk.run()}) == 1
+
+
+def test_an_arm_can_be_named(house):
+    desk = desk_for(house, ("champion", "a", 1.0), ("shadow", "b", 0.0))
+    desk.infer(infer_body((1, 2)), arm="shadow")
+    assert [answer["model_version"] for answer in desk.run()] == ["b"]
+    assert [row.arm for row in desk.records.rows] == ["pinned"]
+    with pytest.raises(UnknownName, match="no such arm"):
+        desk.infer(infer_body((1, 2)), arm="other")

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.errors import InputError, UnknownName
-from trimtab.serving.routing import Arm, Route, RouteTable, choose, decode_table, encode_table, forced, killed, split
+from trimtab.errors import InputError
+from trimtab.serving.routing import Arm, Route, RouteTable, choose, decode_table, encode_table, killed, split
 
 HALF = Route("m", (Arm("champion", "a", 0.5), Arm("canary", "b", 0.5), Arm("shadow", "c", 0.0)), "r", "salt")
 
@@ -93,13 +93,6 @@ def test_the_next_rollout_splits_anew():
     units = [f"u{n}" for n in range(2000)]
     chosen = [{unit for unit in units if choose(route_of([0.5, 0.5], salt), unit).name == "arm0"} for salt in "xy"]
     assert 400 < len(chosen[0] & chosen[1]) < 600
-
-
-def test_an_arm_can_be_forced_when_it_answers():
-    assert forced(HALF, "canary").version == "b"
-    for name in ("shadow", "nobody"):
-        with pytest.raises(UnknownName, match="no such arm"):
-            forced(HALF, name)
 
 
 def test_a_kill_switch_is_pulled_once():

@@ -118,14 +118,6 @@ def test_without_the_field_a_request_stands_for_itself(engine, house):
     assert units == {"x", "y"}
 
 
-def test_a_forced_arm_answers_and_counts_as_forced(engine, house):
-    switch(engine, house, TEST)
-    ((answers, rows),) = engine.answer("m", shops(), arm="b")
-    assert (answers.arm, answers.version, len(rows)) == ("forced", "b", 40)
-    with pytest.raises(UnknownName, match="no such arm"):
-        engine.answer("m", shops(), arm="champion")
-
-
 def test_the_arms_of_a_test_do_not_score_each_other(engine, house):
     switch(engine, house, TEST)
     engine.mirror("m", [answers for answers, _ in engine.answer("m", shops())])

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from trimtab.errors import InputError, SchemaError, TooLarge
 from trimtab.registry.manifest import Tensor
-from trimtab.serving.tensors import decode_infer, describe, encode_infer
+from trimtab.serving.infer import decode_infer, encode_infer
+from trimtab.serving.tensors import TensorAnswer, describe
 
 INPUT = Tensor("x", "float32", (-1, 2))
 OUTPUT = Tensor("p", "float32", (-1, 1))
@@ -92,7 +93,7 @@ def test_a_bad_body(body):
         decode_infer(body, inputs=[INPUT], outputs=[])
 
 
-def test_binary_tensors_are_refused_with_a_hint():
+def test_a_tensor_without_values_is_refused_with_a_hint():
     without = tensor()
     del without["data"]
     with pytest.raises(SchemaError, match="has no data"):
@@ -107,7 +108,7 @@ def test_an_unknown_output_is_refused():
 def test_the_answer_has_the_signatures_shape_and_echoes_the_id():
     outputs = [Tensor("p", "float32", (-1, 2)), Tensor("label", "int64", (-1,))]
     values = np.array([[0.25, 0.75, 1], [0.5, 0.5, 0]])
-    answer = msgspec.json.decode(encode_infer(values, model="m", version="v", id="r", outputs=outputs))
+    answer = msgspec.json.decode(encode_infer(TensorAnswer("m", "v", "r", values, outputs)).body)
     assert answer == {
         "model_name": "m",
         "model_version": "v",
@@ -117,7 +118,7 @@ def test_the_answer_has_the_signatures_shape_and_echoes_the_id():
             {"name": "label", "datatype": "INT64", "shape": [2], "data": [1, 0]},
         ],
     }
-    only = msgspec.json.decode(encode_infer(values, model="m", version="v", id="", outputs=outputs, asked=("label",)))
+    only = msgspec.json.decode(encode_infer(TensorAnswer("m", "v", "", values, outputs, ("label",))).body)
     assert [one["name"] for one in only["outputs"]] == ["label"]
     assert "id" not in only
 

@@ -54,7 +54,7 @@ def arm(rng, rate, units, *, first=0):
 def test_a_readout_finds_a_difference_and_not_one_that_is_not_there():
     rng = np.random.default_rng(2)
     arms = {"a": arm(rng, 0.10, 4000), "b": arm(rng, 0.10, 4000), "c": arm(rng, 0.16, 4000)}
-    found = read_out(arms, {name: 1 / 3 for name in arms})
+    found = read_out(arms, dict.fromkeys(arms, 1 / 3))
     assert [one.verdict for one in found.differences] == ["open", "higher"]
     assert found.split_kept
     (b, c) = found.differences

@@ -46,7 +46,7 @@ def split(*, seed=0, days=30, regression_task=False):
     chosen = split_by_time(
         requests, labels, cutoff=days * DAY, matures=DAY, holdout=7 * DAY, classes=0 if regression_task else 2
     )
-    return freeze_split(requests, chosen, names=NAMES, compute=lambda batch: X[batch.inputs["row"]])
+    return freeze_split(requests, chosen, names=NAMES, compute=lambda rows: X[rows])
 
 
 def spec(**changes):
