@@ -130,7 +130,7 @@ class LiveObserver:
         self._unpaired.clear()
 
     def _pair(self, record: PredictionRecord) -> None:
-        if not record.rollout or self._slow:
+        if not record.rollout or record.unit or self._slow:  # the arms of a test do not score each other
             return
         # The worker that answers also scores, and writes the answer first.
         key = (record.rollout, record.request_id)
