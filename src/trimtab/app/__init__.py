@@ -77,6 +77,7 @@ def up(
     host: str | None = None,
     port: int | None = None,
     console_port: int | None = None,
+    grpc_port: int | None = None,
     workers: int | None = None,
     clock: str | None = None,
     take_over: bool = False,
@@ -90,7 +91,7 @@ def up(
     ----------
     home
         Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
-    host, port, console_port, workers
+    host, port, console_port, grpc_port, workers
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
@@ -116,7 +117,7 @@ def up(
     """
     from trimtab.app.running import UpRequest, run_platform
 
-    request = UpRequest(project, home, host, port, console_port, workers, clock, take_over, new_token)
+    request = UpRequest(project, home, host, port, console_port, grpc_port, workers, clock, take_over, new_token)
     run_platform(request, ready=ready, page=page)
 
 
@@ -302,6 +303,54 @@ def log(
     from trimtab.app.operations import show_log
 
     return show_log(project, at=at, model=model, limit=limit, verify=verify, home=home)
+
+
+def batch(
+    project: Path,
+    model: str,
+    rows: object,
+    *,
+    out: str | Path,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[Tick], None] = lambda _: None,
+) -> Result:
+    """Score a table with the pipeline that serves HTTP, resumable after a kill; every row is in ``out`` exactly once.
+
+    Parameters
+    ----------
+    project
+        A project, or a directory in which models were registered.
+    rows
+        A Parquet or CSV file, a directory or a glob; a database such as ``sqlite:///shop.db#visits``; or a data frame:
+        pandas, polars, Arrow, or a mapping of arrays.
+    out
+        A ``.parquet`` or ``.csv`` file, a directory ending in ``/``, or a table as in ``sqlite:///scores.db#scored``.
+    options
+        Further fields of :class:`trimtab.app.batches.BatchRequest`: ``version``, ``query``, ``id``, ``as_of``,
+        ``record``, ``precompute`` (microseconds), ``anew``, ``threads``, ``chunk``.
+    progress
+        Told how far it is.
+
+    Returns
+    -------
+    dict
+        ``{model, version, input, out, features, rows, answered, failed, quarantined, reasons, bad_rows, ...}``.
+
+    Raises
+    ------
+    SchemaError
+        When the table lacks a column.
+    InputError
+        When something else stands where the answers go, or the input changed since the run began.
+    Unavailable
+        When a disk is full or a store is gone; the same call goes on later.
+    """
+    from trimtab.adapters.clock.system import SystemClock
+    from trimtab.app.batches import BatchRequest
+    from trimtab.app.scoring import run_batch
+
+    asked = BatchRequest(model, rows, str(out), **(options or {}))
+    return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
 
 
 def predict(

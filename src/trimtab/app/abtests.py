@@ -19,7 +19,7 @@ from trimtab.core.clock import Micros, iso
 from trimtab.core.ledger import Event, Ledger, model_stream
 from trimtab.core.ports import Records
 from trimtab.datasets.ingest import logged_columns
-from trimtab.errors import UnknownName
+from trimtab.errors import InputError, UnknownName
 from trimtab.gates.abtest import ArmRows, read_out
 from trimtab.loop import events as e
 from trimtab.loop.model import ModelSpec
@@ -39,6 +39,8 @@ def ab(path: Path, model: str, *, home: Path | None, metric: str, test: str | No
     ------
     UnknownName
         When there was none.
+    InputError
+        When the metric makes no sense for the model.
     """
     place = existing_home(path, home)
     ledger = place.ledger()
@@ -46,6 +48,7 @@ def ab(path: Path, model: str, *, home: Path | None, metric: str, test: str | No
     rollout = str(began.data["rollout"])
     project = load_project(path)
     spec = project.model(model)
+    _check_metric(spec, metric)
     records = place.records("reader")
     answered = _answered(records, model, rollout)
     now = standing_clock(place)[0].now()
@@ -65,6 +68,14 @@ def ab(path: Path, model: str, *, home: Path | None, metric: str, test: str | No
         "ended": iso(ended.known) if ended is not None else None,
         **found,
     }
+
+
+def _check_metric(spec: ModelSpec, metric: str) -> None:
+    """A mean of class numbers would mean nothing."""
+    if len(spec.label.columns) > 1:
+        raise InputError("a test of a model with several labels cannot be read out", got=spec.name)
+    if metric == "outcome" and spec.task.kind == "multiclass":
+        raise InputError("the outcome is a class, and has no mean", got=spec.name, hint="--metric loss")
 
 
 def _the_test(ledger: Ledger, model: str, named: str | None) -> tuple[Event, Event | None]:
@@ -118,8 +129,12 @@ def _rows(found: Iterable[PredictionRecord], labels: Labels, spec: ModelSpec, *,
 
 
 def _losses(records: list[PredictionRecord], truth: NDArray[np.float64], loss: str) -> NDArray[np.float64]:
-    said = np.array([record.outputs[0] for record in records], dtype=np.float64)
-    has = ~np.isnan(truth) & np.isfinite(said)
+    width = max((len(record.outputs) for record in records), default=1)
+    missing = (np.nan,) * width
+    said = np.array([record.outputs if len(record.outputs) == width else missing for record in records], np.float64)
+    if not records:
+        return np.zeros(0)
+    has = ~np.isnan(truth) & np.isfinite(said.reshape(len(records), width)).all(axis=1)
     values = np.full(len(records), np.nan)
-    values[has] = losses(loss, truth[has], said[has])
+    values[has] = losses(loss, truth[has], said[has, 0] if width == 1 else said[has])
     return values

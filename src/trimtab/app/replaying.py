@@ -338,6 +338,7 @@ class _Wiring:
         return ReplayParts(
             model=self.spec.name,
             width=len(plan.names()),
+            outputs=self.spec.task.outputs,
             timeline=Timeline(self.known.histories, self.known.requests, self.known.labels),
             clock=clock,
             writer=OnlineWriter(plan.parts, self.rows),
@@ -369,6 +370,7 @@ def observer_config(spec: ModelSpec, *, slow: bool = False) -> ObserverConfig:
         loss=spec.task.loss,
         matures=spec.label.matures,
         slow_after=round(spec.slo.latency_p99_ms * 1000) if slow else None,
+        outputs=spec.task.outputs,
     )
 
 

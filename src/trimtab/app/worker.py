@@ -22,11 +22,13 @@ from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.jobdir import mark
 from trimtab.adapters.compute.supervisor import claim
+from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import load_deployed
 from trimtab.core.clock import Clock
+from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
@@ -50,6 +52,10 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     software: str = ""
     server: str = "httptools"
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
+    grpc_port: int = -1
+    """-1 serves no gRPC."""
+    providers: str = "cpu"
+    """What models run on, best first."""
 
 
 def post_name(number: int) -> str:
@@ -65,21 +71,27 @@ def command(home: Path, number: int, options: WorkerOptions) -> list[str]:
 class Loader:
     """Loads versions; the online store is opened when it is first needed, because there may be none yet."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, providers: str) -> None:
+        self._root, self._providers = root, read_order(providers)
         self._blobs = DirectoryBlobs(root / "blobs")
         self._rows: LmdbRows | None = None
 
     def __call__(self, version: str) -> Deployed:
         if self._rows is None:
             self._rows = LmdbRows(self._root / "online", readonly=True)
-        return load_deployed(self._blobs, self._rows, version)
+        return load_deployed(self._blobs, self._rows, version, providers=self._providers)
 
 
 def _ids() -> Callable[[], str]:
     """Ids that no other process gives: 64 random bits of this one, and a count."""
     front, numbers = secrets.token_hex(8), itertools.count()
     return lambda: f"{front}{next(numbers):08x}"
+
+
+def _page(document: Json) -> str:
+    from trimtab.web.api_page import render_api  # only a worker that is asked for its page pays for it
+
+    return render_api(document)
 
 
 def main(arguments: list[str]) -> int:
@@ -96,11 +108,12 @@ def main(arguments: list[str]) -> int:
     clock: Clock = SharedClock(root / "run" / CLOCK) if options.driven else SystemClock()
     records.prepare(PREDICTIONS)
     worker = Worker(
-        load=Loader(root),
+        load=Loader(root, options.providers),
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,
         new_id=_ids(),
+        page=_page,
     )
     settings = WorkerSettings(
         number,
@@ -113,6 +126,7 @@ def main(arguments: list[str]) -> int:
         max_queue=options.max_queue,
         software=options.software,
         server=options.server,
+        grpc_port=options.grpc_port,
     )
     try:
         serve(worker, settings)

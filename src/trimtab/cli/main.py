@@ -10,6 +10,7 @@ import click
 from trimtab.cli.ab import ab
 from trimtab.cli.answer import refuse
 from trimtab.cli.approve import approve
+from trimtab.cli.batch import batch
 from trimtab.cli.check import check
 from trimtab.cli.deploy import deploy
 from trimtab.cli.gate import gate
@@ -24,7 +25,9 @@ from trimtab.cli.train import train
 from trimtab.cli.up import up
 from trimtab.errors import InputError
 
-COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, log, send, predict)
+COMMANDS = (
+    check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, log, send, predict, batch,
+)  # fmt: skip
 
 _AS_JSON = "trimtab.json"
 

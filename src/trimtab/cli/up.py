@@ -16,6 +16,7 @@ _port = click.IntRange(0, 65535)
 @click.option("--host", help="Address to bind to.  [default: setting host]")
 @click.option("--port", type=_port, help="Port of the data plane.  [default: setting port]")
 @click.option("--console-port", type=_port, help="Port of the console and the API.  [default: setting console_port]")
+@click.option("--grpc-port", type=_port, help="Port of gRPC predictions.  [default: setting grpc_port, off]")
 @click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
 @click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
 @click.option("--take-over", is_flag=True, help="Replace a control process of this project that is alive.")
@@ -30,6 +31,7 @@ def up(
     host: str | None,
     port: int | None,
     console_port: int | None,
+    grpc_port: int | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -54,6 +56,7 @@ def up(
             host=host,
             port=port,
             console_port=console_port,
+            grpc_port=grpc_port,
             workers=workers,
             clock=clock,
             take_over=take_over,

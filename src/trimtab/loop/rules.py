@@ -39,6 +39,7 @@ LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "squared_error", "rmse"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _NUMBERS = ("int", "float", "bool")
+_LABEL_KINDS = {"binary": ("bool",), "regression": ("int", "float"), "multiclass": ("str", "int")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
         )
         return
     columns = source.every_column()
-    for role, name in (("label", label.column), ("on=", label.on)):
+    for role, name in (*(("label", name) for name in label.columns), ("on=", label.on)):
         if name not in columns:
             yield Problem(
                 f"{role} names a column that {source.name!r} does not have",
@@ -215,19 +216,15 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
                 suggest(name, columns),
                 label.where,
             )
-    wanted = ("bool",) if spec.task.kind == "binary" else ("int", "float")
-    held = columns.get(label.column)
-    if held is not None and held.kind not in wanted:
-        hint = f"a {spec.task.kind} task needs {' or '.join(wanted)}"
-        yield Problem(f"label {label.column!r} has the wrong type", held.kind, hint, label.where)
+    yield from _label_columns(spec, columns)
     if label.on in columns and columns[label.on].kind != "str":
         yield Problem(f"on={label.on!r} is not text, as request ids are", columns[label.on].kind, "", label.where)
     if label.matures <= 0:
         yield Problem("matures must be longer than nothing", f"{label.matures} µs", "", label.where)
-    if label.column in requests.every_column():
+    for name in sorted({*label.columns}.intersection(requests.every_column())):
         yield Problem(
             f"the label of {spec.name!r} is sent with {requests.name!r}: the answer leaks",
-            repr(label.column),
+            repr(name),
             "take it out of the requests; it is not known when the question is asked",
             requests.where,
         )
@@ -238,6 +235,22 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
             "declare as known= the column that says when the outcome could be known",
             source.where,
         )
+
+
+def _label_columns(spec: ModelSpec, columns: Mapping[str, Column]) -> Iterator[Problem]:
+    """The columns of the label are as many, and of the kinds, that the task learns from."""
+    label = spec.label
+    wanted = _LABEL_KINDS[spec.task.kind]
+    for name in label.columns:
+        held = columns.get(name)
+        if held is not None and held.kind not in wanted:
+            hint = f"a {spec.task.kind} task needs {' or '.join(wanted)}"
+            yield Problem(f"label {name!r} has the wrong type", held.kind, hint, label.where)
+    numbers = spec.task.outputs if spec.task.kind == "regression" else 1
+    if len(label.columns) != numbers:
+        hint = f"one for each of {spec.task.target}" if numbers > 1 else "name one column"
+        yield Problem(f"the label of {spec.name!r} has another number of columns than the task has numbers",
+                      f"{len(label.columns)} and {numbers}", hint, label.where)  # fmt: skip
 
 
 def check_policy(spec: ModelSpec) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.monitoring.days import VersionDay
+from trimtab.monitoring.days import Truth, VersionDay, rows_of_bytes
 
 
 class Chunk(NamedTuple):
@@ -48,7 +48,7 @@ class State(msgspec.Struct):
 
     pending: list[PackedChunk]
     days: dict[int, dict[str, PackedRows]]
-    labels: dict[str, tuple[tuple[int, float], ...]]
+    labels: dict[str, tuple[tuple[int, Truth], ...]]
     profiles: dict[str, bytes]
     features: list[PackedTally]
     predictions: list[PackedTally]
@@ -67,11 +67,11 @@ def pack(chunk: Chunk) -> PackedChunk:
     return (chunk.version, chunk.arm, chunk.rollout, list(chunk.ids), at, outputs, values, chunk.slow)
 
 
-def unpack(packed: PackedChunk) -> Chunk:
-    """The chunk again."""
+def unpack(packed: PackedChunk, width: int) -> Chunk:
+    """The chunk again; ``width`` is how many numbers an output has."""
     version, arm, rollout, ids, at, outputs, values, slow = packed
     matrix = None if values is None else np.frombuffer(values, dtype=np.float32).reshape(len(ids), -1)
-    return Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), np.frombuffer(outputs), matrix, slow)
+    return Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), rows_of_bytes(outputs, width), matrix, slow)
 
 
 def pack_rows(rows: VersionDay) -> PackedRows:
@@ -81,10 +81,10 @@ def pack_rows(rows: VersionDay) -> PackedRows:
     return (list(rows.ids), at, outputs, rows.runs)
 
 
-def unpack_rows(packed: PackedRows) -> VersionDay:
+def unpack_rows(packed: PackedRows, width: int) -> VersionDay:
     """What a version said on a day again."""
     ids, at, outputs, runs = packed
-    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [np.frombuffer(outputs)], runs)
+    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [rows_of_bytes(outputs, width)], runs)
 
 
 def _bytes(values: NDArray[np.generic], dtype: type[np.generic]) -> bytes:

@@ -33,14 +33,12 @@ _NEVER = 2**62
 
 @dataclass(frozen=True, slots=True)
 class ObserverConfig:
-    """What an observer needs to know about a model.
+    """What an observer needs to know about a model, by its name.
 
     Parameters
     ----------
-    model
-        Its name.
-    task
-        ``binary`` or ``regression``.
+    task, outputs
+        ``binary``, ``regression`` or ``multiclass``, and the numbers per answer.
     loss
         ``log_loss`` or ``squared_error``.
     matures
@@ -52,12 +50,13 @@ class ObserverConfig:
     """
 
     model: str
-    task: Literal["binary", "regression"]
+    task: Literal["binary", "regression", "multiclass"]
     loss: str
     matures: Micros
     window: Micros = WEEK
     slow_after: Micros | None = None
     drift: DriftPolicy = DriftPolicy()
+    outputs: int = 1
 
     def __post_init__(self) -> None:
         if self.window < DAY or self.window % DAY:
@@ -82,8 +81,8 @@ class Observer:
         self._pending: list[Chunk] = []
         self._rows = 0
         self._days: dict[Micros, dict[str, VersionDay]] = {}
-        self._labels = Labels()
-        self._tallies = Tallies(binary=config.task == "binary")
+        self._labels = Labels(numbers=config.outputs if config.task == "regression" else 1)
+        self._tallies = Tallies(task=config.task)
         self._arms: dict[tuple[str, str, str], list[int]] = {}
         self._step: tuple[str, int] = ("", -1)
         self._before: dict[tuple[str, str, str], list[int]] = {}
@@ -135,7 +134,7 @@ class Observer:
         Parameters
         ----------
         values
-            float64, shape (n,): 0/1 for a binary task.
+            float64, shape (n,): 0/1 for a binary task, the position of the class; (n, k) for k numbers.
         known
             int64 microseconds, shape (n,): when each became known.
         """
@@ -250,10 +249,10 @@ class Observer:
         observer = Observer(config)
         for version, text in state.profiles.items():
             observer._tallies.profile(version, Profile.from_json(text))
-        observer._pending = [unpack(packed) for packed in state.pending]
+        observer._pending = [unpack(packed, config.outputs) for packed in state.pending]
         observer._rows = sum(len(chunk.ids) for chunk in observer._pending)
         observer._days = {
-            day: {version: unpack_rows(rows) for version, rows in versions.items()}
+            day: {version: unpack_rows(rows, config.outputs) for version, rows in versions.items()}
             for day, versions in state.days.items()
         }
         observer._labels.reports = state.labels
@@ -276,7 +275,7 @@ class Observer:
             versions,
             self._labels,
             loss=self.config.loss,
-            binary=self.config.task == "binary",
+            task=self.config.task,
             matures=self.config.matures,
             champions=self._rollouts,
         )
@@ -299,7 +298,7 @@ class Observer:
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
             values = [chunk.values for chunk in chunks if chunk.values is not None]
             chunk = Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
-            finite = np.isfinite(outputs)
+            finite = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
             if not finite.all():
                 self.failed(rollout, arm, version, count=int((~finite).sum()))
                 chunk = rows_of(chunk, finite)

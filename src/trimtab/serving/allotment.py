@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trimtab.core.ports import Columns
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.answers import Answers
@@ -66,3 +67,17 @@ def constant_answers(batch: RequestBatch, model: str, constant: Sequence[float],
     nothing = np.empty((n, 0), dtype=np.float32)
     features = FeatureBatch(nothing, nothing, {}, ())
     return Answers(batch, features, CONSTANT, CONSTANT, "", said, (0,) * len(STAGES), model=model)
+
+
+def rows_of(batch: RequestBatch, rows: Sequence[int]) -> RequestBatch:
+    """Some rows of a batch."""
+
+    def take(columns: Columns) -> Columns:
+        return {name: values[rows] for name, values in columns.items()}
+
+    return RequestBatch([batch.ids[row] for row in rows], batch.at[rows], take(batch.keys), take(batch.inputs))
+
+
+def features_of(features: FeatureBatch, rows: Sequence[int]) -> FeatureBatch:
+    """The features of some rows."""
+    return FeatureBatch(features.values[rows], features.ages[rows], features.watermarks, features.stale)

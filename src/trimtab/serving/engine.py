@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from trimtab.core.ports import Columns
 from trimtab.errors import BundleCorrupt, InputError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.batch import FeatureBatch, RequestBatch
-from trimtab.serving.allotment import constant_answers, units_of
+from trimtab.serving.allotment import constant_answers, features_of, rows_of, units_of
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
 from trimtab.serving.pipeline import Deployed, Pipeline
@@ -68,6 +67,14 @@ class Live:
                 f"no such version of {model!r} is loaded", got=repr(version), hint=f"loaded: {', '.join(sorted(arms))}"
             )
         return self.deployed[version]
+
+    def described(self, model: str, version: str = "") -> Deployed:
+        """The named version of a model, or the one that describes it; raises as the two above."""
+        return self.pinned(model, version) if version else self.answering(model)
+
+    def versions(self, model: str) -> list[str]:
+        """The versions that take part in a model's route, sorted."""
+        return sorted({arm.version for arm in self.table.route(model).arms})
 
     def arm(self, model: str, name: str) -> str:
         """The version behind an arm of a model's route.
@@ -255,8 +262,8 @@ class Engine:
             parts = split(route, units_of(route, batch, units))
         given: list[tuple[Answers, Sequence[int]]] = []
         for one, rows in parts:
-            ours = batch if len(parts) == 1 else _rows_of(batch, rows)
-            sent = features if features is None or len(parts) == 1 else _features_of(features, rows)
+            ours = batch if len(parts) == 1 else rows_of(batch, rows)
+            sent = features if features is None or len(parts) == 1 else features_of(features, rows)
             answers = self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent)
             if route.unit:
                 answers = replace(answers, units=units_of(route, batch, units, rows))
@@ -380,17 +387,6 @@ def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:
 def _close(versions: Iterable[Deployed]) -> None:
     for one in versions:
         one.runtime.close()
-
-
-def _rows_of(batch: RequestBatch, rows: Sequence[int]) -> RequestBatch:
-    def take(columns: Columns) -> Columns:
-        return {name: values[rows] for name, values in columns.items()}
-
-    return RequestBatch([batch.ids[row] for row in rows], batch.at[rows], take(batch.keys), take(batch.inputs))
-
-
-def _features_of(features: FeatureBatch, rows: Sequence[int]) -> FeatureBatch:
-    return FeatureBatch(features.values[rows], features.ages[rows], features.watermarks, features.stale)
 
 
 def _failed(batch: RequestBatch, version: str, *, arm: str, rollout: str, error: str) -> Answers:

@@ -6,7 +6,7 @@
     GET  /v2 · /v2/health/live · /v2/health/ready  Open Inference Protocol, version 2
     GET  /v2/models/<model>[/versions/<v>][/ready]
     POST /v2/models/<model>[/versions/<v>]/infer
-    GET  /health · /metrics
+    GET  /health · /metrics · /openapi.json · /docs
 """
 
 from __future__ import annotations
@@ -19,11 +19,21 @@ from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.metrics import exposition
-from trimtab.adapters.wire.reply import BYTES_TYPE, JSON_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
+from trimtab.adapters.wire.reply import (
+    BYTES_TYPE,
+    HTML_TYPE,
+    JSON_TYPE,
+    TEXT_TYPE,
+    Reply,
+    refuse,
+    reply_error,
+    reply_json,
+)
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
+from trimtab.serving.openapi import describe_api
 from trimtab.serving.tensors import TensorAnswer, describe
 
 _log = logging.getLogger("trimtab.serving")
@@ -53,9 +63,13 @@ class DataPlane:
     ----------
     software
         Version of the server, as ``/v2`` tells it.
+    page
+        Makes ``/docs`` of the OpenAPI description; without it there is no such path.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, software: str = "") -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, *, software: str = "", page: Callable[[Json], str] | None = None
+    ) -> None:
         self.dispatcher = dispatcher
         self.replies: Counter[int] = Counter()
         """Answers by HTTP status."""
@@ -67,9 +81,13 @@ class DataPlane:
             "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": list(EXTENSIONS)}),
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
+            "openapi.json": lambda: reply_json(self._api()),
         }
         self._loop: asyncio.AbstractEventLoop | None = None
         self._targets: dict[str, Target] = {}
+        if page is not None:
+            self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
+        self._software = software
         self._running = False
         self._woken = asyncio.Event()
 
@@ -192,9 +210,7 @@ class DataPlane:
         engine = dispatcher.engine
         timer = engine.pipeline.timer
         start = timer()
-        deployed = (
-            engine.live.pinned(target.model, target.version) if target.version else engine.live.answering(target.model)
-        )
+        deployed = engine.live.described(target.model, target.version)
         asked = decode_infer(
             incoming.body,
             inputs=deployed.manifest.inputs,
@@ -229,6 +245,10 @@ class DataPlane:
             if self.dispatcher.engine.shadow_rows:
                 self._woken.set()
 
+    def _api(self) -> Json:
+        engine = self.dispatcher.engine
+        return describe_api(engine.live, software=self._software, max_rows=engine.max_rows)
+
     def _health(self) -> Reply:
         live = self.dispatcher.engine.live
         models = {name: {arm.name: arm.version for arm in route.arms} for name, route in live.table.routes.items()}
@@ -249,11 +269,12 @@ class DataPlane:
 
     def _described(self, model: str, version: str) -> Json:
         live = self.dispatcher.engine.live
-        deployed = live.pinned(model, version) if version else live.answering(model)
+        deployed = live.described(model, version)
         return {
             "name": model,
-            "versions": sorted({arm.version for arm in live.table.route(model).arms}),
+            "versions": live.versions(model),
             "platform": deployed.manifest.runtime,
+            "parameters": {"runs_on": deployed.runtime.note},
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
         }
