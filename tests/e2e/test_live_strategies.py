@@ -59,7 +59,7 @@ def test_a_hanging_control_process_records_the_switch_when_it_wakes(live):
         os.kill(control.pid, signal.SIGCONT)
     event = wait_until(lambda: next(iter(recorded(live)), None), what="the record")
     assert event.draft.actor == "operator:ann"
-    assert list((live.home / "run").glob("kill-*.json")) == []
+    wait_until(lambda: not list((live.home / "run").glob("kill-*.json")), what="the end of the order")
     assert answer(live)["arm"] == "constant"
 
 
