@@ -6,11 +6,13 @@ Everything imported here is paid for by every worker.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -47,6 +49,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_rows: int = 10_000
     max_queue: int = 1024
     software: str = ""
+    server: str = "httptools"
+    """What carries HTTP: ``httptools`` or ``uvicorn``."""
     grpc_port: int = -1
     """-1 serves no gRPC."""
 
@@ -81,6 +85,12 @@ def _page(document: Json) -> str:
     return render_api(document)
 
 
+def _ids() -> Callable[[], str]:
+    """Ids that no other process gives: 64 random bits of this one, and a count."""
+    front, numbers = secrets.token_hex(8), itertools.count()
+    return lambda: f"{front}{next(numbers):08x}"
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 3 when another process holds the post."""
     root, number = Path(arguments[0]), int(arguments[1])
@@ -99,7 +109,7 @@ def main(arguments: list[str]) -> int:
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,
-        new_id=lambda: secrets.token_hex(12),
+        new_id=_ids(),
         page=_page,
     )
     settings = WorkerSettings(
@@ -112,6 +122,7 @@ def main(arguments: list[str]) -> int:
         max_rows=options.max_rows,
         max_queue=options.max_queue,
         software=options.software,
+        server=options.server,
         grpc_port=options.grpc_port,
     )
     try:
