@@ -80,16 +80,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
-            options = WorkerOptions(
-                host=setting("host", request.host),
-                port=port,
-                driven=driven,
-                max_body=_number("max_body"),
-                max_rows=_number("max_batch_rows"),
-                max_queue=_number("max_queue"),
-                software=_software(),
-                grpc_port=grpc,
-            )
+            options = _options(request, port=port, grpc_port=grpc, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -198,6 +189,19 @@ class _Process:
             way_in = f"/?token={token.text}" if token.text else "/"
             told = facts | {"status_page": facts["console"] + way_in, "token_from": token.origin}
             self._ready(told | ({"token": token.text} if token.text else {}))
+
+
+def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
+    return WorkerOptions(
+        host=setting("host", request.host),
+        port=port,
+        driven=driven,
+        max_body=_number("max_body"),
+        max_rows=_number("max_batch_rows"),
+        max_queue=_number("max_queue"),
+        software=_software(),
+        grpc_port=grpc_port,
+    )
 
 
 def _software() -> str:

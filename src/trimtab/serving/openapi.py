@@ -134,6 +134,8 @@ def _model_paths(model: str, deployed: Deployed, versions: Sequence[str], max_ro
         examples = {"one": {"value": one}, "many": {"value": {"instances": [one, one | _second(one)]}}}
         content = {_JSON: {"schema": body_schema(shape, max_rows=max_rows), "examples": examples}}
         found[f"/predict/{model}"] = {"post": _predict(model, content)}
+        pinned = {"post": _predict(model, content, which=" with a version"), "parameters": [version]}
+        found[f"/predict/{model}/versions/{{version}}"] = pinned
     for tail, more in (("", []), ("/versions/{version}", [version])):
         which = " of a version" if more else ""
         parameters: Mapping[str, Any] = {"parameters": more} if more else {}
@@ -155,10 +157,10 @@ def _second(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": "r2"} if one.get("id") == "r1" else {}
 
 
-def _predict(model: str, content: Mapping[str, Any]) -> dict[str, Any]:
+def _predict(model: str, content: Mapping[str, Any], *, which: str = "") -> dict[str, Any]:
     answer = {"schema": {"oneOf": [_ref("Prediction"), _ref("Predictions")]}}
     return _operation(
-        f"{model}: predict",
+        f"{model}: predict{which}",
         "One request by its fields, or a list as `instances`; features are looked up.",
         {"200": {"description": "The answer, or one per request.", "content": {_JSON: answer}}} | _errors(_POST),
         requestBody={"required": True, "content": content},
