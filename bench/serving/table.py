@@ -17,6 +17,7 @@ import sys
 from rig.load import ServerLost
 from rig.measure import Measured, measured, server, settle, workload
 from rig.models import made
+from rig.options import common, finished, listed
 from rig.peers import NAMES
 from rig.processes import LOAD_CORE, NotStarted, stay_on
 from rig.report import machine, medians, print_problems, print_table, write_json
@@ -24,25 +25,11 @@ from rig.report import machine, medians, print_problems, print_table, write_json
 DEFAULT = ["trimtab", "trimtab:bare", *NAMES]
 
 
-def listed(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", type=listed, default=DEFAULT, help=f"of {', '.join(DEFAULT)}, trimtab:KIND")
     parser.add_argument("--models", type=listed, default=["TAB", "MLP"])
     parser.add_argument("--forms", type=listed, default=["infer"], help="infer, predict")
-    parser.add_argument("--connections", type=listed, default=["1", "16", "64"])
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load for each figure")
-    parser.add_argument("--requests", type=int, default=0, help="instead of seconds")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--short", action="store_true", help="one repeat of one second")
-    parser.add_argument("--json", default="", help="write every run to this file")
-    found = parser.parse_args()
-    if found.short:
-        found.seconds, found.repeats = 1.0, 1
-    return found
+    return finished(common(parser, servers=DEFAULT, seconds=3.0).parse_args())
 
 
 def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Measured]:
@@ -57,7 +44,7 @@ def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Me
             for form in given.forms:
                 if form == "predict" and not ours:
                     continue
-                requests, check = workload(model, form)
+                requests, check = workload(model, "rows" if spec.startswith("bentoml") else form)
                 settle(("127.0.0.1", port), requests, check)
                 work = model.name if form == "infer" else f"{model.name} {form}"
                 for connections in map(int, given.connections):

@@ -50,7 +50,7 @@ def test_generated_requests_never_break_it_and_never_get_an_undocumented_answer(
     command += ["--checks", ",".join(CHECKS)]
     command += ["--phases", "examples,coverage,fuzzing", "--mode", "all", "--max-examples", "10", "--max-failures", "5"]
     command += ["--generation-deterministic", "--no-color", "--warnings", "off"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert int(re.search(r"(\d+) generated, \1 passed", done.stdout)[1]) > 500
 

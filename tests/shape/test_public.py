@@ -1,8 +1,10 @@
 """The public surface: the names that a project file uses, sorted, complete and explained."""
 
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,10 @@ def test_importing_the_package_loads_nothing_heavy():
     code = f"import sys, trimtab; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_every_name_that_hints_and_pages_give_a_user_is_public():
+    root = Path(__file__).resolve().parents[2]
+    texts = [*(root / "src").rglob("*.py"), *(root / "docs").rglob("*.md"), root / "README.md"]
+    named = {name for path in texts for name in re.findall(r"\btt\.(\w+)", path.read_text("utf-8"))}
+    assert {"Model", "at_least"} <= named <= set(trimtab.__all__)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rig.load import Check, Load, ServerLost, drive
-from rig.models import BenchModel, checker, headers, infer_values, predict_values
+from rig.models import BenchModel, checker, headers, infer_values, predict_values, rows_values
 from rig.ours import Trimtab
 from rig.peers import NAMES, Peer, peer
 from rig.processes import NotStarted, Started, cpu_seconds, memory_mib
@@ -54,7 +54,9 @@ def server(spec: str) -> Trimtab | Peer:
 
 
 def workload(model: BenchModel, form: str) -> tuple[list[bytes], Check]:
-    """Whole requests, and what verifies their answers; the form is ``infer`` or ``predict``."""
+    """Whole requests, and what verifies their answers; the form is ``infer``, ``predict`` or ``rows``."""
+    if form == "rows":
+        return [headers("/predict", body) for body in model.rows_bodies()], checker(model.answers, rows_values)
     if form == "predict":
         requests = [headers(f"/predict/{model.name}", body) for body in model.predict_bodies()]
         return requests, checker(model.answers, predict_values)

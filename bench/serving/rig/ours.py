@@ -19,7 +19,7 @@ from trimtab.registry.bundle import FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.routing import Arm, Route, RouteTable
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ROOT / "src"
 
 
@@ -29,14 +29,23 @@ def home_with(model: BenchModel, root: Path) -> Home:
     home.online()
     inputs = dict.fromkeys(model.columns, "float")
     plan = Plan(RequestShape(model.name, id="id", at="at", keys={}, inputs=inputs, optional=(), ranges={}), ())
+    data = model.file.read_bytes()
+    route_to(
+        home, model.name, pack_version(home, model.name, data, plan, features=model.features, outputs=model.outputs)
+    )
+    return home
+
+
+def pack_version(home: Home, name: str, data: bytes, plan: Plan, *, features: int, outputs: int) -> str:
+    """An ONNX file and a plan as a version in the blobs of a home."""
     manifest = Manifest(
         format=FORMAT,
-        model=model.name,
-        task="binary" if model.outputs == 1 else "regression",
+        model=name,
+        task="binary" if outputs == 1 else "regression",
         runtime="onnx",
         files={},
-        inputs=(Tensor("input", "float32", (-1, model.features)),),
-        outputs=(Tensor("output", "float32", (-1, model.outputs)),),
+        inputs=(Tensor("input", "float32", (-1, features)),),
+        outputs=(Tensor("output", "float32", (-1, outputs)),),
         plan_digest=plan.digest,
         dataset_digest="",
         trained_until=0,
@@ -44,10 +53,12 @@ def home_with(model: BenchModel, root: Path) -> Home:
         libraries={},
         parity=ExportParity(0, 0.0, 0.0, 0, 0.0),
     )
-    version = pack(home.blobs(), {MODEL: model.file.read_bytes(), PLAN: plan.to_json()}, manifest=manifest)
-    route = Route(model.name, (Arm("champion", version, 1.0),))
-    write_routes(home.route_file, RouteTable(1, {model.name: route}))
-    return home
+    return pack(home.blobs(), {MODEL: data, PLAN: plan.to_json()}, manifest=manifest)
+
+
+def route_to(home: Home, model: str, version: str) -> None:
+    """One champion."""
+    write_routes(home.route_file, RouteTable(1, {model: Route(model, (Arm("champion", version, 1.0),))}))
 
 
 class Trimtab:
@@ -66,25 +77,24 @@ class Trimtab:
         self.name = ":".join(["trimtab", *([kind] if kind else []), *(["bare"] if bare else [])])
         self.homes = Path(tempfile.mkdtemp(prefix="trimtab-bench-home-"))
 
-    def command(self, home: Path, port: int) -> list[str]:
+    def command(self, home: Path, port: int, **more: object) -> list[str]:
+        """What starts the worker; ``more`` goes into its options."""
         options = worker.WorkerOptions(host="127.0.0.1", port=port)
         arguments = worker.command(home, 1, options)
-        if self.kind:
-            arguments[2] = msgspec.json.encode(msgspec.json.decode(arguments[2]) | {"server": self.kind}).decode()
+        extra = more | ({"server": self.kind} if self.kind else {})
+        arguments[2] = msgspec.json.encode(msgspec.json.decode(arguments[2]) | extra).decode()
         module = "rig.bare_worker" if self.bare else worker.MODULE
         return [sys.executable, "-m", module, *arguments]
 
     def start(self, model: BenchModel) -> tuple[Started, int]:
         """Start it and wait until it listens; the process and its port."""
-        home = home_with(model, Path(tempfile.mkdtemp(dir=self.homes)))
-        return self.started(home)
+        return self.started(home_with(model, Path(tempfile.mkdtemp(dir=self.homes))))
 
-    def started(self, home: Home) -> tuple[Started, int]:
+    def started(self, home: Home, **more: object) -> tuple[Started, int]:
         """Start it on a home that is ready."""
         port = free_port()
-        started = Started(
-            self.command(home.root, port), log=home.root / "worker.log", environment={"PYTHONPATH": python_path()}
-        )
+        command = self.command(home.root, port, **more)
+        started = Started(command, log=home.root / "worker.log", environment={"PYTHONPATH": python_path()})
         try:
             started.wait_for_port(port)
         except Exception:
@@ -98,4 +108,4 @@ class Trimtab:
 
 def python_path() -> str:
     """Where a child finds the package and this rig."""
-    return f"{SOURCES}:{Path(__file__).parents[1]}"
+    return f"{SOURCES}:{Path(__file__).resolve().parents[1]}"

@@ -1,8 +1,9 @@
 """The composition root: settings in, wired objects out. The only room that names an adapter.
 
 One function per thing that a person can ask for. The command line, the HTTP API and Python all call these; each takes
-plain values and returns a JSON-able ``dict``. Imports are inside, so that ``trimtab --help`` and a serving worker load
-only what they use.
+plain values and returns a JSON-able ``dict``. ``home`` is where a project's state is kept; None stands for
+``TRIMTAB_HOME``, or for ``.trimtab/`` beside the project's file. Imports are inside, so that ``trimtab --help`` and a
+serving worker load only what they use.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def replay(
         Which model; may be left out when there is one.
     start, until
         ISO 8601. Requests asked in between are answered; history before ``start`` trains the first model.
+        By default the first 60 days do, or the first third of a shorter history.
     fault
         Faults to put on stage: ``unit:SOURCE.COLUMN*FACTOR@TIME`` or ``bad-challenger@TIME``.
     seed
@@ -88,7 +90,7 @@ def up(
     Parameters
     ----------
     home
-        Where its state is kept; None for ``.trimtab/`` in the project.
+        Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
     host, port, console_port, grpc_port, workers
         None stands for the setting of that name; port 0 takes a free one.
     clock
@@ -120,7 +122,12 @@ def up(
 
 
 def send(
-    project: Path, source: str, rows: Path | TextIO, *, progress: Callable[[int], None] = lambda _: None
+    project: Path,
+    source: str,
+    rows: Path | TextIO,
+    *,
+    home: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Result:
     """Send events to the running control process: ``{source, sent, accepted, repeated, quarantined, reasons, rows}``.
 
@@ -140,7 +147,7 @@ def send(
     """
     from trimtab.app.sending import send_events
 
-    return send_events(project, source, rows, progress=progress)
+    return send_events(project, source, rows, progress=progress, home=home)
 
 
 def check(project: Path) -> Result:
@@ -150,7 +157,7 @@ def check(project: Path) -> Result:
     return check_project(project)
 
 
-def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
+def train(project: Path, model: str, *, home: Path | None = None, cutoff: str | None = None) -> Result:
     """Train once: ``{model, version, rows, trained_until, metrics, seconds, decisions, rejected}``.
 
     What follows is the policy's: the first version that passes its floors goes live, a later one is compared.
@@ -163,51 +170,72 @@ def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
     """
     from trimtab.app.operations import train_once
 
-    return train_once(project, model, cutoff=cutoff)
+    return train_once(project, model, cutoff=cutoff, home=home)
 
 
-def gate(project: Path, model: str, version: str) -> Result:
+def gate(project: Path, model: str, version: str, *, home: Path | None = None) -> Result:
     """What the gates say of a version: ``{passed, checks: [{name, value, bound, side, passed, detail}]}``."""
     from trimtab.app.operations import judge
 
-    return judge(project, model, version)
+    return judge(project, model, version, home=home)
 
 
 def deploy(
-    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, force: bool = False
+    project: Path,
+    model: str,
+    version: str,
+    *,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
+    force: bool = False,
 ) -> Result:
     """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
     kind = "force" if force else "deploy"
-    return ask(project, model, kind, version=version, reason=reason, actor=actor)
+    return ask(project, model, kind, home=home, version=version, reason=reason, actor=actor)
 
 
 def approve(
-    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, deny: bool = False
+    project: Path,
+    model: str,
+    version: str,
+    *,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
+    deny: bool = False,
 ) -> Result:
     """Give or deny the approval that a rollout waits for: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
-    return ask(project, model, "deny" if deny else "approve", version=version, reason=reason, actor=actor)
+    kind = "deny" if deny else "approve"
+    return ask(project, model, kind, home=home, version=version, reason=reason, actor=actor)
 
 
-def rollback(project: Path, model: str, *, reason: str, actor: str | None = None) -> Result:
+def rollback(project: Path, model: str, *, reason: str, home: Path | None = None, actor: str | None = None) -> Result:
     """End the rollout under way, or go back to the champion before: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
-    return ask(project, model, "rollback", reason=reason, actor=actor)
+    return ask(project, model, "rollback", home=home, reason=reason, actor=actor)
 
 
-def status(project: Path) -> Result:
+def status(project: Path, *, home: Path | None = None) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status
 
-    return show_status(project)
+    return show_status(project, home=home)
 
 
 def log(
-    project: Path, *, at: str | None = None, model: str | None = None, limit: int = 50, verify: bool = False
+    project: Path,
+    *,
+    home: Path | None = None,
+    at: str | None = None,
+    model: str | None = None,
+    limit: int = 50,
+    verify: bool = False,
 ) -> Result:
     """Events, oldest first: ``{events: [{seq, when, stream, type, actor, text, data}], live, verified}``.
 
@@ -216,14 +244,64 @@ def log(
     """
     from trimtab.app.operations import show_log
 
-    return show_log(project, at=at, model=model, limit=limit, verify=verify)
+    return show_log(project, at=at, model=model, limit=limit, verify=verify, home=home)
 
 
-def predict(project: Path, model: str, fields: Mapping[str, Any], *, url: str | None = None) -> Result:
+def batch(
+    project: Path,
+    model: str,
+    rows: object,
+    *,
+    out: str | Path,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[Tick], None] = lambda _: None,
+) -> Result:
+    """Score a table with the pipeline that serves HTTP, resumable after a kill; every row is in ``out`` exactly once.
+
+    Parameters
+    ----------
+    project
+        A project, or a directory in which models were registered.
+    rows
+        A Parquet or CSV file, a directory or a glob; a database such as ``sqlite:///shop.db#visits``; or a data frame:
+        pandas, polars, Arrow, or a mapping of arrays.
+    out
+        A ``.parquet`` or ``.csv`` file, a directory ending in ``/``, or a table as in ``sqlite:///scores.db#scored``.
+    options
+        Further fields of :class:`trimtab.app.batches.BatchRequest`: ``version``, ``query``, ``id``, ``as_of``,
+        ``record``, ``precompute`` (microseconds), ``anew``, ``threads``, ``chunk``.
+    progress
+        Told how far it is.
+
+    Returns
+    -------
+    dict
+        ``{model, version, input, out, features, rows, answered, failed, quarantined, reasons, bad_rows, ...}``.
+
+    Raises
+    ------
+    SchemaError
+        When the table lacks a column.
+    InputError
+        When something else stands where the answers go, or the input changed since the run began.
+    Unavailable
+        When a disk is full or a store is gone; the same call goes on later.
+    """
+    from trimtab.adapters.clock.system import SystemClock
+    from trimtab.app.batches import BatchRequest
+    from trimtab.app.scoring import run_batch
+
+    asked = BatchRequest(model, rows, str(out), **(options or {}))
+    return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
+
+
+def predict(
+    project: Path, model: str, fields: Mapping[str, Any], *, home: Path | None = None, url: str | None = None
+) -> Result:
     """Ask a model once: ``{model, version, arm, id, prediction_id, outputs, status}``.
 
     Text among ``fields`` is read as the kind that the project declares.
     """
     from trimtab.app.operations import predict_once
 
-    return predict_once(project, model, fields, url=url)
+    return predict_once(project, model, fields, url=url, home=home)

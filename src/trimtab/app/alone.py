@@ -31,8 +31,11 @@ from trimtab.features.plan import compile_plan
 from trimtab.features.sources import Entity, Requests, Source
 from trimtab.features.views import LatestView, WindowView
 from trimtab.monitoring.drift import ColumnDrift, DriftPolicy, compare_frames
+from trimtab.registry.manifest import Tensor
 from trimtab.training.task import Task
 
+Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Inputs and outputs, as in ``((Tensor("tokens", "int64", (-1, 16)),), (Tensor("scores", "float32", (-1, 2)),))``."""
 _ROW = "row number"
 _READY_S = 20.0
 _STOP_S = 20.0
@@ -185,9 +188,10 @@ def register_model(
     model: Any,
     *,
     name: str,
-    task: Task,
-    columns: Sequence[str],
+    task: Task | None = None,
+    columns: Sequence[str] = (),
     optional: Sequence[str] = (),
+    signature: Signature | None = None,
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
 ) -> str:
@@ -198,14 +202,19 @@ def register_model(
     home
         A directory; made when it is missing.
     model
-        A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
+        A fitted estimator of LightGBM, XGBoost, CatBoost, scikit-learn or PyTorch, or the bytes of an ONNX file.
     name
         What it is called in ``/predict/<name>``.
+    task
+        What it predicts; None for an ONNX file whose outputs are no predictions of a task.
     columns
-        Names of its input columns, in order.
+        Names of its input columns, in order. Without any, an ONNX file is served by its tensors, of any shape and
+        type, at ``/v2/models/<name>/infer``.
     optional
         Those of them that a request may leave out or send as NaN; the model then sees NaN. A row without
         any other column is refused.
+    signature
+        Inputs and outputs of such a file, where it leaves sizes open or some of its outputs are not wanted.
     rows
         Real rows, shape (n, columns): needed for an estimator, whose export must agree with it on them.
     trained_until
@@ -234,6 +243,7 @@ def register_model(
         task=task,
         feature_names=columns,
         optional=optional,
+        signature=signature,
         rows=rows,
         trained_until=trained_until,
     )
@@ -259,7 +269,7 @@ class ServedModel:
         self.stop()
 
     def predict(self, rows: Sequence[Mapping[str, float | None]]) -> NDArray[np.float64]:
-        """Ask it over HTTP: one mapping per row, by column name; shape (n,).
+        """Ask it over HTTP: one mapping per row, by column name; shape (n,), or (n, k) for k outputs.
 
         Numbers may be of numpy.
 
@@ -319,7 +329,7 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     from trimtab.adapters.compute.supervisor import read_post
     from trimtab.adapters.wire.routefile import write_routes
     from trimtab.app import worker
-    from trimtab.app.home import Home
+    from trimtab.app.home import Home, setting
     from trimtab.registry.bundle import load
     from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
@@ -336,7 +346,7 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     table = decode_table(place.route_file.read_bytes()) if place.route_file.exists() else RouteTable(0, {})
     route = Route(model, (Arm("champion", version, 1.0),))
     write_routes(place.route_file, RouteTable(table.generation + 1, {model: route}))
-    options = worker.WorkerOptions(host=host, port=port)
+    options = worker.WorkerOptions(host=host, port=port, providers=setting("providers"))
     log = place.run / "worker.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]

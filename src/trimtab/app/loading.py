@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 
-from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.models.onnx_tensors import open_model
 from trimtab.core.ports import Blobs
 from trimtab.features.online import OnlineReader
 from trimtab.features.onrequest import LoadedModule, load_module
@@ -25,21 +27,31 @@ def bundle_modules(bundle: Bundle) -> dict[str, LoadedModule]:
     }
 
 
-def deployed(bundle: Bundle, rows: OnlineRows, *, threads: int = 1) -> Deployed:
-    """Wire a verified bundle to the online rows and a runtime; one without features takes what the caller sends."""
+CPU = ("cpu",)
+_log = logging.getLogger("trimtab.serving")
+
+
+def deployed(bundle: Bundle, rows: OnlineRows, *, threads: int = 1, providers: Sequence[str] = CPU) -> Deployed:
+    """Wire a verified bundle to the online rows and a runtime; one without features takes what the caller sends.
+
+    Parameters
+    ----------
+    providers
+        What the model runs on, best first; a replay is on the CPU, where equal rows give equal answers.
+    """
     reader: FeatureReader
     if bundle.plan.parts:
         reader = OnlineReader(bundle.plan, rows, bundle_modules(bundle))
     else:
-        reader = SentReader(bundle.plan.requests)
-    return deploy(
-        bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=OnnxModel(bundle.model, threads=threads)
-    )
+        reader = SentReader(bundle.plan.requests, bundle.columns)
+    runtime = open_model(bundle.manifest, bundle.model, threads=threads, providers=providers)
+    _log.info("version %s of %s runs on %s", bundle.version[:12], bundle.manifest.model, runtime.note)
+    return deploy(bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=runtime)
 
 
-def load_deployed(blobs: Blobs, rows: OnlineRows, version: str) -> Deployed:
+def load_deployed(blobs: Blobs, rows: OnlineRows, version: str, *, providers: Sequence[str] = CPU) -> Deployed:
     """Load, verify and wire a version."""
-    return deployed(load(blobs, version), rows)
+    return deployed(load(blobs, version), rows, providers=providers)
 
 
 def live_pipeline() -> Pipeline:

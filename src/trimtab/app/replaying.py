@@ -18,7 +18,7 @@ from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
 from trimtab.app.jobs import FOREVER, PREPARE, TrainingOrder
 from trimtab.app.loading import deployed
-from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
+from trimtab.core.clock import DAY, SECOND, WEEK, Micros, VirtualClock, instant, iso
 from trimtab.core.ids import derived_id, digest
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Blobs
@@ -45,7 +45,7 @@ FINISHED = "finished"
 REPLAY = "replay"
 """Says which replay a home belongs to: only what a replay wrote is ever taken away."""
 FIRST_SPAN = 60 * DAY
-"""How much history trains the first model, unless told: whole weeks from there on are replayed."""
+"""How much history trains the first model, unless told: whole weeks from there on are replayed. At most a third."""
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,34 @@ def _period(request: ReplayRequest, known: Known) -> tuple[Micros, Micros]:
     at = known.requests.at
     if len(at) == 0:
         raise InputError("there is no history to replay", hint="give the requests a history file")
-    # The first Monday after the first span: 1970-01-05 was a Monday.
-    earliest = int(at[0]) + FIRST_SPAN - 4 * DAY
-    start = instant(request.start) if request.start else -(-earliest // WEEK) * WEEK + 4 * DAY
-    until = instant(request.until) if request.until else int(at[-1]) + spec_slack(known)
+    first, last = int(at[0]), int(at[-1])
+    start = instant(request.start) if request.start else first_answered(first, last)
+    until = instant(request.until) if request.until else last + spec_slack(known)
+    if start > last:
+        third = (first + (last - first) // 3) // SECOND * SECOND
+        raise InputError(
+            "no request was asked from the start of the replay on",
+            got=f"start {iso(start)}, requests from {iso(first)} to {iso(last)}",
+            hint=f"pass an earlier start, as in --start {iso(third)}",
+        )
     return start, until
+
+
+def first_answered(first: Micros, last: Micros) -> Micros:
+    """Where a replay starts unless told: after 60 days, on a Monday; of a short history after a third, at midnight.
+
+    Examples
+    --------
+    >>> iso(first_answered(instant("2026-01-01"), instant("2026-12-31")))[:10]
+    '2026-03-02'
+    >>> iso(first_answered(instant("2026-01-01T09:00Z"), instant("2026-02-01")))[:10]
+    '2026-01-12'
+    """
+    span = min(FIRST_SPAN, (last - first) // 3)
+    if span < FIRST_SPAN:
+        return -(-(first + span) // DAY) * DAY
+    # 1970-01-05 was a Monday.
+    return -(-(first + span - 4 * DAY) // WEEK) * WEEK + 4 * DAY
 
 
 def spec_slack(known: Known) -> Micros:
@@ -315,6 +338,7 @@ class _Wiring:
         return ReplayParts(
             model=self.spec.name,
             width=len(plan.names()),
+            outputs=self.spec.task.outputs,
             timeline=Timeline(self.known.histories, self.known.requests, self.known.labels),
             clock=clock,
             writer=OnlineWriter(plan.parts, self.rows),
@@ -346,6 +370,7 @@ def observer_config(spec: ModelSpec, *, slow: bool = False) -> ObserverConfig:
         loss=spec.task.loss,
         matures=spec.label.matures,
         slow_after=round(spec.slo.latency_p99_ms * 1000) if slow else None,
+        outputs=spec.task.outputs,
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
+from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.worker import WorkerStatus, read_status
 from trimtab.app.control import LiveControl, Page
@@ -201,6 +202,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         max_queue=_number("max_queue"),
         software=_software(),
         grpc_port=grpc_port,
+        providers=",".join(read_order(setting("providers"))),
     )
 
 

@@ -22,6 +22,7 @@ from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.jobdir import mark
 from trimtab.adapters.compute.supervisor import claim
+from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
@@ -53,6 +54,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
     grpc_port: int = -1
     """-1 serves no gRPC."""
+    providers: str = "cpu"
+    """What models run on, best first."""
 
 
 def post_name(number: int) -> str:
@@ -68,27 +71,27 @@ def command(home: Path, number: int, options: WorkerOptions) -> list[str]:
 class Loader:
     """Loads versions; the online store is opened when it is first needed, because there may be none yet."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, providers: str) -> None:
+        self._root, self._providers = root, read_order(providers)
         self._blobs = DirectoryBlobs(root / "blobs")
         self._rows: LmdbRows | None = None
 
     def __call__(self, version: str) -> Deployed:
         if self._rows is None:
             self._rows = LmdbRows(self._root / "online", readonly=True)
-        return load_deployed(self._blobs, self._rows, version)
-
-
-def _page(document: Json) -> str:
-    from trimtab.web.api_page import render_api  # only a worker that is asked for its page pays for it
-
-    return render_api(document)
+        return load_deployed(self._blobs, self._rows, version, providers=self._providers)
 
 
 def _ids() -> Callable[[], str]:
     """Ids that no other process gives: 64 random bits of this one, and a count."""
     front, numbers = secrets.token_hex(8), itertools.count()
     return lambda: f"{front}{next(numbers):08x}"
+
+
+def _page(document: Json) -> str:
+    from trimtab.web.api_page import render_api  # only a worker that is asked for its page pays for it
+
+    return render_api(document)
 
 
 def main(arguments: list[str]) -> int:
@@ -105,7 +108,7 @@ def main(arguments: list[str]) -> int:
     clock: Clock = SharedClock(root / "run" / CLOCK) if options.driven else SystemClock()
     records.prepare(PREDICTIONS)
     worker = Worker(
-        load=Loader(root),
+        load=Loader(root, options.providers),
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,

@@ -18,7 +18,6 @@ _port = click.IntRange(0, 65535)
 @click.option("--console-port", type=_port, help="Port of the console and the API.  [default: setting console_port]")
 @click.option("--grpc-port", type=_port, help="Port of gRPC predictions.  [default: setting grpc_port, off]")
 @click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
-@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="State is kept here, not in .trimtab/.")
 @click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
 @click.option("--take-over", is_flag=True, help="Replace a control process of this project that is alive.")
 @click.option("--new-token", is_flag=True, help="Make a new token for the console and the API; the old one ends.")
@@ -38,7 +37,7 @@ def up(
 ) -> None:
     """Run the platform: console, API, serving workers, monitors and the loop.
 
-    Stays in the foreground until it is told to stop. State lives in the project's .trimtab/; after a crash, the
+    Stays in the foreground until it is told to stop. State lives in the project's home; after a crash, the
     same command goes on where it ended. Where a control process of the project is alive, a second one is refused
     (1): --take-over replaces it, and the workers serve on.
 

@@ -15,6 +15,7 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "", "Directory that holds everything durable of a project; else `.trimtab/` beside its file."),
     Setting("host", "127.0.0.1", "Address that the servers bind to; loopback unless you say otherwise."),
     Setting("port", "8080", "Port of the data plane (predictions)."),
     Setting("grpc_port", "off", "Port of the Open Inference Protocol over gRPC; `off` serves none."),
@@ -23,6 +24,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_body", "1048576", "Largest request body in bytes; a larger one is answered with 413."),
     Setting("max_batch_rows", "10000", "Most events or requests in one body."),
     Setting("max_queue", "1024", "Most requests that wait in one worker; more are answered with 503."),
+    Setting(
+        "providers", "cpu", "What models run on, best first, of tensorrt, cuda and cpu; what is absent is skipped."
+    ),
     Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
     Setting("job_time", "3600", "Seconds after which a training job is ended."),
 )

@@ -94,6 +94,8 @@ class Linear:
         self.closed = False
         self.rows: list[int] = []
 
+    note = "nothing"
+
     def run(self, values: np.ndarray) -> np.ndarray:
         assert not self.closed, "used after close"
         assert values.dtype == np.float32

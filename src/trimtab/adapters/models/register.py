@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.adapters.models.export import OnnxExporter, libraries
 from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.models.onnx_tensors import OnnxTensors
+from trimtab.adapters.models.onnx_tensors import signature as read_signature
 from trimtab.core.clock import Micros
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.training.task import Task
+
+Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Inputs and outputs."""
+_NOTHING = ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0)
 
 
 def register(
@@ -24,23 +31,31 @@ def register(
     model: Any,
     *,
     name: str,
-    task: Task,
-    feature_names: Sequence[str],
+    task: Task | None,
+    feature_names: Sequence[str] = (),
     optional: Sequence[str] = (),
+    signature: Signature | None = None,
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
     files: Mapping[str, bytes] | None = None,
 ) -> str:
-    """Pack an already trained model as a version that takes its columns as inputs of the request.
+    """Pack an already trained model as a version that takes its columns, or its tensors, as inputs of the request.
 
     Parameters
     ----------
     model
-        A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
-    name, feature_names
-        Name of the model, and of its columns in order.
+        A fitted estimator that :func:`trimtab.adapters.models.export.export` knows, or the bytes of an ONNX file.
+    name
+        Name of the model.
+    task
+        What it predicts; None for an ONNX file whose outputs are no predictions of a task.
+    feature_names
+        Of the columns of one float32 matrix, in order. Without any, an ONNX file is served by its tensors.
     optional
         Columns that a request may leave out; the model then sees NaN.
+    signature
+        Inputs and outputs of an ONNX file served by its tensors, where the file leaves sizes open or not every output
+        is wanted; else those of the file.
     rows
         Real rows, shape (n, features): required for an estimator, whose export is checked on them.
     trained_until
@@ -59,30 +74,58 @@ def register(
     InputError, ParityError
         When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
-    names = _different(feature_names)
-    data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
-    plan = _tensor_plan(name, names, optional)
-    packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
+    if isinstance(model, bytes) and not feature_names:
+        plan, parity, order = _tensor_plan(name, (), ()), _NOTHING, {}
+        data, (inputs, outputs) = model, _tensors(model, signature)
+    elif task is None or signature is not None:
+        raise InputError("a model of columns needs a task, and has no signature", hint="tt.regression(target=...)")
+    else:
+        names = _different(feature_names)
+        width = task.outputs
+        data, parity = (
+            _from_file(model, names, width) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
+        )
+        plan, order = _tensor_plan(name, names, optional), _order(names)
+        inputs = (Tensor("input", "float32", (-1, len(names))),)
+        outputs = (Tensor("output", "float32", (-1, width)),)
+    packed = {CARD: _card(name), **(files or {}), **order, MODEL: data, PLAN: plan.to_json()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
-        task=task.kind,
+        task="tensors" if task is None else task.kind,
         runtime="onnx",
         files={},
-        inputs=(Tensor("input", "float32", (-1, len(names))),),
-        outputs=(Tensor("output", "float32", (-1, 1)),),
+        inputs=inputs,
+        outputs=outputs,
         plan_digest=plan.digest,
         dataset_digest="",
         trained_until=trained_until,
         code_revision="",
-        libraries={} if isinstance(model, bytes) else libraries(),
+        libraries={} if isinstance(model, bytes) else libraries(model),
         parity=parity,
+        classes=() if task is None else task.names,
     )
     return pack(blobs, packed, manifest=manifest)
 
 
+def _tensors(data: bytes, signature: Signature | None) -> Signature:
+    """The signature, tried on two rows of zeros."""
+    inputs, outputs = read_signature(data) if signature is None else signature
+    runtime = OnnxTensors(data, inputs=inputs, outputs=outputs)
+    try:
+        runtime.run(np.zeros((2, runtime.features), np.float32))
+    finally:
+        runtime.close()
+    return inputs, outputs
+
+
 def _card(name: str) -> bytes:
     return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
+
+
+def _order(names: tuple[str, ...]) -> dict[str, bytes]:
+    """The order of the columns, unless it is that of a written plan: versions keep their digests where it is."""
+    return {} if list(names) == sorted(names) else {COLUMNS: msgspec.json.encode(names)}
 
 
 def _different(names: Sequence[str]) -> tuple[str, ...]:
@@ -112,8 +155,8 @@ def _from_estimator(
     return exported.data, exported.parity
 
 
-def _from_file(data: bytes, names: tuple[str, ...]) -> tuple[bytes, ExportParity]:
-    runtime = OnnxModel(data)
+def _from_file(data: bytes, names: tuple[str, ...], outputs: int) -> tuple[bytes, ExportParity]:
+    runtime = OnnxModel(data, outputs=outputs)
     if runtime.features not in (None, len(names)):
         raise InputError(
             "the ONNX model takes another number of columns",
@@ -122,10 +165,13 @@ def _from_file(data: bytes, names: tuple[str, ...]) -> tuple[bytes, ExportParity
         )
     probe = runtime.run(np.zeros((2, len(names)), np.float32))
     runtime.close()
-    if probe.shape != (2, 1):
+    if probe.shape != (2, outputs):
         raise InputError(
-            "the ONNX model does not give one number per row",
+            "the ONNX model does not give one number per row"
+            if outputs == 1
+            else f"the ONNX model does not give {outputs} numbers per row",
             got=f"shape {probe.shape} for two rows",
-            hint="a binary model gives (n, 2) class probabilities or (n, 1); a regression (n, 1) or (n,)",
+            hint="a binary model gives (n, 2) class probabilities or (n, 1); a regression (n, 1) or (n,); several "
+            "classes or numbers (n, k)",
         )
-    return data, ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0)
+    return data, _NOTHING

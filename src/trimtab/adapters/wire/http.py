@@ -81,11 +81,11 @@ class DataPlane:
             "v2/health/ready": self._ready,
             "openapi.json": lambda: reply_json(self._api()),
         }
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._targets: dict[str, Target] = {}
         if page is not None:
             self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
         self._software = software
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._targets: dict[str, Target] = {}
         self._running = False
         self._woken = asyncio.Event()
 
@@ -269,6 +269,7 @@ class DataPlane:
             "name": model,
             "versions": live.versions(model),
             "platform": deployed.manifest.runtime,
+            "parameters": {"runs_on": deployed.runtime.note},
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
         }
