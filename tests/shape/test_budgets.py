@@ -16,7 +16,6 @@ REASONS = {
     "app/__init__.py:replay: parameters": "each parameter is an option of the command, and the checkpoint",
     "app/__init__.py:up: parameters": "each parameter is an option of the command",
     "cli/replay.py:replay: parameters": "each parameter is an option of the command",
-    "serving/dispatch.py:submit_tensors: parameters": "what a caller can say in any protocol",
     "features/views.py:windows: parameters": "a declaration: each keyword is one word of the user's language",
     "loop/model.py:Model: parameters": "a declaration: everything the loop needs to know, in one object",
     "loop/model.py:Model: lines": "a declaration: its length is that of its documentation",

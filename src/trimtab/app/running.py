@@ -81,7 +81,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
-            options = _options(request, port=port, grpc_port=grpc, driven=driven)
+            options = _worker_options(request, port=port, grpc=grpc, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -107,6 +107,20 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         (home.run / OWN_TOKEN).unlink(missing_ok=True)
         (home.run / CONTROL).unlink(missing_ok=True)
         tenure.close()
+
+
+def _worker_options(request: UpRequest, *, port: int, grpc: int, driven: bool) -> WorkerOptions:
+    return WorkerOptions(
+        host=setting("host", request.host),
+        port=port,
+        driven=driven,
+        max_body=_number("max_body"),
+        max_rows=_number("max_batch_rows"),
+        max_queue=_number("max_queue"),
+        software=_software(),
+        grpc_port=grpc,
+        providers=",".join(read_order(setting("providers"))),
+    )
 
 
 class _Process:
@@ -190,20 +204,6 @@ class _Process:
             way_in = f"/?token={token.text}" if token.text else "/"
             told = facts | {"status_page": facts["console"] + way_in, "token_from": token.origin}
             self._ready(told | ({"token": token.text} if token.text else {}))
-
-
-def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
-    return WorkerOptions(
-        host=setting("host", request.host),
-        port=port,
-        driven=driven,
-        max_body=_number("max_body"),
-        max_rows=_number("max_batch_rows"),
-        max_queue=_number("max_queue"),
-        software=_software(),
-        grpc_port=grpc_port,
-        providers=",".join(read_order(setting("providers"))),
-    )
 
 
 def _software() -> str:

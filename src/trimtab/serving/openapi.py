@@ -36,6 +36,13 @@ _REASONS = {
     500: "An internal error.",
     503: "Nothing is live yet, or the worker is at its limit; `Retry-After` says when to come back.",
 }
+_STEER = [
+    {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
+    for name, text in (
+        ("X-Trimtab-Unit", "What stays with one arm, such as a user; each request alone when absent."),
+        ("X-Trimtab-Arm", "Names the arm that answers; recorded as pinned."),
+    )
+]
 _POST = (400, 404, 408, 413, 415, 429, 431, 500, 503)
 _READ = (404, 503)
 
@@ -163,6 +170,7 @@ def _predict(model: str, content: Mapping[str, Any], *, which: str = "") -> dict
         f"{model}: predict{which}",
         "One request by its fields, or a list as `instances`; features are looked up.",
         {"200": {"description": "The answer, or one per request.", "content": {_JSON: answer}}} | _errors(_POST),
+        parameters=_STEER,
         requestBody={"required": True, "content": content},
     )
 
@@ -183,7 +191,7 @@ def _infer(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         name,
         "Tensors in, tensors out: the Open Inference Protocol.",
         {"200": answers} | _errors(_POST),
-        parameters=[header],
+        parameters=[header, *_STEER],
         requestBody={"required": True, "content": {_JSON: content}},
     )
 

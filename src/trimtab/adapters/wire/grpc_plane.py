@@ -14,6 +14,7 @@ from typing import Any
 from trimtab.adapters.wire.grpc_messages import METHODS, SERVICE, protocol
 from trimtab.adapters.wire.grpc_tensors import decode_message, encode_message
 from trimtab.errors import InputError, MissingExtra, TooLarge, TrimtabError, Unavailable, UnknownName
+from trimtab.serving.ask import Steer
 from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.tensors import TensorAnswer, describe
@@ -141,10 +142,9 @@ class GrpcPlane:
                 answer.set_result(result)
 
         said = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-        self._dispatcher.submit_tensors(
-            model, request, encode, resolve, version=version, unit=said.get("x-trimtab-unit", "")[:TEXT_LIMIT],
-            arm=said.get("x-trimtab-arm", ""), decode_ns=timer() - start,
-        )  # fmt: skip
+        steer = Steer(version, said.get("x-trimtab-unit", "")[:TEXT_LIMIT], said.get("x-trimtab-arm", ""))
+        took = timer() - start
+        self._dispatcher.submit_tensors(model, request, encode, resolve, steer=steer, decode_ns=took)
         self._wake()
         result = await answer
         if isinstance(result, TrimtabError):
