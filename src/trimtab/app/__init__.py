@@ -79,6 +79,7 @@ def up(
     console_port: int | None = None,
     grpc_port: int | None = None,
     workers: int | None = None,
+    memory_budget: str | None = None,
     clock: str | None = None,
     take_over: bool = False,
     new_token: bool = False,
@@ -91,7 +92,7 @@ def up(
     ----------
     home
         Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
-    host, port, console_port, grpc_port, workers
+    host, port, console_port, grpc_port, workers, memory_budget
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
@@ -117,7 +118,8 @@ def up(
     """
     from trimtab.app.running import UpRequest, run_platform
 
-    request = UpRequest(project, home, host, port, console_port, grpc_port, workers, clock, take_over, new_token)
+    ports = (port, console_port, grpc_port)
+    request = UpRequest(project, home, host, *ports, workers, clock, take_over, new_token, memory_budget)
     run_platform(request, ready=ready, page=page)
 
 
@@ -293,6 +295,33 @@ def batch(
 
     asked = BatchRequest(model, rows, str(out), **(options or {}))
     return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
+
+
+def schedule_batch(
+    project: Path, model: str, rows: str, *, out: str, every: Micros, options: Mapping[str, Any] | None = None
+) -> Result:
+    """Let the control process run a batch every so often: ``{model, rows, out, every, scheduled}``; 0 ends it.
+
+    ``{time}`` in ``rows`` and ``out`` becomes the scheduled time.
+
+    Raises
+    ------
+    InputError
+        When ``out`` has no ``{time}``, ``every`` is below a minute, or there is no schedule to end.
+    """
+    from trimtab.app.batches import batch_home
+    from trimtab.app.live import standing_clock
+    from trimtab.app.schedules import Schedule, absolute, end_schedule, put_schedule
+    from trimtab.errors import InputError
+
+    home, place = batch_home(Path(project)), absolute(out)
+    if not every:
+        if not end_schedule(home, model, place):
+            raise InputError("there is no such schedule", got=f"{model} to {place}")
+    else:
+        now = standing_clock(home)[0].now()
+        put_schedule(home, Schedule(model, absolute(rows), place, every, now, dict(options or {})))
+    return {"model": model, "rows": rows, "out": place, "every": every, "scheduled": bool(every)}
 
 
 def predict(

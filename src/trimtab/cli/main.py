@@ -15,6 +15,7 @@ from trimtab.cli.deploy import deploy
 from trimtab.cli.gate import gate
 from trimtab.cli.log import log
 from trimtab.cli.predict import predict
+from trimtab.cli.register import register
 from trimtab.cli.replay import replay
 from trimtab.cli.rollback import rollback
 from trimtab.cli.send import send
@@ -23,7 +24,7 @@ from trimtab.cli.train import train
 from trimtab.cli.up import up
 from trimtab.errors import InputError
 
-COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, log, send, predict, batch)
+COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, log, send, predict, batch, register)
 
 _AS_JSON = "trimtab.json"
 

@@ -90,6 +90,8 @@ class Reader:
 class Linear:
     """``bias + sum of features`` per row; refuses to run once closed."""
 
+    blocking = False
+
     def __init__(self, bias: float, *, outputs: int = 1, error: Exception | None = None) -> None:
         self.bias, self.outputs, self.error = bias, outputs, error
         self.closed = False

@@ -40,6 +40,8 @@ class OnnxModel:
         When it is not ONNX, or not a model of one float32 matrix.
     """
 
+    blocking = False
+
     def __init__(
         self, data: bytes, *, threads: int = 1, outputs: int | None = None, providers: Sequence[str] = CPU
     ) -> None:
