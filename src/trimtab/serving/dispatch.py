@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trimtab.core.clock import Clock
 from trimtab.core.ports import Records
-from trimtab.errors import TrimtabError, Unavailable
+from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one
@@ -85,8 +85,14 @@ class Dispatcher:
         live = self.engine.live
         width = live.answering(model).width
         codec = live.codecs[model]
-        rows, ids, single = codec.decode(body, new_id=self._new_id)
         pinned = _pinned(live, model, steer)
+        if pinned and live.pinned(model, pinned).plan.requests != codec.shape:
+            raise InputError(
+                "that version takes other requests than the one that answers",
+                got=pinned[:12],
+                hint=f"send its features to /v2/models/{model}/versions/{pinned}/infer",
+            )
+        rows, ids, single = codec.decode(body, new_id=self._new_id)
         now = self._timer()
         ask = Ask(Lane(model, pinned, codec, width), ids, rows, encode=encode_one if single else encode_many,
                   resolve=resolve, decode_ns=now - start, came=now)  # fmt: skip
