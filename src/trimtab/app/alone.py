@@ -2,6 +2,8 @@
 
 >>> from trimtab.app.alone import drift, historical_features, register_model, serve_model
 
+What neither an exporter nor ONNX covers, handlers and pyfunc models, is in :mod:`trimtab.app.registering`.
+
 Times are microseconds since 1970 or anything numpy knows as ``datetime64``; a frame is anything with named columns: a
 mapping of arrays, a pandas, polars or Arrow table.
 """
@@ -32,6 +34,7 @@ from trimtab.features.sources import Entity, Requests, Source
 from trimtab.features.views import LatestView, WindowView
 from trimtab.monitoring.drift import ColumnDrift, DriftPolicy, compare_frames
 from trimtab.registry.manifest import Tensor
+from trimtab.serving.transforms import Stage
 from trimtab.training.task import Task
 
 Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
@@ -194,6 +197,7 @@ def register_model(
     signature: Signature | None = None,
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
+    stages: Mapping[Stage, Path | str] | None = None,
 ) -> str:
     """Pack a model that is already trained as a version, into the directory ``home``.
 
@@ -219,6 +223,8 @@ def register_model(
         Real rows, shape (n, columns): needed for an estimator, whose export must agree with it on them.
     trained_until
         It saw nothing after this; 0 when unknown.
+    stages
+        Your own code around the model: Python files by ``preprocess`` and ``postprocess``; they travel in the version.
 
     Returns
     -------
@@ -246,7 +252,17 @@ def register_model(
         signature=signature,
         rows=rows,
         trained_until=trained_until,
+        stages=_stages(stages or {}),
     )
+
+
+def _stages(given: Mapping[Stage, Path | str]) -> dict[Stage, str]:
+    if odd := sorted(set(given) - {"preprocess", "postprocess"}):
+        raise InputError("no such stage", got=", ".join(odd), hint="preprocess or postprocess")
+    try:
+        return {stage: Path(file).read_text(encoding="utf-8") for stage, file in given.items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("the code of a stage cannot be read", got=str(error)) from None
 
 
 @dataclass
@@ -346,7 +362,9 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     table = decode_table(place.route_file.read_bytes()) if place.route_file.exists() else RouteTable(0, {})
     route = Route(model, (Arm("champion", version, 1.0),))
     write_routes(place.route_file, RouteTable(table.generation + 1, {model: route}))
-    options = worker.WorkerOptions(host=host, port=port, providers=setting("providers"))
+    options = worker.WorkerOptions(
+        host=host, port=port, providers=setting("providers"), model_python=setting("model_python")
+    )
     log = place.run / "worker.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]

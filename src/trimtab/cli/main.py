@@ -9,6 +9,7 @@ import click
 
 from trimtab.cli.answer import refuse
 from trimtab.cli.approve import approve
+from trimtab.cli.batch import batch
 from trimtab.cli.check import check
 from trimtab.cli.deploy import deploy
 from trimtab.cli.gate import gate
@@ -24,7 +25,23 @@ from trimtab.cli.train import train
 from trimtab.cli.up import up
 from trimtab.errors import InputError
 
-COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, log, send, predict, quantise, register)
+COMMANDS = (
+    check,
+    up,
+    replay,
+    train,
+    gate,
+    deploy,
+    approve,
+    rollback,
+    status,
+    log,
+    send,
+    predict,
+    batch,
+    quantise,
+    register,
+)
 
 _AS_JSON = "trimtab.json"
 

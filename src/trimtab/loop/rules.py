@@ -164,7 +164,7 @@ def check_latest(view: LatestView, spec: ModelSpec) -> Iterator[Problem]:
 
 def _view_source(view: View, source: Source) -> Iterator[Problem]:
     if source.kind == "requests":
-        hint = "use Events or a Table; inputs of the request go through an on-request module"
+        hint = "use tt.Events or a tt.Table; inputs of the request go through an on-request module"
         yield Problem(f"a view reads requests: {source.name!r}", "", hint, view.where)
 
 
@@ -203,7 +203,7 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(
             f"the label of {spec.name!r} comes from {said}",
             repr(source.name),
-            "declare Events that become known when the outcome does",
+            "declare tt.Events that become known when the outcome does",
             label.where,
         )
         return
@@ -276,7 +276,7 @@ def check_policy(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(f"train= of {spec.name!r} is not a function", held, "pass fit(data, params)", spec.where)
     if spec.requests.kind != "requests":
         got = f"{spec.requests.name!r} holds {spec.requests.kind}"
-        yield Problem(f"requests= of {spec.name!r} is not of requests", got, "declare Requests(...)", spec.where)
+        yield Problem(f"requests= of {spec.name!r} is not of requests", got, "declare tt.Requests(...)", spec.where)
 
 
 def _floor(floor: Floor, spec: ModelSpec) -> Iterator[Problem]:
@@ -285,9 +285,11 @@ def _floor(floor: Floor, spec: ModelSpec) -> Iterator[Problem]:
         hint = suggest(floor.measure, metrics)
         yield Problem(f"a floor of {spec.name!r} names an unknown metric", repr(floor.measure), hint, spec.where)
     elif (floor.side == "at_most") != (floor.measure in LOWER_IS_BETTER):
-        better = "at_most" if floor.measure in LOWER_IS_BETTER else "at_least"
         got = f"{floor.side}({floor.measure!r}, {floor.bound:g})"
-        yield Problem(f"a floor of {spec.name!r} asks for a bad model", got, f"use {better}", spec.where)
+        hint = f"write tt.at_least({floor.measure!r}, ...)"
+        if floor.side == "at_least":
+            hint = f"write tt.at_most({floor.measure!r}, ...)"
+        yield Problem(f"a floor of {spec.name!r} asks for a bad model", got, hint, spec.where)
 
 
 def _rollout(spec: ModelSpec, *, compared: bool) -> Iterator[Problem]:
@@ -296,7 +298,7 @@ def _rollout(spec: ModelSpec, *, compared: bool) -> Iterator[Problem]:
         got = ", ".join(f"{share:g}" for share in shares)
         yield Problem(f"the rollout of {spec.name!r} does not grow", got, "order the steps by share", spec.where)
     if compared and 0 not in shares:
-        hint = "put shadow() first: the gate compares rows that both versions predicted"
+        hint = "put tt.shadow() first: the gate compares rows that both versions predicted"
         yield Problem(f"{spec.name!r} has a champion gate but no shadow step", "", hint, spec.where)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +20,8 @@ from trimtab.core.clock import DAY, WEEK, Micros
 from trimtab.datasets.profile import Profile
 from trimtab.errors import InputError
 from trimtab.monitoring.blocks import ArmCount, DriftReport
-from trimtab.monitoring.days import Labels, MaturedDay, Truth, VersionDay, close_day, rows_of_bytes
+from trimtab.monitoring.chunks import Chunk, State, pack, pack_rows, rows_of, unpack, unpack_rows
+from trimtab.monitoring.days import Labels, MaturedDay, VersionDay, close_day
 from trimtab.monitoring.drift import DriftPolicy, compare
 from trimtab.monitoring.tally import Tallies, day_of, tally_restored, tally_state
 from trimtab.serving.answers import Answers
@@ -64,20 +65,6 @@ class ObserverConfig:
             raise InputError("labels cannot mature before the request", got=f"{self.matures} µs")
 
 
-class _Chunk(NamedTuple):
-    """An answered batch that waits to be counted."""
-
-    version: str
-    arm: str
-    rollout: str
-    ids: Sequence[str]
-    at: NDArray[np.int64]
-    outputs: NDArray[np.float64]
-    values: NDArray[np.float32] | None
-    """Only of answers that were given."""
-    slow: bool
-
-
 class Observer:
     """Watches one model: every answer of every arm, and every label.
 
@@ -91,7 +78,7 @@ class Observer:
         self.config = config
         self.late = 0
         """Answers that came after their day had closed."""
-        self._pending: list[_Chunk] = []
+        self._pending: list[Chunk] = []
         self._rows = 0
         self._days: dict[Micros, dict[str, VersionDay]] = {}
         self._labels = Labels(numbers=config.outputs if config.task == "regression" else 1)
@@ -135,7 +122,7 @@ class Observer:
         slow = given and self.config.slow_after is not None and sum(answers.timings) > self.config.slow_after
         values = answers.features.values if given else None
         self._pending.append(
-            _Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow)
+            Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow)
         )
         self._rows += n
         if self._rows >= _BATCH:
@@ -229,10 +216,10 @@ class Observer:
 
     def snapshot(self) -> bytes:
         """Everything held, as bytes. Taking one changes nothing, so that a resumed run equals an uninterrupted one."""
-        state = _State(
-            pending=[_pack(chunk) for chunk in self._pending],
+        state = State(
+            pending=[pack(chunk) for chunk in self._pending],
             days={
-                day: {version: _pack_rows(rows) for version, rows in versions.items()}
+                day: {version: pack_rows(rows) for version, rows in versions.items()}
                 for day, versions in self._days.items()
             },
             labels=self._labels.reports,
@@ -258,14 +245,14 @@ class Observer:
 
     @staticmethod
     def _restored(config: ObserverConfig, data: bytes) -> Observer:
-        state = msgspec.msgpack.decode(data, type=_State)
+        state = msgspec.msgpack.decode(data, type=State)
         observer = Observer(config)
         for version, text in state.profiles.items():
             observer._tallies.profile(version, Profile.from_json(text))
-        observer._pending = [_unpack(packed, config.outputs) for packed in state.pending]
+        observer._pending = [unpack(packed, config.outputs) for packed in state.pending]
         observer._rows = sum(len(chunk.ids) for chunk in observer._pending)
         observer._days = {
-            day: {version: _unpack_rows(rows, config.outputs) for version, rows in versions.items()}
+            day: {version: unpack_rows(rows, config.outputs) for version, rows in versions.items()}
             for day, versions in state.days.items()
         }
         observer._labels.reports = state.labels
@@ -301,7 +288,7 @@ class Observer:
         """Sort what waits into days; one numpy pass per version and arm, not per batch."""
         if not self._pending:
             return
-        groups: dict[tuple[str, str, str, bool], list[_Chunk]] = {}
+        groups: dict[tuple[str, str, str, bool], list[Chunk]] = {}
         for chunk in self._pending:
             groups.setdefault((chunk.version, chunk.arm, chunk.rollout, chunk.slow), []).append(chunk)
         self._pending, self._rows = [], 0
@@ -310,21 +297,21 @@ class Observer:
             at = np.concatenate([chunk.at for chunk in chunks])
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
             values = [chunk.values for chunk in chunks if chunk.values is not None]
-            chunk = _Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
+            chunk = Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
             finite = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
             if not finite.all():
                 self.failed(rollout, arm, version, count=int((~finite).sum()))
-                chunk = _rows_of(chunk, finite)
+                chunk = rows_of(chunk, finite)
             for day in np.unique(chunk.at // DAY).tolist():
-                self._count_day(day * DAY, _rows_of(chunk, chunk.at // DAY == day))
+                self._count_day(day * DAY, rows_of(chunk, chunk.at // DAY == day))
 
-    def _count_day(self, day: Micros, chunk: _Chunk) -> None:
+    def _count_day(self, day: Micros, chunk: Chunk) -> None:
         if day <= self._closed:
             self.late += len(chunk.ids)
             return
         rows = self._days.setdefault(day, {}).setdefault(chunk.version, VersionDay())
         fresh = rows.add(chunk.ids, chunk.at, chunk.outputs, arm=chunk.arm, rollout=chunk.rollout)
-        new = chunk if fresh is None else _rows_of(chunk, fresh)
+        new = chunk if fresh is None else rows_of(chunk, fresh)
         if chunk.arm == "champion" and chunk.rollout:
             self._rollouts.setdefault(chunk.rollout, chunk.version)
         if chunk.arm in ANSWERING:
@@ -339,61 +326,3 @@ class Observer:
 def _since(arm: ArmCount, before: Sequence[int]) -> ArmCount:
     answered, errors, slow = before
     return ArmCount(arm.rollout, arm.arm, arm.version, arm.answered - answered, arm.errors - errors, arm.slow - slow)
-
-
-def _rows_of(chunk: _Chunk, mask: NDArray[np.bool_]) -> _Chunk:
-    if mask.all():
-        return chunk
-    return chunk._replace(
-        ids=[request for request, held in zip(chunk.ids, mask.tolist(), strict=True) if held],
-        at=chunk.at[mask],
-        outputs=chunk.outputs[mask],
-        values=None if chunk.values is None else chunk.values[mask],
-    )
-
-
-_PackedChunk = tuple[str, str, str, list[str], bytes, bytes, bytes | None, bool]
-_PackedRows = tuple[list[str], bytes, bytes, list[tuple[str, str, int]]]
-_PackedTally = tuple[int, str, bytes, bytes, bytes, int]
-
-
-class _State(msgspec.Struct):
-    pending: list[_PackedChunk]
-    days: dict[int, dict[str, _PackedRows]]
-    labels: dict[str, tuple[tuple[int, Truth], ...]]
-    profiles: dict[str, bytes]
-    features: list[_PackedTally]
-    predictions: list[_PackedTally]
-    arms: list[tuple[tuple[str, str, str], list[int]]]
-    rollouts: dict[str, str]
-    champion: tuple[int, str]
-    marks: tuple[int, int, int, int]
-    step: tuple[str, int] = ("", -1)
-    before: list[tuple[tuple[str, str, str], list[int]]] = []
-
-
-def _pack(chunk: _Chunk) -> _PackedChunk:
-    values = None if chunk.values is None else np.asarray(chunk.values, dtype=np.float32).tobytes()
-    at, outputs = _bytes(chunk.at, np.int64), _bytes(chunk.outputs, np.float64)
-    return (chunk.version, chunk.arm, chunk.rollout, list(chunk.ids), at, outputs, values, chunk.slow)
-
-
-def _unpack(packed: _PackedChunk, width: int) -> _Chunk:
-    version, arm, rollout, ids, at, said, values, slow = packed
-    matrix = None if values is None else np.frombuffer(values, dtype=np.float32).reshape(len(ids), -1)
-    return _Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), rows_of_bytes(said, width), matrix, slow)
-
-
-def _pack_rows(rows: VersionDay) -> _PackedRows:
-    at = b"".join(_bytes(part, np.int64) for part in rows.at)
-    outputs = b"".join(_bytes(part, np.float64) for part in rows.outputs)
-    return (list(rows.ids), at, outputs, rows.runs)
-
-
-def _unpack_rows(packed: _PackedRows, width: int) -> VersionDay:
-    ids, at, said, runs = packed
-    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [rows_of_bytes(said, width)], runs)
-
-
-def _bytes(values: NDArray[np.generic], dtype: type[np.generic]) -> bytes:
-    return np.asarray(values, dtype=dtype).tobytes()

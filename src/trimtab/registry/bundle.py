@@ -24,6 +24,8 @@ MODEL = "model.onnx"
 PLAN = "plan.json"
 PROFILE = "profile.json"
 CARD = "card.md"
+COLUMNS = "columns.json"
+"""The names of a model's columns in their order, where the caller sends them: JSON sorts the inputs of a plan."""
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
 
 
@@ -68,6 +70,11 @@ class Bundle:
     def card(self) -> str:
         """The model card in Markdown; empty when the version came without one."""
         return self.files.get(CARD, b"").decode()
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a caller sends, in the order in which the model takes them; empty for the plan's order."""
+        return msgspec.json.decode(self.files[COLUMNS], type=tuple[str, ...]) if COLUMNS in self.files else ()
 
     @cached_property
     def modules(self) -> dict[str, str]:

@@ -39,18 +39,16 @@ def compare_exported(
 ) -> ExportParity:
     """Compare the predictions of an exported model with those of the original.
 
-    A difference is taken relative to ``max(1, |original|)``: absolute for probabilities and small numbers, relative
-    for large ones, whose float32 representation is itself coarse.
+    Differences are those of :func:`relative_difference`: absolute for probabilities and small numbers, relative for
+    large ones, whose float32 representation is itself coarse.
 
     Parameters
     ----------
     original, exported
         Predictions, shape (n,), probabilities or numbers; (n, k) for k outputs, of which the worst counts.
-    binary
-        Whether a decision is made at 0.5. A flip within the tolerance is counted but does not refuse the export:
-        float32 cannot tell the two sides apart.
-    multiclass
-        Whether the decision is the most probable of k classes.
+    binary, multiclass
+        Whether a decision is made, at 0.5 or for the most probable class. A flip within the tolerance is counted but
+        does not refuse the export: float32 cannot tell the two sides apart.
     tolerance
         Largest difference that is put down to float32 arithmetic.
 

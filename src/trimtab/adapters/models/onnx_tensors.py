@@ -47,6 +47,8 @@ class OnnxTensors:
         When it is not ONNX, or the signature is not that of the file.
     """
 
+    blocking = False
+
     def __init__(
         self,
         data: bytes,

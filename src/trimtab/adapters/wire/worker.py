@@ -15,17 +15,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
-import uvicorn
-from uvicorn.config import Config
 
-from trimtab.adapters.wire.asgi import asgi
+from trimtab.adapters.wire.grpc_plane import GrpcPlane
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
 from trimtab.core.clock import Clock
+from trimtab.core.ids import Json
 from trimtab.core.ports import Records
-from trimtab.errors import TrimtabError, Unavailable
+from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Live, Loader
@@ -35,6 +35,8 @@ from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
 _log = logging.getLogger("trimtab.serving")
 _BACKLOG = 2048
+_COLLECT = (50_000, 20, 20)
+"""Requests leave no cycles behind; looking for them after every 700 objects costs more than it finds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Worker:
         Monotonic nanoseconds.
     new_id
         Ids for requests that come without one.
+    page
+        Makes the page of the OpenAPI description; None for no page.
     """
 
     load: Loader
@@ -61,6 +65,7 @@ class Worker:
     clock: Clock
     timer: Timer
     new_id: Callable[[], str]
+    page: Callable[[Json], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class WorkerSettings:
     max_body: int = 1_048_576
     max_rows: int = MAX_ROWS
     max_queue: int = 1024
-    max_batch: int = 32
+    max_batch: int = 64
     deadline_ms: int = 0
     shadow_limit: int = 10_000
     poll_ms: int = 20
@@ -85,9 +90,13 @@ class WorkerSettings:
     """How soon a route table that could not be loaded is tried again."""
     sync_s: float = 1.0
     """How often what was recorded is forced to disk: what a power cut may cost."""
+    server: str = "httptools"
+    """What carries HTTP: our own ``httptools``, or the maintained ``uvicorn``."""
     drain_s: int = 10
     """How long a stopping worker waits for answers that are under way."""
     software: str = ""
+    grpc_port: int = -1
+    """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -103,6 +112,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     versions: tuple[str, ...]
     problem: str = ""
     """Why the newest route table is not in force; empty when it is."""
+    grpc_port: int = -1
+    """-1 when gRPC is not served."""
 
 
 def read_status(path: Path) -> WorkerStatus | None:
@@ -158,6 +169,31 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+class _Server(Protocol):
+    """What carries HTTP."""
+
+    def stop(self) -> None:
+        """End :meth:`run`, or keep it from beginning."""
+        ...
+
+    async def run(self, listener: socket.socket) -> None:
+        """Answer until stopped, then finish what was accepted."""
+        ...
+
+
+def _server(plane: DataPlane, settings: WorkerSettings) -> _Server:
+    match settings.server:
+        case "httptools":
+            from trimtab.adapters.wire.server import HttpServer, Limits
+
+            return HttpServer(plane, Limits(body=settings.max_body), drain_s=settings.drain_s)
+        case "uvicorn":
+            from trimtab.adapters.wire.asgi import UvicornServer
+
+            return UvicornServer(plane, max_body=settings.max_body, drain_s=settings.drain_s)
+    raise InputError("no such HTTP server", got=repr(settings.server), hint="httptools or uvicorn")
+
+
 class _Process:
     """What runs in the worker's event loop."""
 
@@ -173,9 +209,11 @@ class _Process:
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
         )
-        self._plane = DataPlane(dispatcher, software=settings.software)
+        self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page)
+        self._grpc = _grpc_plane(dispatcher, self._plane, settings)
+        self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
-        self._server = self._made_server()
+        self._server = _server(self._plane, settings)
         self._problem = ""
         self._retry_at = 0.0
         self._synced = 0
@@ -184,19 +222,27 @@ class _Process:
 
     async def run(self) -> None:
         """Load, listen, obey the route file; at the end flush the shadow queue."""
+        settings = self._settings
         with ThreadPoolExecutor(1, "trimtab-load") as loading:
             await self._obey(loading)
             self._listener.listen(
                 _BACKLOG
             )  # not sooner: the kernel would give connections to a worker that cannot answer
+            if self._grpc is not None:
+                self._grpc_port = await self._grpc.start(
+                    settings.host, settings.grpc_port, max_body=settings.max_body, max_waiting=settings.max_queue
+                )
             self._tell(self._problem)
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
+            gc.set_threshold(*_COLLECT)
             steps = (self._watch(loading), self._plane.shadow(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
-                await self._server.serve(sockets=[self._listener])
+                await self._server.run(self._listener)
             finally:
+                if self._grpc is not None:
+                    await self._grpc.stop(settings.drain_s)
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -206,27 +252,7 @@ class _Process:
 
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
-        self._server.should_exit = True
-
-    def _made_server(self) -> uvicorn.Server:
-        settings = self._settings
-        return uvicorn.Server(
-            Config(
-                asgi(self._plane, max_body=settings.max_body),
-                http="httptools",
-                loop="none",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=settings.drain_s,
-            )
-        )
+        self._server.stop()
 
     async def _watch(self, loading: ThreadPoolExecutor) -> None:
         while True:
@@ -317,8 +343,16 @@ class _Process:
             generation=live.table.generation,
             versions=tuple(sorted(live.deployed)),
             problem=problem,
+            grpc_port=self._grpc_port,
         )
         try:
             replace_file(self._settings.status_file, msgspec.json.encode(status))
         except Unavailable:
             _log.exception("the status file cannot be written; serving goes on")
+
+
+def _grpc_plane(dispatcher: Dispatcher, plane: DataPlane, settings: WorkerSettings) -> GrpcPlane | None:
+    """The gRPC side of a worker; its library is imported only where it is wanted."""
+    if settings.grpc_port < 0:
+        return None
+    return GrpcPlane(dispatcher, wake=plane.wake, software=settings.software)
