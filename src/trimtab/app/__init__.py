@@ -281,7 +281,9 @@ def rollback(project: Path, model: str, *, reason: str, home: Path | None = None
     return ask(project, model, "rollback", home=home, reason=reason, actor=actor)
 
 
-def quantise(project: Path, model: str, *, version: str | None = None, mode: str = "dynamic") -> Result:
+def quantise(
+    project: Path, model: str, *, version: str | None = None, mode: str = "dynamic", home: Path | None = None
+) -> Result:
     """Make an int8 variant of a version and register it as a candidate.
 
     ``{model, version, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
@@ -292,7 +294,7 @@ def quantise(project: Path, model: str, *, version: str | None = None, mode: str
 
     if mode not in ("dynamic", "static"):
         raise InputError("no such mode", got=repr(mode), hint="dynamic or static")
-    return quantise_version(project, model, version, mode=mode)  # type: ignore[arg-type]
+    return quantise_version(project, model, version, mode=mode, home=home)  # type: ignore[arg-type]
 
 
 def status(project: Path, *, home: Path | None = None) -> Result:

@@ -25,7 +25,7 @@ Result = dict[str, Any]
 _FACT_DIGITS = 6
 
 
-def quantise_version(path: Path, model: str, version: str | None, *, mode: Mode) -> Result:
+def quantise_version(path: Path, model: str, version: str | None, *, mode: Mode, home: Path | None = None) -> Result:
     """Make an int8 variant of a version, measure both on the version's held-out tail, and register it as a candidate.
 
     Raises
@@ -36,12 +36,12 @@ def quantise_version(path: Path, model: str, version: str | None, *, mode: Mode)
         When it has no weights that could be int8.
     """
     project = checked_project(path)
-    home = existing_home(Path(project.root))
-    events = list(home.ledger().read(stream=model_stream(model)))
+    place = existing_home(Path(project.root), home)
+    events = list(place.ledger().read(stream=model_stream(model)))
     parent = named_version(events, version or _champion(events, model))
-    data = _rows(Path(project.root) / project.file, home, model, events, parent)
+    data = _rows(Path(project.root) / project.file, place, model, events, parent)
     found = quantise(
-        home.blobs(),
+        place.blobs(),
         parent,
         mode=mode,
         rows=data.holdout.X,
@@ -50,9 +50,11 @@ def quantise_version(path: Path, model: str, version: str | None, *, mode: Mode)
         timer=time.perf_counter_ns,
     )
     facts = msgspec.json.encode(_facts(found, mode)).decode()
-    answer = ask(path, model, "variant", version=found.after.version, facts=facts, reason=f"int8-{mode}", actor=None)
+    answer = ask(
+        path, model, "variant", home=home, version=found.after.version, facts=facts, reason=f"int8-{mode}", actor=None
+    )
     verdict = (
-        judged(home.ledger(), model, found.after.version) if answer["accepted"] else {"passed": None, "checks": []}
+        judged(place.ledger(), model, found.after.version) if answer["accepted"] else {"passed": None, "checks": []}
     )
     return {
         "model": model,

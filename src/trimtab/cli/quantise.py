@@ -19,7 +19,7 @@ from trimtab.cli.answer import Result, answer, command, model
     show_default=True,
     help="Where the ranges of activations come from: the rows answered, or training rows beforehand.",
 )
-def quantise(project: Path, *, model: str, version: str | None, mode: str, as_json: bool) -> None:
+def quantise(project: Path, *, home: Path | None, model: str, version: str | None, mode: str, as_json: bool) -> None:
     """Make an int8 variant of a version of MODEL and register it as a candidate.
 
     Quality is measured on the rows that the version was judged on, speed and size on this machine. Nothing is deployed:
@@ -30,7 +30,7 @@ def quantise(project: Path, *, model: str, version: str | None, mode: str, as_js
     from trimtab import app
 
     answer(
-        lambda: app.quantise(project, model, version=version, mode=mode),
+        lambda: app.quantise(project, model, version=version, mode=mode, home=home),
         _text,
         as_json=as_json,
         good=lambda result: bool(result["passed"]),
