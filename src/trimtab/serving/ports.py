@@ -46,8 +46,8 @@ class ModelRuntime(Protocol):
 class BatchWatcher(Protocol):
     """Told of everything that was answered or refused, from the thread that answers.
 
-    Contract: never raises, never blocks, costs at most 3 µs a batch and 0.3 µs a body. An answer is told of before it is
-    let go, so that no count is ever behind what callers have seen.
+    Contract: never raises, never blocks, costs at most 3 µs a batch and 0.3 µs a body. An answer is told of before it
+    is let go, so that no count is ever behind what callers have seen.
     """
 
     def answered(
