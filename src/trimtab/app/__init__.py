@@ -226,3 +226,28 @@ def predict(project: Path, model: str, fields: Mapping[str, Any], *, url: str | 
     from trimtab.app.operations import predict_once
 
     return predict_once(project, model, fields, url=url)
+
+
+def latency(
+    project: Path,
+    model: str | None = None,
+    *,
+    source: str = "workers",
+    during_s: float = 0.0,
+    since: str | None = None,
+) -> Result:
+    """How long answers take beside their budget: ``{from, during_s, arms: [{model, version, arm, stages, ...}]}``.
+
+    Parameters
+    ----------
+    source
+        ``workers``: what they have counted; ``records``: the timings in prediction records.
+    during_s
+        Only what is answered in the next seconds; 0 for everything since the version went live.
+    since
+        Of records: ISO 8601, only those asked at that time or later.
+    """
+    from trimtab.app.latency import LatencyRequest, show_latency
+
+    request = LatencyRequest(project, model, "records" if source == "records" else "workers", during_s, since)
+    return show_latency(request)

@@ -12,6 +12,7 @@ from trimtab.cli.approve import approve
 from trimtab.cli.check import check
 from trimtab.cli.deploy import deploy
 from trimtab.cli.gate import gate
+from trimtab.cli.latency import latency
 from trimtab.cli.log import log
 from trimtab.cli.predict import predict
 from trimtab.cli.replay import replay
@@ -22,7 +23,7 @@ from trimtab.cli.train import train
 from trimtab.cli.up import up
 from trimtab.errors import InputError
 
-COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, log, send, predict)
+COMMANDS = (check, up, replay, train, gate, deploy, approve, rollback, status, latency, log, send, predict)
 
 _AS_JSON = "trimtab.json"
 
