@@ -6,11 +6,13 @@ Everything imported here is paid for by every worker.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -46,6 +48,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_rows: int = 10_000
     max_queue: int = 1024
     software: str = ""
+    server: str = "httptools"
+    """What carries HTTP: ``httptools`` or ``uvicorn``."""
 
 
 def post_name(number: int) -> str:
@@ -72,6 +76,12 @@ class Loader:
         return load_deployed(self._blobs, self._rows, version)
 
 
+def _ids() -> Callable[[], str]:
+    """Ids that no other process gives: 64 random bits of this one, and a count."""
+    front, numbers = secrets.token_hex(8), itertools.count()
+    return lambda: f"{front}{next(numbers):08x}"
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 3 when another process holds the post."""
     root, number = Path(arguments[0]), int(arguments[1])
@@ -90,7 +100,7 @@ def main(arguments: list[str]) -> int:
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,
-        new_id=lambda: secrets.token_hex(12),
+        new_id=_ids(),
     )
     settings = WorkerSettings(
         number,
@@ -102,6 +112,7 @@ def main(arguments: list[str]) -> int:
         max_rows=options.max_rows,
         max_queue=options.max_queue,
         software=options.software,
+        server=options.server,
     )
     try:
         serve(worker, settings)

@@ -28,3 +28,10 @@ class Answers:
     """Microseconds per stage for the whole batch, in the order of :data:`trimtab.serving.record.STAGES`."""
     error: str = ""
     """Why there is no answer (the outputs are NaN then): the kind of error; empty when there is one."""
+
+    def timed(self, *, decode_us: int, encode_us: int) -> Answers:
+        """The same with what was measured around the pipeline."""
+        timings = (decode_us, *self.timings[1:-1], encode_us)
+        return Answers(
+            self.requests, self.features, self.version, self.arm, self.rollout, self.outputs, timings, self.error
+        )

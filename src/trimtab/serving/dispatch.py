@@ -6,102 +6,31 @@ answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import Clock
 from trimtab.core.ports import Records
-from trimtab.errors import InputError, TrimtabError, Unavailable
+from trimtab.errors import TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
+from trimtab.serving.ask import Ask, Lane, Resolve, Told, encode_many, encode_one
 from trimtab.serving.batching import BatchQueue, Piece
-from trimtab.serving.codec import RequestCodec
-from trimtab.serving.engine import Engine
+from trimtab.serving.engine import Engine, Live
+from trimtab.serving.plain import PlainReader, PlainWriter
 from trimtab.serving.record import PREDICTIONS
-from trimtab.serving.recording import status_of
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
-Resolve = Callable[[Any], None]
-"""Takes what ``encode`` made of the answer (bytes for a friendly request), or the ``TrimtabError`` that says why there
-is none; called exactly once."""
 
+class _Plain(NamedTuple):
+    """How the plainest requests of one model are read, and their answers written, by version."""
 
-class Lane(NamedTuple):
-    """Requests that can be answered in one batch."""
-
-    model: str
-    version: str
-    """Empty unless the caller named one."""
-    codec: RequestCodec | None
-    """None when the callers bring the features."""
-    width: int
-
-
-class Ask:
-    """One body that waits for its answer: the rows of one caller."""
-
-    __slots__ = (
-        "answers",
-        "decode_ns",
-        "dropped",
-        "encode",
-        "expires",
-        "ids",
-        "lane",
-        "left",
-        "resolve",
-        "rows",
-        "size",
-        "units",
-    )
-
-    def __init__(
-        self,
-        lane: Lane,
-        ids: list[str],
-        rows: Any,
-        *,
-        encode: Callable[[Ask], Any],
-        resolve: Resolve,
-        decode_ns: int,
-        expires: int,
-    ) -> None:
-        self.lane, self.ids, self.rows, self.encode, self.resolve = lane, ids, rows, encode, resolve
-        self.decode_ns, self.expires = decode_ns, expires
-        self.size = self.left = len(ids)
-        self.units = ids
-        """What stays with one arm, per row."""
-        self.answers: list[tuple[Answers, int] | None] = [None] * len(ids)
-        """Per row, where its answer stands."""
-        self.dropped = False
-
-    def fail(self, error: TrimtabError) -> None:
-        """End the waiting with an error; a second end is ignored."""
-        if not self.dropped:
-            self.dropped = True
-            self.resolve(error)
-
-
-class _Prediction(msgspec.Struct, omit_defaults=True):
-    id: str
-    prediction: float | list[float] | None
-    version: str
-    arm: str
-    status: str
-    model: str = ""
-
-
-class _Predictions(msgspec.Struct):
-    model: str
-    predictions: list[_Prediction]
-
-
-_encoder = msgspec.json.Encoder()
+    lane: Lane
+    reader: PlainReader
+    writers: Mapping[str, PlainWriter]
 
 
 class Dispatcher:
@@ -137,11 +66,20 @@ class Dispatcher:
         self._timer = engine.pipeline.timer
         self._deadline = deadline_ms * 1_000_000
         self.queue: BatchQueue[Ask] = BatchQueue(max_rows=max_batch, limit=max_queue)
+        self._plain_of: Live | None = None
+        self._plains: dict[str, _Plain | None] = {}
 
     # -- in
 
-    def submit(self, model: str, body: bytes, resolve: Resolve) -> None:
+    def submit(self, model: str, body: bytes, resolve: Resolve, *, unit: str = "", arm: str = "") -> None:
         """Decode a friendly request and let it wait.
+
+        Parameters
+        ----------
+        unit
+            What stays with one arm; each request's id when not given.
+        arm
+            Given when the caller names an arm; its version then answers, as pinned.
 
         Raises
         ------
@@ -155,9 +93,13 @@ class Dispatcher:
         width = live.answering(model).width
         codec = live.codecs[model]
         rows, ids, single = codec.decode(body, new_id=self._new_id)
-        lane = Lane(model, "", codec, width)
-        self._wait(Ask(lane, ids, rows, encode=_encode_one if single else _encode_many, resolve=resolve,
-                       decode_ns=(now := self._timer()) - start, expires=now + self._deadline))  # fmt: skip
+        pinned = live.arm(model, arm) if arm else ""
+        now = self._timer()
+        ask = Ask(Lane(model, pinned, codec, width), ids, rows, encode=encode_one if single else encode_many,
+                  resolve=resolve, decode_ns=now - start, came=now)  # fmt: skip
+        if unit:
+            ask.units = [unit] * len(ids)
+        self._wait(ask)
 
     def submit_tensors(
         self,
@@ -190,14 +132,50 @@ class Dispatcher:
         pinned = version or (live.arm(model, arm) if arm else "")
         if pinned:
             live.pinned(model, pinned)
-        lane = Lane(model, pinned, None, asked.values.shape[1])
         ids = asked.row_ids(self._new_id)
-        ask = Ask(lane, ids, asked.values, encode=lambda ask: encode(_tensor_answer(ask, asked, self.engine)),
-                  resolve=resolve, decode_ns=decode_ns, expires=self._timer() + self._deadline)  # fmt: skip
+        ask = Ask(Lane(model, pinned, None, asked.values.shape[1]), ids, asked.values,
+                  encode=lambda ask: encode(_tensor_answer(ask, asked, self.engine)),
+                  resolve=resolve, decode_ns=decode_ns, came=self._timer())  # fmt: skip
         ask.units = [unit or ids[0]] * len(ids)  # one body, one version
         self._wait(ask)
 
+    def submit_plain(self, model: str, body: bytes, resolve: Resolve) -> bool:
+        """Let one row of floats wait whose answer is plain JSON; False, and nothing done, when the body is not that.
+
+        Raises
+        ------
+        UnknownName, Unavailable
+            As :meth:`submit`.
+        """
+        start = self._timer()
+        plain = self._plain(model)
+        found = plain.reader.read(body) if plain is not None else None
+        if plain is None or found is None:
+            return False
+        name, row = found
+        writers = plain.writers
+
+        def encode(ask: Ask) -> bytes:
+            answers, _, value = ask.told[0]
+            return writers[answers.version].write(name, value)
+
+        now = self._timer()
+        self._wait(Ask(plain.lane, [name or self._new_id()], row, encode=encode, resolve=resolve,
+                       decode_ns=now - start, came=now))  # fmt: skip
+        return True
+
+    def _plain(self, model: str) -> _Plain | None:
+        """What :meth:`submit_plain` needs; made once per model and route table."""
+        live = self.engine.live
+        if live is not self._plain_of:
+            self._plain_of, self._plains = live, {}
+        if model not in self._plains:
+            self._plains[model] = _plain(live, model)
+        return self._plains[model]
+
     def _wait(self, ask: Ask) -> None:
+        if self._deadline:
+            ask.expires = ask.came + self._deadline
         self.queue.put(ask.lane, ask)
 
     # -- out
@@ -255,17 +233,17 @@ class Dispatcher:
 
     def _predict(self, lane: Lane, pieces: Sequence[Piece[Ask]]) -> list[tuple[Answers, Sequence[int]]]:
         ids = [name for ask, start, stop in pieces for name in ask.ids[start:stop]]
+        units = [unit for ask, start, stop in pieces for unit in ask.units[start:stop]]
         at = self._clock.now()
         if lane.codec is not None:
             if self.engine.live.codecs.get(lane.model, lane.codec).shape != lane.codec.shape:
                 raise Unavailable("the model now takes other requests", hint="read its description and send again")
             rows = [row for ask, start, stop in pieces for row in ask.rows[start:stop]]
-            return self.engine.answer(lane.model, lane.codec.batch(rows, ids, at=at))
-        blocks = [ask.rows[start:stop] for ask, start, stop in pieces]
-        values: NDArray[np.float32] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-        features = FeatureBatch(values, np.empty((len(ids), 0), dtype=np.float32), {}, ())
-        batch = RequestBatch(ids, np.full(len(ids), at, dtype=np.int64), {}, {})
-        units = [unit for ask, start, stop in pieces for unit in ask.units[start:stop]]
+            batch = lane.codec.batch(rows, ids, at=at)
+            return self.engine.answer(lane.model, batch, version=lane.version, units=units)
+        values = _matrix(pieces, lane.width)
+        features = FeatureBatch(values, values[:, :0], {}, ())
+        batch = RequestBatch(ids, np.array([at] * len(ids), dtype=np.int64), {}, {})
         return self.engine.answer(lane.model, batch, features=features, version=lane.version, units=units)
 
     def _settle(
@@ -273,23 +251,20 @@ class Dispatcher:
     ) -> None:
         """Encode what is complete, record the batch, then let the answers go."""
         start = self._timer()
-        places: list[tuple[Answers, int]] = [()] * sum(len(rows) for _, rows in answered)  # type: ignore[list-item]
-        for answers, rows in answered:
-            for place, row in enumerate(rows):
-                places[row] = (answers, place)
+        told = _told(answered)
         bodies: list[tuple[Ask, Any]] = []
         begin = decode_ns = 0
+        failed = any(answers.error for answers, _ in answered)
         for ask, first, last in pieces:
-            ask.answers[first:last] = places[begin : begin + last - first]
-            begin += last - first
-            ask.left -= last - first
-            decode_ns += ask.decode_ns if first == 0 else 0
+            end = begin + last - first
+            ask.tell(told[begin:end], first)
+            begin = end
+            if first == 0:
+                decode_ns += ask.decode_ns
             if ask.left == 0:
-                bodies.append((ask, _failure(ask) or ask.encode(ask)))
+                bodies.append((ask, ask.failure() or ask.encode(ask) if failed or ask.size > 1 else ask.encode(ask)))
         encode_us = (self._timer() - start) // 1000
-        given = [
-            replace(answers, timings=(decode_ns // 1000, *answers.timings[1:-1], encode_us)) for answers, _ in answered
-        ]
+        given = [answers.timed(decode_us=decode_ns // 1000, encode_us=encode_us) for answers, _ in answered]
         try:
             self._records.write(PREDICTIONS, self.engine.records(given))
         except Unavailable as error:
@@ -303,38 +278,45 @@ class Dispatcher:
                 ask.resolve(body)
 
 
-def _failure(ask: Ask) -> TrimtabError | None:
-    for place in ask.answers:
-        if place is not None and place[0].error:
-            answers = place[0]
-            return TrimtabError(
-                "the model could not answer",
-                got=answers.error,
-                hint=f"version {answers.version[:12]}, arm {answers.arm}",
-            )
-    return None
+def _told(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:
+    """What was said, in the order of the rows of the batch."""
+    if len(answered) == 1:
+        answers = answered[0][0]
+        return [Told(answers, row, value) for row, value in enumerate(answers.outputs.tolist())]
+    rows: dict[int, Told] = {}
+    for answers, places in answered:
+        for row, (place, value) in enumerate(zip(places, answers.outputs.tolist(), strict=True)):
+            rows[place] = Told(answers, row, value)
+    return [rows[place] for place in range(len(rows))]
 
 
-def _prediction(ask: Ask, row: int, model: str = "") -> _Prediction:
-    place = ask.answers[row]
-    if place is None:
-        raise InputError("a row was encoded before it was answered", got=str(row))
-    answers, at = place
-    value = answers.outputs[at].tolist()
-    return _Prediction(ask.ids[row], value, answers.version, answers.arm, status_of(answers, at), model)
-
-
-def _encode_one(ask: Ask) -> bytes:
-    return _encoder.encode(_prediction(ask, 0, ask.lane.model))
-
-
-def _encode_many(ask: Ask) -> bytes:
-    return _encoder.encode(_Predictions(ask.lane.model, [_prediction(ask, row) for row in range(ask.size)]))
+def _plain(live: Live, model: str) -> _Plain | None:
+    """None when requests or answers of a model are not of the plain kind."""
+    front = live.answering(model)
+    reader = PlainReader.of(front.manifest.inputs)
+    versions = {arm.version for arm in live.table.route(model).arms if arm.share > 0}
+    writers = {version: PlainWriter.of(model, version, live.deployed[version].manifest.outputs) for version in versions}
+    if reader is None or not all(writers.values()):
+        return None
+    return _Plain(
+        Lane(model, "", None, front.width), reader, {name: one for name, one in writers.items() if one is not None}
+    )
 
 
 def _tensor_answer(ask: Ask, asked: TensorRequest, engine: Engine) -> TensorAnswer:
-    rows = [answers.outputs[at] for answers, at in filter(None, ask.answers)]
-    values = np.array(rows, dtype=np.float64).reshape(ask.size, -1)
-    versions = list(dict.fromkeys(answers.version for answers, _ in filter(None, ask.answers)))
+    values = np.array([told.value for told in ask.told], dtype=np.float64).reshape(ask.size, -1)
+    versions = list(dict.fromkeys(told.answers.version for told in ask.told))
     deployed = engine.live.deployed.get(versions[0]) or engine.live.answering(ask.lane.model)
     return TensorAnswer(ask.lane.model, ",".join(versions), asked.id, values, deployed.manifest.outputs, asked.outputs)
+
+
+def _matrix(pieces: Sequence[Piece[Ask]], width: int) -> NDArray[np.float32]:
+    """The features that the callers sent, one under the other."""
+    if len(pieces) == 1 and type(rows := pieces[0].waiter.rows) is not bytes:
+        found: NDArray[np.float32] = rows[pieces[0].start : pieces[0].stop]
+        return found
+    parts = [
+        ask.rows if type(ask.rows) is bytes else ask.rows[start:stop].astype("<f4", copy=False).tobytes()
+        for ask, start, stop in pieces
+    ]
+    return np.frombuffer(b"".join(parts), "<f4").reshape(-1, width)

@@ -1,10 +1,10 @@
 """Infer requests and responses of the Open Inference Protocol over HTTP: JSON, and its binary tensor extension.
 
 With the extension the body is JSON followed by the bytes of the tensors, one after the other, in the order in which
-they are named. The header ``Inference-Header-Content-Length`` says how long the JSON is, ``parameters.binary_data_size``
-of a tensor how many bytes are its own. Bytes are little-endian, rows one after the other. A tensor either has ``data``
-or has bytes, and one body may hold both kinds. An output is sent as bytes when ``parameters.binary_data`` of it says so,
-or, for all outputs that do not say, ``parameters.binary_data_output`` of the request.
+they are named. The header ``Inference-Header-Content-Length`` says how long the JSON is; of a tensor,
+``parameters.binary_data_size`` says how many bytes are its own. Bytes are little-endian, rows one after the other. A
+tensor either has ``data`` or has bytes, and one body may hold both kinds. An output is sent as bytes when
+``parameters.binary_data`` of it says so, or, for all that do not say, ``parameters.binary_data_output`` of the request.
 
 References
 ----------
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from types import GenericAlias
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -47,13 +48,9 @@ _Size = Annotated[int, Meta(ge=0, le=2**31)]
 
 def _lists(depth: int) -> dict[str, msgspec.json.Decoder[Any]]:
     kinds: dict[str, Any] = {"b": bool, "i": int, "f": float | None}
-    found = {}
-    for kind, value in kinds.items():
-        wanted = value
-        for _ in range(depth):
-            wanted = list[wanted]
-        found[kind] = msgspec.json.Decoder(wanted)
-    return found
+    for _ in range(depth):
+        kinds = {kind: GenericAlias(list, (inner,)) for kind, inner in kinds.items()}
+    return {kind: msgspec.json.Decoder(wanted) for kind, wanted in kinds.items()}
 
 
 _NESTED = {depth: _lists(depth) for depth in range(1, 5)}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from trimtab.adapters.wire.exchange import WANTED, Incoming
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.reply import Reply, refuse
-from trimtab.serving.infer import LENGTH_HEADER
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_log = logging.getLogger("trimtab.serving")
 _CLOSE = (b"connection", b"close")
 
 
@@ -39,7 +39,8 @@ def asgi(plane: DataPlane, *, max_body: int) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        content_type, encoding, length, json_length = _headers(scope["headers"])
+        headers = {name: value for name, value in scope["headers"] if name in WANTED}
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         if encoding not in ("", "identity"):
             reply = refuse(
                 415, "a compressed body is not taken", got=encoding[:80], hint="send it plain", headers=(_CLOSE,)
@@ -47,36 +48,29 @@ def asgi(plane: DataPlane, *, max_body: int) -> App:
             await _write(send, plane.counted(reply))
             return
         try:
-            body = await _body(receive, length, max_body)
+            body = await _body(receive, _length(scope["headers"]), max_body)
         except _Gone:
             return
         except _TooLong:
             reply = refuse(413, "the body is too large", hint=f"send at most {max_body} bytes", headers=(_CLOSE,))
             await _write(send, plane.counted(reply))
             return
-        try:
-            reply = await plane.handle(scope["method"], scope["path"], content_type, body, json_length=json_length)
-        except Exception:  # noqa: BLE001 - the last line of defence: the caller gets an answer, the worker lives on
-            _log.exception("a request failed")
-            reply = plane.counted(refuse(500, "an internal error", hint="see the log of the worker"))
-        await _write(send, reply)
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def respond(reply: Reply) -> None:
+            if not answer.done():  # the caller may have hung up
+                answer.set_result(reply)
+
+        plane.take(Incoming(scope["method"], scope["path"], headers, body), respond)
+        await _write(send, await answer)
 
     return app
 
 
-def _headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, int, bytes | None]:
-    """Content type, content encoding, declared length, and how much of the body is JSON."""
-    content_type, encoding, length, json_length = "", "", -1, None
-    for name, value in headers:
-        if name == b"content-type":
-            content_type = value.decode("latin-1")
-        elif name == b"content-encoding":
-            encoding = value.decode("latin-1").strip().lower()
-        elif name == b"content-length" and value.isdigit():
-            length = int(value[:20])
-        elif name == LENGTH_HEADER:
-            json_length = value
-    return content_type, encoding, length, json_length
+def _length(headers: list[tuple[bytes, bytes]]) -> int:
+    """The declared length of the body, -1 for none."""
+    found = next((value for name, value in headers if name == b"content-length"), b"")
+    return int(found[:20]) if found.isdigit() else -1
 
 
 async def _body(receive: Receive, length: int, max_body: int) -> bytes:
@@ -103,3 +97,43 @@ async def _write(send: Send, reply: Reply) -> None:
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+class UvicornServer:
+    """A data plane carried by uvicorn.
+
+    Parameters
+    ----------
+    drain_s
+        How long a server that was told to stop waits for answers under way.
+    """
+
+    def __init__(self, plane: DataPlane, *, max_body: int, drain_s: int = 10, backlog: int = 2048) -> None:
+        import uvicorn
+        from uvicorn.config import Config
+
+        self._server = uvicorn.Server(
+            Config(
+                asgi(plane, max_body=max_body),
+                http="httptools",
+                loop="none",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                backlog=backlog,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=drain_s,
+            )
+        )
+
+    def stop(self) -> None:
+        """End :meth:`run`, or keep it from beginning."""
+        self._server.should_exit = True
+
+    async def run(self, listener: socket.socket) -> None:
+        """Answer until stopped, then finish what was accepted."""
+        await self._server.serve(sockets=[listener])

@@ -15,18 +15,33 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
+from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.metrics import exposition
-from trimtab.adapters.wire.reply import BYTES_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
+from trimtab.adapters.wire.reply import BYTES_TYPE, JSON_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
-from trimtab.serving.dispatch import Dispatcher, Resolve
+from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
 from trimtab.serving.tensors import TensorAnswer, describe
 
 _log = logging.getLogger("trimtab.serving")
 _READ = ("GET", "HEAD")
-_BINARY = frozenset({"application/octet-stream", "application/gzip", "application/zip"})
+_BINARY = frozenset({b"application/octet-stream", b"application/gzip", b"application/zip"})
+
+
+_REMEMBERED = 1000
+
+
+class Target(NamedTuple):
+    """What a path asks for."""
+
+    kind: str
+    """``predict``, ``infer`` or ``read``."""
+    model: str
+    version: str = ""
+    parts: tuple[str, ...] = ()
 
 
 class DataPlane:
@@ -51,26 +66,26 @@ class DataPlane:
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
         }
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._targets: dict[str, Target] = {}
         self._running = False
         self._woken = asyncio.Event()
 
-    async def handle(
-        self, method: str, path: str, content_type: str, body: bytes, *, json_length: bytes | None = None
-    ) -> Reply:
-        """Answer one request whose body has been read.
-
-        Parameters
-        ----------
-        json_length
-            The header ``Inference-Header-Content-Length``, when it came.
-        """
-        parts = path.strip("/").split("/")
-        plain = parts[0] == "v2"
+    def take(self, incoming: Incoming, respond: Respond) -> None:
+        """Answer one request, now or when its batch is done; whatever happens, ``respond`` is called once."""
         try:
-            reply = await self._routed(method, parts, content_type, body, json_length)
+            target = self._targets.get(incoming.path) or self._target(incoming.path)
+            if target.kind == "infer":
+                self._infer(target, incoming, respond)
+            elif target.kind == "predict":
+                self._predict(target, incoming, respond)
+            else:
+                respond(self.counted(self._read(target, incoming)))
         except TrimtabError as error:
-            reply = reply_error(error, plain=plain)
-        return self.counted(reply)
+            respond(self.counted(reply_error(error, plain=incoming.path.startswith("/v2"))))
+        except Exception:  # noqa: BLE001 - the last line of defence: the caller gets an answer, the worker lives on
+            _log.exception("a request failed")
+            respond(self.counted(refuse(500, "an internal error", hint="see the log of the worker")))
 
     def counted(self, reply: Reply) -> Reply:
         """Count a reply, also one that was made before the request came this far."""
@@ -98,82 +113,104 @@ class DataPlane:
             self.shadow_failures += 1
             return self.dispatcher.engine.shadow_rows
 
-    async def _routed(
-        self, method: str, parts: list[str], content_type: str, body: bytes, json_length: bytes | None
-    ) -> Reply:
-        declared = content_type if json_length is None else ""  # with that header the body may be of bytes
+    def _target(self, path: str) -> Target:
+        """What a path asks for; remembered for the paths that are asked again and again."""
+        parts = path.strip("/").split("/")
         match parts:
             case ["predict", model]:
-                return _wrong_post(method, content_type) or await self._posted(
-                    lambda resolve: self.dispatcher.submit(model, body, resolve)
-                )
+                found = Target("predict", model)
             case ["v2", "models", model, "infer"]:
-                return _wrong_post(method, declared) or await self._infer(model, "", body, json_length)
+                found = Target("infer", model)
             case ["v2", "models", model, "versions", version, "infer"]:
-                return _wrong_post(method, declared) or await self._infer(model, version, body, json_length)
-        found = self._read(parts)
+                found = Target("infer", model, version)
+            case _:
+                return Target("read", "", "", tuple(parts))
+        if model in self.dispatcher.engine.live.table.routes:  # what callers make up is not remembered
+            if len(self._targets) >= _REMEMBERED:
+                self._targets.clear()
+            self._targets[path] = found
+        return found
+
+    def _read(self, target: Target, incoming: Incoming) -> Reply:
+        """Everything that is only read."""
+        found = self._described_at(target.parts) or self._fixed.get("/".join(target.parts))
         if found is None:
-            return refuse(404, "no such path", got="/" + "/".join(parts), hint="POST /predict/<model>, or GET /v2")
-        if method not in _READ:
-            return refuse(405, "this path is only read", got=method, headers=((b"allow", b"GET, HEAD"),))
+            return refuse(404, "no such path", got=incoming.path[:200], hint="POST /predict/<model>, or GET /v2")
+        if incoming.method not in _READ:
+            return refuse(405, "this path is only read", got=incoming.method, headers=((b"allow", b"GET, HEAD"),))
         return found()
 
-    def _read(self, parts: list[str]) -> Callable[[], Reply] | None:
+    def _described_at(self, parts: tuple[str, ...]) -> Callable[[], Reply] | None:
         match parts:
-            case ["v2", "models", model]:
+            case ("v2", "models", model):
                 return lambda: reply_json(self._described(model, ""))
-            case ["v2", "models", model, "versions", version]:
+            case ("v2", "models", model, "versions", version):
                 return lambda: reply_json(self._described(model, version))
-            case ["v2", "models", model, "ready"]:
+            case ("v2", "models", model, "ready"):
                 return lambda: self._model_ready(model, "")
-            case ["v2", "models", model, "versions", version, "ready"]:
+            case ("v2", "models", model, "versions", version, "ready"):
                 return lambda: self._model_ready(model, version)
-        return self._fixed.get("/".join(parts))
+        return None
 
-    async def _infer(self, model: str, version: str, body: bytes, json_length: bytes | None) -> Reply:
-        engine = self.dispatcher.engine
+    def _predict(self, target: Target, incoming: Incoming, respond: Respond) -> None:
+        wrong = _wrong_post(incoming.method, incoming.headers.get(b"content-type", b""))
+        if wrong is not None:
+            respond(self.counted(wrong))
+            return
+
+        def resolve(result: bytes | TrimtabError) -> None:
+            respond(self.counted(Reply(200, result) if isinstance(result, bytes) else reply_error(result)))
+
+        self.dispatcher.submit(target.model, incoming.body, resolve)
+        self.wake()
+
+    def _infer(self, target: Target, incoming: Incoming, respond: Respond) -> None:
+        headers = incoming.headers
+        json_length = headers.get(LENGTH_HEADER)
+        declared = headers.get(b"content-type", b"") if json_length is None else b""  # else it may be of bytes
+        wrong = _wrong_post(incoming.method, declared)
+        if wrong is not None:
+            respond(self.counted(wrong))
+            return
+
+        def resolve(result: Reply | bytes | TrimtabError) -> None:
+            if isinstance(result, bytes):
+                self.replies[200] += 1
+                respond(Reply(200, result))
+            else:
+                respond(self.counted(result if isinstance(result, Reply) else reply_error(result, plain=True)))
+
+        dispatcher = self.dispatcher
+        if json_length is None and not target.version and dispatcher.submit_plain(target.model, incoming.body, resolve):
+            self.wake()
+            return
+        engine = dispatcher.engine
         timer = engine.pipeline.timer
         start = timer()
-        deployed = engine.live.pinned(model, version) if version else engine.live.answering(model)
+        deployed = (
+            engine.live.pinned(target.model, target.version) if target.version else engine.live.answering(target.model)
+        )
         asked = decode_infer(
-            body,
+            incoming.body,
             inputs=deployed.manifest.inputs,
             outputs=deployed.manifest.outputs,
             header_length=header_length(json_length),
             max_rows=engine.max_rows,
         )
-        took = timer() - start
 
         def encode(answer: TensorAnswer) -> Reply:
             return _infer_reply(encode_infer(answer, binary=asked.binary))
 
-        return await self._posted(
-            lambda resolve: self.dispatcher.submit_tensors(
-                model, asked, encode, resolve, version=version, decode_ns=took
-            ),
-            plain=True,
-        )
+        took = timer() - start
+        self.dispatcher.submit_tensors(target.model, asked, encode, resolve, version=target.version, decode_ns=took)
+        self.wake()
 
-    async def _posted(self, submit: Callable[[Resolve], None], *, plain: bool = False) -> Reply:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Reply | bytes | TrimtabError] = loop.create_future()
-
-        def resolve(result: Reply | bytes | TrimtabError) -> None:
-            if not answer.done():
-                answer.set_result(result)
-
-        submit(resolve)
-        self.wake(loop)
-        result = await answer
-        if isinstance(result, TrimtabError):
-            return reply_error(result, plain=plain)
-        return Reply(200, result) if isinstance(result, bytes) else result
-
-    def wake(self, loop: asyncio.AbstractEventLoop) -> None:
+    def wake(self) -> None:
         """Answer what waits, after the sockets that are ready now have been read: they share the batch."""
         if not self._running:
             self._running = True
-            loop.call_soon(self._run, loop)
+            self._loop = self._loop or asyncio.get_running_loop()
+            self._loop.call_soon(self._run, self._loop)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -221,13 +258,18 @@ def _infer_reply(encoded: Encoded) -> Reply:
     return Reply(200, encoded.body, BYTES_TYPE, ((LENGTH_HEADER, str(encoded.header_length).encode()),))
 
 
-def _wrong_post(method: str, content_type: str) -> Reply | None:
+def _wrong_post(method: str, content_type: bytes) -> Reply | None:
     if method != "POST":
         return refuse(405, "this path takes a POST", got=method, headers=((b"allow", b"POST"),))
+    if content_type == JSON_TYPE or not content_type:
+        return None
     # Whatever else it says (`curl -d` declares a form), the body is read as JSON. These say that it is not text at all.
-    declared = content_type.partition(";")[0].strip().lower()
-    if declared in _BINARY or declared.startswith(("image/", "audio/", "video/", "multipart/")):
+    declared = content_type.partition(b";")[0].strip().lower()
+    if declared in _BINARY or declared.startswith((b"image/", b"audio/", b"video/", b"multipart/")):
         return refuse(
-            415, "the body is not declared as JSON", got=content_type[:80], hint="Content-Type: application/json"
+            415,
+            "the body is not declared as JSON",
+            got=content_type[:80].decode("latin-1"),
+            hint="Content-Type: application/json",
         )
     return None

@@ -15,17 +15,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
-import uvicorn
-from uvicorn.config import Config
 
-from trimtab.adapters.wire.asgi import asgi
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
 from trimtab.core.clock import Clock
 from trimtab.core.ports import Records
-from trimtab.errors import TrimtabError, Unavailable
+from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Live, Loader
@@ -35,6 +33,8 @@ from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
 _log = logging.getLogger("trimtab.serving")
 _BACKLOG = 2048
+_COLLECT = (50_000, 20, 20)
+"""Requests leave no cycles behind; looking for them after every 700 objects costs more than it finds."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class WorkerSettings:
     max_body: int = 1_048_576
     max_rows: int = MAX_ROWS
     max_queue: int = 1024
-    max_batch: int = 32
+    max_batch: int = 64
     deadline_ms: int = 0
     shadow_limit: int = 10_000
     poll_ms: int = 20
@@ -85,6 +85,8 @@ class WorkerSettings:
     """How soon a route table that could not be loaded is tried again."""
     sync_s: float = 1.0
     """How often what was recorded is forced to disk: what a power cut may cost."""
+    server: str = "httptools"
+    """What carries HTTP: our own ``httptools``, or the maintained ``uvicorn``."""
     drain_s: int = 10
     """How long a stopping worker waits for answers that are under way."""
     software: str = ""
@@ -158,6 +160,31 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+class _Server(Protocol):
+    """What carries HTTP."""
+
+    def stop(self) -> None:
+        """End :meth:`run`, or keep it from beginning."""
+        ...
+
+    async def run(self, listener: socket.socket) -> None:
+        """Answer until stopped, then finish what was accepted."""
+        ...
+
+
+def _server(plane: DataPlane, settings: WorkerSettings) -> _Server:
+    match settings.server:
+        case "httptools":
+            from trimtab.adapters.wire.server import HttpServer, Limits
+
+            return HttpServer(plane, Limits(body=settings.max_body), drain_s=settings.drain_s)
+        case "uvicorn":
+            from trimtab.adapters.wire.asgi import UvicornServer
+
+            return UvicornServer(plane, max_body=settings.max_body, drain_s=settings.drain_s)
+    raise InputError("no such HTTP server", got=repr(settings.server), hint="httptools or uvicorn")
+
+
 class _Process:
     """What runs in the worker's event loop."""
 
@@ -175,7 +202,7 @@ class _Process:
         )
         self._plane = DataPlane(dispatcher, software=settings.software)
         self._routes = RouteFile(settings.route_file)
-        self._server = self._made_server()
+        self._server = _server(self._plane, settings)
         self._problem = ""
         self._retry_at = 0.0
         self._synced = 0
@@ -192,10 +219,11 @@ class _Process:
             self._tell(self._problem)
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
+            gc.set_threshold(*_COLLECT)
             steps = (self._watch(loading), self._plane.shadow(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
-                await self._server.serve(sockets=[self._listener])
+                await self._server.run(self._listener)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -206,27 +234,7 @@ class _Process:
 
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
-        self._server.should_exit = True
-
-    def _made_server(self) -> uvicorn.Server:
-        settings = self._settings
-        return uvicorn.Server(
-            Config(
-                asgi(self._plane, max_body=settings.max_body),
-                http="httptools",
-                loop="none",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=settings.drain_s,
-            )
-        )
+        self._server.stop()
 
     async def _watch(self, loading: ThreadPoolExecutor) -> None:
         while True:

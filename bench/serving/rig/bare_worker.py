@@ -1,0 +1,37 @@
+"""A worker without prediction records and without counting, to measure what these cost; started as the worker is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from trimtab.adapters.wire.http import DataPlane
+from trimtab.app import worker
+from trimtab.core.ports import Place
+from trimtab.serving.engine import Engine
+
+
+class NoRecords:
+    """Takes records and keeps none."""
+
+    def __init__(self, *_: object) -> None:
+        self._place = Place("none", 0)
+
+    def prepare(self, *_tables: str) -> None:
+        """Nothing to open."""
+
+    def write(self, _table: str, _rows: Sequence[bytes], *, sync: bool = False) -> Place:  # noqa: ARG002
+        """Nothing to write."""
+        return self._place
+
+
+def main() -> int:
+    """Serve, with the parts that record and count replaced."""
+    worker.SpoolRecords = NoRecords
+    Engine.records = lambda _self, _answers: []
+    DataPlane.counted = lambda _self, reply: reply
+    return worker.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""CPU per request of one-row JSON: Trimtab beside other servers, interleaved.
+
+    python bench/serving/table.py [--servers trimtab,fastapi,…] [--models TAB,MLP] [--connections 1,16,64]
+    python bench/serving/table.py --short          # seconds, for development
+
+The server stands on core 0, the load generator on core 1. In each repeat every server is started afresh, one after the
+other. The figure is user and system time of the server's process tree per request; every answer is verified. Trimtab
+runs with records, metrics and routing, as it always does; `trimtab:bare` is the same without records and counting.
+`--forms predict` asks Trimtab's friendly path, which peers do not have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rig.load import ServerLost
+from rig.measure import Measured, measured, server, settle, workload
+from rig.models import made
+from rig.peers import NAMES
+from rig.processes import LOAD_CORE, NotStarted, stay_on
+from rig.report import machine, medians, print_problems, print_table, write_json
+
+DEFAULT = ["trimtab", "trimtab:bare", *NAMES]
+
+
+def listed(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--servers", type=listed, default=DEFAULT, help=f"of {', '.join(DEFAULT)}, trimtab:KIND")
+    parser.add_argument("--models", type=listed, default=["TAB", "MLP"])
+    parser.add_argument("--forms", type=listed, default=["infer"], help="infer, predict")
+    parser.add_argument("--connections", type=listed, default=["1", "16", "64"])
+    parser.add_argument("--seconds", type=float, default=3.0, help="of load for each figure")
+    parser.add_argument("--requests", type=int, default=0, help="instead of seconds")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--short", action="store_true", help="one repeat of one second")
+    parser.add_argument("--json", default="", help="write every run to this file")
+    found = parser.parse_args()
+    if found.short:
+        found.seconds, found.repeats = 1.0, 1
+    return found
+
+
+def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Measured]:
+    """Start a server on a model and load it with every number of connections."""
+    model = made(model_name)
+    ours = spec.startswith("trimtab")
+    under_test = server(spec)
+    found = []
+    try:
+        started, port = under_test.start(model)
+        try:
+            for form in given.forms:
+                if form == "predict" and not ours:
+                    continue
+                requests, check = workload(model, form)
+                settle(("127.0.0.1", port), requests, check)
+                work = model.name if form == "infer" else f"{model.name} {form}"
+                for connections in map(int, given.connections):
+                    seconds = 0.0 if given.requests else given.seconds
+                    run = measured(
+                        started, port, requests, check, labels=(spec, work), connections=connections,
+                        seconds=seconds, count=given.requests,
+                    )  # fmt: skip
+                    found.append(run)
+                    print(f"  {work} {spec} {connections}: {run.cpu_us:.1f} µs, {run.rps:.0f}/s", file=sys.stderr)
+        finally:
+            started.stop()
+    finally:
+        under_test.close()
+    return found
+
+
+def main() -> int:
+    """Measure and print; 1 when any answer was wrong."""
+    given = options()
+    for name in given.models:
+        made(name)
+    stay_on(LOAD_CORE)
+    runs: list[Measured] = []
+    problems: dict[str, str] = {}
+    for _ in range(given.repeats):
+        for model_name in given.models:
+            for spec in given.servers:
+                if f"{spec} on {model_name}" in problems:
+                    continue
+                try:
+                    runs += run_server(spec, model_name, given)
+                except (NotStarted, ServerLost, OSError) as error:
+                    problems[f"{spec} on {model_name}"] = f"{type(error).__name__}: {error}"
+    print({**machine(), "seconds": given.seconds, "repeats": given.repeats})
+    base = next((spec for spec in given.servers if spec.startswith("trimtab")), given.servers[0])
+    print_table(medians(runs), base=base)
+    print_problems(problems, runs)
+    write_json(given.json, runs, problems)
+    return int(any(run.errors or run.wrong for run in runs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""HTTP/1.1 for the data plane on httptools' parser: small, because a request passes through all of it.
+
+Order of answers is order of requests, whatever a caller pipelines. Everything that waits is bounded: heads, bodies,
+pipelined requests, connections, and the time that any of them may take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Protocol
+
+from trimtab.adapters.wire.connection import Connection, Head
+from trimtab.adapters.wire.exchange import Incoming, Respond
+from trimtab.adapters.wire.reply import Reply
+
+_log = logging.getLogger("trimtab.serving")
+_SWEEP_S = 0.5
+_GRACE_S = 1.0
+"""While draining: how long a connection must have been idle to be closed without an answer that says so."""
+
+
+class Plane(Protocol):
+    """What answers requests."""
+
+    def take(self, incoming: Incoming, respond: Respond) -> None:
+        """Answer one request, now or later; never raises."""
+        ...
+
+    def counted(self, reply: Reply) -> Reply:
+        """Count an answer that was made before the request came this far."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one caller may take of a server. Bytes and seconds."""
+
+    body: int = 1_048_576
+    head: int = 32_768
+    """Request line and headers together."""
+    headers: int = 100
+    connections: int = 10_000
+    pipelined: int = 16
+    """Requests of one connection under way; beyond, it is not read."""
+    head_s: float = 10.0
+    """From the first byte of a request to the end of its headers."""
+    body_s: float = 60.0
+    """From the end of the headers to the end of the body."""
+    idle_s: float = 75.0
+    """Without a request."""
+    write_s: float = 30.0
+    """Without reading what was answered."""
+
+
+class HttpServer:
+    """Serves a plane on one listening socket.
+
+    Parameters
+    ----------
+    drain_s
+        How long a server that was told to stop waits for answers under way.
+    """
+
+    def __init__(self, plane: Plane, limits: Limits, *, drain_s: float = 10.0) -> None:
+        self.plane, self.limits = plane, limits
+        self.connections: set[Connection] = set()
+        self.now = 0.0
+        """Seconds by the loop's clock, as of the last sweep: exact enough for limits in seconds."""
+        self.draining = False
+        self.json_head = b""
+        """The head of an ordinary answer, up to its length."""
+        self.date = b""
+        self.refused_connections = 0
+        self.heads: dict[bytes, Head] = {}
+        """Heads of requests that were parsed before, byte for byte: callers repeat themselves."""
+        self._drain_s = drain_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """End :meth:`run`; may be called before it, and from a signal handler."""
+        self._stop.set()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: None)  # a signal alone does not wake a loop that waits
+
+    async def run(self, listener: socket.socket, *, backlog: int = 2048) -> None:
+        """Answer until told to stop; then finish what was accepted, for ``drain_s`` at most."""
+        self._loop = loop = asyncio.get_running_loop()
+        self._tell_time(loop.time())
+        server = await loop.create_server(lambda: Connection(self), sock=listener, backlog=backlog)
+        sweeper = loop.create_task(self._sweep_on(loop))
+        try:
+            await self._stop.wait()
+            # What the kernel has accepted for us by now is taken in this turn of the loop, before the socket closes.
+            await asyncio.sleep(0.01)
+            self.draining = True
+            server.close()
+            await self._drain(loop)
+        finally:
+            sweeper.cancel()
+            for connection in list(self.connections):
+                connection.abort()
+
+    async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Idle connections go when they have been idle for a while, the others after the answer that says so."""
+        end = loop.time() + self._drain_s
+        while self.connections and loop.time() < end:
+            for connection in list(self.connections):
+                connection.leave_if_idle(loop.time() - _GRACE_S)
+            await asyncio.sleep(0.05)
+
+    async def _sweep_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self._tell_time(loop.time())
+            for connection in list(self.connections):
+                connection.check_time(self.now)
+
+    def _tell_time(self, now: float) -> None:
+        self.now = now
+        self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        self.json_head = b"HTTP/1.1 200 OK\r\n" + self.date + b"content-type: application/json\r\ncontent-length: "
