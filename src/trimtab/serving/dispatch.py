@@ -21,6 +21,7 @@ from trimtab.serving.ask import Ask, Lane, Resolve, Told, encode_many, encode_on
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine, Live
 from trimtab.serving.plain import PlainReader, PlainWriter
+from trimtab.serving.ports import BatchWatcher
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
@@ -31,6 +32,15 @@ class _Plain(NamedTuple):
     lane: Lane
     reader: PlainReader
     writers: Mapping[str, PlainWriter]
+
+
+class LettingGo(NamedTuple):
+    """A body whose answer is handed over, and how long it took; microseconds."""
+
+    ask: Ask
+    queue_us: int
+    encode_us: int
+    record_us: int
 
 
 class Dispatcher:
@@ -46,6 +56,8 @@ class Dispatcher:
         Gives ids to requests that came without one.
     deadline_ms
         Longest wait in the queue; 0 for any. A request past it is refused, because nobody waits for its answer.
+    watcher
+        Told of every batch that was answered.
     """
 
     def __init__(
@@ -58,8 +70,14 @@ class Dispatcher:
         max_batch: int = 32,
         max_queue: int = 1024,
         deadline_ms: int = 0,
+        watcher: BatchWatcher | None = None,
     ) -> None:
         self.engine = engine
+        self._watcher = watcher
+        self._began = 0
+        """When the batch under way left the queue, by the timer."""
+        self.letting_go: LettingGo | None = None
+        """The answer that is handed over at this moment; None between answers."""
         self._records = records
         self._clock = clock
         self._new_id = new_id
@@ -206,8 +224,20 @@ class Dispatcher:
         """
         scored = self.engine.run_shadow(max_rows)
         if scored:
+            start = self._timer()
             self._records.write(PREDICTIONS, self.engine.records(scored))
+            took = self._timer() - start
+            for answers in scored if self._watcher is not None else ():
+                self._watched(answers, took)
         return self.engine.shadow_rows
+
+    def _watched(self, scored: Answers, took: int) -> None:
+        """Tell of a score in the shadow, which nobody waited for."""
+        deployed = self.engine.live.deployed.get(scored.version)
+        if self._watcher is not None and deployed is not None:
+            self._watcher.answered(
+                deployed.manifest.model, [scored], waited_ns=(), total_ns=(), waiting=len(self.queue), record_ns=took
+            )
 
     def _in_time(self, pieces: Sequence[Piece[Ask]]) -> list[Piece[Ask]]:
         now = self._timer()
@@ -218,6 +248,7 @@ class Dispatcher:
 
     def _answer(self, pieces: Sequence[Piece[Ask]]) -> None:
         lane = pieces[0].waiter.lane
+        self._began = self._timer()
         try:
             answered = self._predict(lane, pieces)
         except TrimtabError as error:
@@ -265,17 +296,39 @@ class Dispatcher:
                 bodies.append((ask, ask.failure() or ask.encode(ask) if failed or ask.size > 1 else ask.encode(ask)))
         encode_us = (self._timer() - start) // 1000
         given = [answers.timed(decode_us=decode_ns // 1000, encode_us=encode_us) for answers, _ in answered]
+        encoded = self._timer()
         try:
             self._records.write(PREDICTIONS, self.engine.records(given))
         except Unavailable as error:
             for ask, _, _ in pieces:
                 ask.fail(error)
             return
+        recorded = self._timer()
+        if self._watcher is not None:
+            began = self._began
+            self._watcher.answered(
+                lane.model,
+                given,
+                waited_ns=[began - ask.came for ask, _ in bodies],
+                total_ns=[recorded - ask.came + ask.decode_ns for ask, _ in bodies],
+                waiting=len(self.queue),
+                arms=() if len(answered) == 1 else _arms(answered, bodies),
+                record_ns=recorded - encoded,
+            )
         self.engine.mirror(lane.model, given)
         for ask, body in bodies:
             if not ask.dropped:
                 ask.dropped = True
+                waited_us, record_us = (self._began - ask.came) // 1000, (recorded - encoded) // 1000
+                self.letting_go = LettingGo(ask, waited_us, encode_us, record_us)
                 ask.resolve(body)
+        self.letting_go = None
+
+
+def _arms(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tuple[Ask, Any]]) -> list[int]:
+    """Per body, which of the answers holds its first row."""
+    places = {id(answers): place for place, (answers, _) in enumerate(answered)}
+    return [places[id(ask.told[0].answers)] for ask, _ in bodies]
 
 
 def _told(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:

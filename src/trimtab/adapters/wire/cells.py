@@ -205,6 +205,8 @@ def _read(path: Path) -> tuple[dict[Key, list[int]], bool]:
                 own = cells[start // 8 : start // 8 + size].tolist()
                 before = blocks.get((kind, labels))
                 blocks[kind, labels] = own if before is None else [a + b for a, b in zip(before, own, strict=True)]
+            rows = sum(sum(cells[:2]) for (kind, _), cells in blocks.items() if kind == meter.ARM)
+            blocks[meter.COUNT, ("trimtab_records_written_total",)] = [rows]  # told of once their records are written
             return blocks, lives
     except (ValueError, msgspec.DecodeError):  # zeros or noise where names should be: there is nothing to count
         return {}, False

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
-from trimtab.adapters.wire.metrics import exposition
+from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.reply import BYTES_TYPE, JSON_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
@@ -51,9 +51,11 @@ class DataPlane:
     ----------
     software
         Version of the server, as ``/v2`` tells it.
+    metrics
+        What ``/metrics`` tells.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, software: str = "") -> None:
+    def __init__(self, dispatcher: Dispatcher, *, software: str = "", metrics: WorkerMetrics | None = None) -> None:
         self.dispatcher = dispatcher
         self.replies: Counter[int] = Counter()
         """Answers by HTTP status."""
@@ -61,11 +63,12 @@ class DataPlane:
         """Shadow scores lost to an error, most likely of the store."""
         self._fixed: dict[str, Callable[[], Reply]] = {
             "health": self._health,
-            "metrics": lambda: Reply(200, exposition(dispatcher, self.replies, self.shadow_failures), TEXT_TYPE),
+            "metrics": self._metrics,
             "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": list(EXTENSIONS)}),
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
         }
+        self.metrics = metrics or WorkerMetrics(None, "alone")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._targets: dict[str, Target] = {}
         self._running = False
@@ -228,6 +231,14 @@ class DataPlane:
         ok = live.table.generation > 0
         status = {"status": "ok" if ok else "no route table yet", "generation": live.table.generation, "models": models}
         return reply_json(status, status=200 if ok else 503)
+
+    def look(self) -> None:
+        """Take down how things stand, for whoever is scraped."""
+        self.metrics.look(self.dispatcher, shadow_failures=self.shadow_failures)
+
+    def _metrics(self) -> Reply:
+        self.look()
+        return Reply(200, self.metrics.exposition(), TEXT_TYPE)
 
     def _ready(self) -> Reply:
         ready = self.dispatcher.engine.live.table.generation > 0

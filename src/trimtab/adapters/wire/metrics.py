@@ -46,20 +46,21 @@ class WorkerMetrics:
     Parameters
     ----------
     folder
-        Of all workers of the home: ``run/metrics``.
+        Of all workers of the home: ``run/metrics``; None for a worker that stands alone.
     name
         Of this worker and no other: ``worker-1-<pid>-<started>``.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._own: LocalCells | None = None
-        cells: Cells
-        try:
-            cells = CellFile(folder, name)
-        except Unavailable as error:  # serving goes on, and what it counts is told by this worker alone
-            _log.error("metrics are not shared with other workers: %s", error)
-            cells = self._own = LocalCells()
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._own = LocalCells()
+        cells: Cells = self._own
+        if folder is not None:
+            try:
+                cells = CellFile(folder, name)
+            except Unavailable as error:  # serving goes on, and what it counts is told by this worker alone
+                _log.error("metrics are not shared with other workers: %s", error)
+                self._folder = None
         self.meter = Meter(cells)
 
     def look(self, dispatcher: Dispatcher, *, in_flight: int = 0, shadow_failures: int = 0) -> None:
@@ -83,8 +84,8 @@ class WorkerMetrics:
         Unavailable
             When the files change too fast to be read.
         """
-        if self._own is not None:
-            return exposed(counted(self._own.blocks, {"alone": self._own.blocks}))
+        if self._folder is None:
+            return exposed(counted(self._own.blocks, {self._name: self._own.blocks}))
         return exposed(read_counts(self._folder))
 
 
@@ -169,41 +170,6 @@ def _running(counts: Sequence[int]) -> list[int]:
 
 def _labels(pairs: Iterable[tuple[str, str]]) -> str:
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs)
-
-
-_PREDICTIONS = {
-    "answered": ("trimtab_predictions_total", "Rows answered or scored, by arm."),
-    "failed": ("trimtab_prediction_failures_total", "Rows that a version could not answer, by arm."),
-    "dropped": (
-        "trimtab_shadow_dropped_total",
-        "Rows that were not scored in the shadow, so as not to slow the answers.",
-    ),
-}
-
-
-def exposition(dispatcher: Dispatcher, replies: Mapping[int, int], shadow_failures: int) -> bytes:
-    """Every metric of this worker alone; gives way to :class:`WorkerMetrics`."""
-    engine = dispatcher.engine
-    lines: list[str] = []
-    for what, (name, text) in _PREDICTIONS.items():
-        samples = [
-            (f'model="{_escaped(model)}",version="{version[:12]}",arm="{arm}"', rows)
-            for (kind, model, version, arm), rows in sorted(engine.counts.items())
-            if kind == what
-        ]
-        lines += _family(name, "counter", text, samples)
-    http = [(f'code="{status}"', number) for status, number in sorted(replies.items())]
-    lines += _family("trimtab_http_responses_total", "counter", "Answers by HTTP status.", http)
-    lines += _family(
-        "trimtab_shadow_failures_total", "counter", "Batches of shadow scores lost to an error.",
-        [("", shadow_failures)],
-    )  # fmt: skip
-    lines += _family("trimtab_queue_requests", "gauge", "Requests that wait.", [("", len(dispatcher.queue))])
-    lines += _family("trimtab_shadow_queue_rows", "gauge", "Rows that wait for a shadow.", [("", engine.shadow_rows)])
-    lines += _family(
-        "trimtab_route_generation", "gauge", "Generation of the route table.", [("", engine.live.table.generation)]
-    )
-    return ("\n".join(lines) + "\n").encode()
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, int]]) -> list[str]:
