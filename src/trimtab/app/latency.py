@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from trimtab.adapters.project.file import load_project
-from trimtab.adapters.wire.cells import read_counts
+from trimtab.adapters.wire.cells import METRICS, read_counts
 from trimtab.app.home import HOME, Home
 from trimtab.core.clock import Micros, instant
 from trimtab.core.ids import Json
@@ -23,8 +23,6 @@ from trimtab.serving.latency import BUCKETS, SHOWN, bucket, shown_counts
 from trimtab.serving.record import PREDICTIONS, decode_record
 from trimtab.serving.record import STAGES as RECORDED
 
-METRICS = "metrics"
-"""Below ``run``: where workers count."""
 From = Literal["workers", "records"]
 
 

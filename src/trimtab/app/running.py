@@ -86,6 +86,9 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
                 max_rows=_number("max_batch_rows"),
                 max_queue=_number("max_queue"),
                 software=_software(),
+                access_log=_path("access_log"),
+                access_log_share=_share("access_log_share"),
+                trace_share=_share("trace_share"),
             )
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
@@ -257,6 +260,22 @@ def _number(name: str, given: int | None = None) -> int:
     if not text.isdigit():
         raise InputError(f"the setting {name} must be a whole number", got=repr(text))
     return int(text)
+
+
+def _share(name: str) -> float:
+    text = setting(name)
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise InputError(f"the setting {name} must be a share from 0 to 1", got=repr(text))
+    return found
+
+
+def _path(name: str) -> str:
+    text = setting(name)
+    return str(Path(text).resolve()) if text else ""
 
 
 @contextmanager

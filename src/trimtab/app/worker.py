@@ -24,6 +24,7 @@ from trimtab.adapters.compute.jobdir import mark
 from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.adapters.wire.cells import METRICS
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import load_deployed
 from trimtab.core.clock import Clock
@@ -50,6 +51,9 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     software: str = ""
     server: str = "httptools"
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
+    access_log: str = ""
+    access_log_share: float = 1.0
+    trace_share: float = 0.0
 
 
 def post_name(number: int) -> str:
@@ -113,6 +117,10 @@ def main(arguments: list[str]) -> int:
         max_queue=options.max_queue,
         software=options.software,
         server=options.server,
+        metrics_folder=root / "run" / METRICS,
+        access_log=Path(options.access_log) if options.access_log else None,
+        access_log_share=options.access_log_share,
+        trace_share=options.trace_share,
     )
     try:
         serve(worker, settings)

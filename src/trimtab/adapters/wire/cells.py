@@ -27,6 +27,8 @@ from trimtab.serving import meter
 from trimtab.serving.counted import Blocks, Counted, Key, added, counted, kept
 from trimtab.serving.meter import Row
 
+METRICS = "metrics"
+"""Name of the folder, below ``run`` of a home."""
 _MAGIC, _NAMES_END, _CELLS_END = 0, 1, 2
 _NAMES_AT, _CELLS_AT = 4096, 262_144
 """Where names begin (a line of JSON per block) and where cells begin."""

@@ -76,8 +76,10 @@ class DataPlane:
 
     def take(self, incoming: Incoming, respond: Respond) -> None:
         """Answer one request, now or when its batch is done; whatever happens, ``respond`` is called once."""
+        model = ""
         try:
             target = self._targets.get(incoming.path) or self._target(incoming.path)
+            model = target.model
             if target.kind == "infer":
                 self._infer(target, incoming, respond)
             elif target.kind == "predict":
@@ -85,7 +87,7 @@ class DataPlane:
             else:
                 respond(self.counted(self._read(target, incoming)))
         except TrimtabError as error:
-            respond(self.counted(reply_error(error, plain=incoming.path.startswith("/v2"))))
+            respond(self._refused(model, error, plain=incoming.path.startswith("/v2")))
         except Exception:  # noqa: BLE001 - the last line of defence: the caller gets an answer, the worker lives on
             _log.exception("a request failed")
             respond(self.counted(refuse(500, "an internal error", hint="see the log of the worker")))
@@ -94,6 +96,11 @@ class DataPlane:
         """Count a reply, also one that was made before the request came this far."""
         self.replies[reply.status] += 1
         return reply
+
+    def _refused(self, model: str, error: TrimtabError, *, plain: bool = False) -> Reply:
+        known = model if model in self.dispatcher.engine.live.table.routes else ""  # nothing that callers make up
+        self.metrics.meter.refused(known, type(error).__name__)
+        return self.counted(reply_error(error, plain=plain))
 
     async def shadow(self) -> None:
         """Score the shadow queue whenever nobody waits for an answer, a few rows at a time, until cancelled."""
@@ -162,7 +169,10 @@ class DataPlane:
             return
 
         def resolve(result: bytes | TrimtabError) -> None:
-            respond(self.counted(Reply(200, result) if isinstance(result, bytes) else reply_error(result)))
+            if isinstance(result, bytes):
+                respond(self.counted(Reply(200, result)))
+            else:
+                respond(self._refused(target.model, result))
 
         self.dispatcher.submit(target.model, incoming.body, resolve)
         self.wake()
@@ -181,7 +191,11 @@ class DataPlane:
                 self.replies[200] += 1
                 respond(Reply(200, result))
             else:
-                respond(self.counted(result if isinstance(result, Reply) else reply_error(result, plain=True)))
+                respond(
+                    self.counted(result)
+                    if isinstance(result, Reply)
+                    else self._refused(target.model, result, plain=True)
+                )
 
         dispatcher = self.dispatcher
         if json_length is None and not target.version and dispatcher.submit_plain(target.model, incoming.body, resolve):
