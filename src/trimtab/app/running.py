@@ -78,18 +78,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port:
-            options = WorkerOptions(
-                host=setting("host", request.host),
-                port=port,
-                driven=driven,
-                max_body=_number("max_body"),
-                max_rows=_number("max_batch_rows"),
-                max_queue=_number("max_queue"),
-                software=_software(),
-                access_log=_path("access_log"),
-                access_log_share=_share("access_log_share"),
-                trace_share=_share("trace_share"),
-            )
+            options = _options(request, port=port, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -260,6 +249,21 @@ def _number(name: str, given: int | None = None) -> int:
     if not text.isdigit():
         raise InputError(f"the setting {name} must be a whole number", got=repr(text))
     return int(text)
+
+
+def _options(request: UpRequest, *, port: int, driven: bool) -> WorkerOptions:
+    return WorkerOptions(
+        host=setting("host", request.host),
+        port=port,
+        driven=driven,
+        max_body=_number("max_body"),
+        max_rows=_number("max_batch_rows"),
+        max_queue=_number("max_queue"),
+        software=_software(),
+        access_log=_path("access_log"),
+        access_log_share=_share("access_log_share"),
+        trace_share=_share("trace_share"),
+    )
 
 
 def _share(name: str) -> float:

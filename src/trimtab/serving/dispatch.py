@@ -56,8 +56,6 @@ class Dispatcher:
         Gives ids to requests that came without one.
     deadline_ms
         Longest wait in the queue; 0 for any. A request past it is refused, because nobody waits for its answer.
-    watcher
-        Told of every batch that was answered.
     """
 
     def __init__(
@@ -70,10 +68,10 @@ class Dispatcher:
         max_batch: int = 32,
         max_queue: int = 1024,
         deadline_ms: int = 0,
-        watcher: BatchWatcher | None = None,
     ) -> None:
         self.engine = engine
-        self._watcher = watcher
+        self.watcher: BatchWatcher | None = None
+        """Told of every batch that was answered; set before the first request."""
         self._began = 0
         """When the batch under way left the queue, by the timer."""
         self.letting_go: LettingGo | None = None
@@ -227,15 +225,15 @@ class Dispatcher:
             start = self._timer()
             self._records.write(PREDICTIONS, self.engine.records(scored))
             took = self._timer() - start
-            for answers in scored if self._watcher is not None else ():
+            for answers in scored if self.watcher is not None else ():
                 self._watched(answers, took)
         return self.engine.shadow_rows
 
     def _watched(self, scored: Answers, took: int) -> None:
         """Tell of a score in the shadow, which nobody waited for."""
         deployed = self.engine.live.deployed.get(scored.version)
-        if self._watcher is not None and deployed is not None:
-            self._watcher.answered(
+        if self.watcher is not None and deployed is not None:
+            self.watcher.answered(
                 deployed.manifest.model, [scored], waited_ns=(), total_ns=(), waiting=len(self.queue), record_ns=took
             )
 
@@ -304,9 +302,9 @@ class Dispatcher:
                 ask.fail(error)
             return
         recorded = self._timer()
-        if self._watcher is not None:
+        if self.watcher is not None:
             began = self._began
-            self._watcher.answered(
+            self.watcher.answered(
                 lane.model,
                 given,
                 waited_ns=[began - ask.came for ask, _ in bodies],

@@ -221,8 +221,8 @@ class _Process:
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
-            watcher=metrics.meter,
         )
+        dispatcher.watcher = metrics.meter
         self._plane = DataPlane(dispatcher, software=settings.software, metrics=metrics)
         self._sinks = _sinks(settings, metrics)
         observed = ObservedPlane(
