@@ -34,15 +34,6 @@ class _Plain(NamedTuple):
     writers: Mapping[str, PlainWriter]
 
 
-class LettingGo(NamedTuple):
-    """A body whose answer is handed over, and how long it took; microseconds."""
-
-    ask: Ask
-    queue_us: int
-    encode_us: int
-    record_us: int
-
-
 class Dispatcher:
     """Takes decoded requests, answers them in batches, records them, and hands the bodies back.
 
@@ -74,8 +65,10 @@ class Dispatcher:
         """Told of every batch that was answered; set before the first request."""
         self._began = 0
         """When the batch under way left the queue, by the timer."""
-        self.letting_go: LettingGo | None = None
-        """The answer that is handed over at this moment; None between answers."""
+        self.letting_go: Ask | None = None
+        """The body whose answer is handed over at this moment; None between answers."""
+        self.took = (0, 0, 0)
+        """Of the last batch: when it left the queue, by the timer; microseconds of encode and record."""
         self._records = records
         self._clock = clock
         self._new_id = new_id
@@ -314,11 +307,11 @@ class Dispatcher:
                 record_ns=recorded - encoded,
             )
         self.engine.mirror(lane.model, given)
+        self.took = (self._began, encode_us, (recorded - encoded) // 1000)
         for ask, body in bodies:
             if not ask.dropped:
                 ask.dropped = True
-                waited_us, record_us = (self._began - ask.came) // 1000, (recorded - encoded) // 1000
-                self.letting_go = LettingGo(ask, waited_us, encode_us, record_us)
+                self.letting_go = ask
                 ask.resolve(body)
         self.letting_go = None
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +31,7 @@ def observed(*sinks):
     cells = LocalCells()
     ticks = itertools.count(step=5_000_000)
     plane = ObservedPlane(
-        Plane(), Meter(cells), letting_go=lambda: None, timer=lambda: next(ticks), clock=VirtualClock(7),
+        Plane(), Meter(cells), handing=SimpleNamespace(letting_go=None, took=(0, 0, 0)), timer=lambda: next(ticks), clock=VirtualClock(7),
         new_id=lambda: "made", sinks=sinks,
     )  # fmt: skip
     return plane, cells

@@ -9,7 +9,7 @@ from trimtab.adapters.wire.accesslog import Finished
 from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.reply import Reply
 from trimtab.core.clock import Clock
-from trimtab.serving.dispatch import LettingGo
+from trimtab.serving.ask import Ask
 from trimtab.serving.meter import Meter
 from trimtab.serving.pipeline import Timer
 from trimtab.serving.record import STAGES
@@ -48,13 +48,22 @@ class Sink(Protocol):
         ...
 
 
+class Handing(Protocol):
+    """Says which answer is handed over; see :class:`trimtab.serving.dispatch.Dispatcher`."""
+
+    letting_go: Ask | None
+    """None between answers."""
+    took: tuple[int, int, int]
+    """Of its batch: when it left the queue, by the timer; microseconds of encode and record."""
+
+
 class ObservedPlane:
     """Answers as the plane that it holds, and tells what it saw. Without sinks it costs a timer and a count.
 
     Parameters
     ----------
-    letting_go
-        The answer that the dispatcher hands over at this moment, None between answers.
+    handing
+        Says which answer is handed over at this moment.
     new_id
         Ids for requests that come without ``X-Request-Id``, where they are logged or traced.
     """
@@ -64,13 +73,13 @@ class ObservedPlane:
         plane: Plane,
         meter: Meter,
         *,
-        letting_go: Callable[[], LettingGo | None],
+        handing: Handing,
         timer: Timer,
         clock: Clock,
         new_id: Callable[[], str],
         sinks: Sequence[Sink] = (),
     ) -> None:
-        self._plane, self._replied, self._letting_go = plane, meter.replied, letting_go
+        self._plane, self._replied, self._handing = plane, meter.replied, handing
         self._timer, self._clock, self._new_id, self._sinks = timer, clock, new_id, sinks
         self._routes: dict[str, str] = {}
 
@@ -113,14 +122,14 @@ class ObservedPlane:
         self._plane.take(incoming, answered)
 
     def _finished(self, incoming: Incoming, reply: Reply, request_id: str, when: int, took: int) -> Finished:
-        going = self._letting_go()
+        ask = self._handing.letting_go
         model = version = arm = ""
         rows = 0
         stages: dict[str, int] = {}
-        if going is not None:
-            answers = going.ask.told[0].answers
-            model, version, arm, rows = going.ask.lane.model, answers.version, answers.arm, going.ask.size
-            stages = _stages(going)
+        if ask is not None:
+            answers = ask.told[0].answers
+            model, version, arm, rows = ask.lane.model, answers.version, answers.arm, ask.size
+            stages = _stages(ask, self._handing.took)
         parent = incoming.headers.get(b"traceparent", b"").decode("latin-1")
         return Finished(
             when, took // 1000, request_id, incoming.method, incoming.path, self._route(incoming.path), reply.status,
@@ -165,10 +174,10 @@ def _known_id(given: bytes | None) -> str:
     return given.decode("ascii")
 
 
-def _stages(going: LettingGo) -> dict[str, int]:
+def _stages(ask: Ask, took: tuple[int, int, int]) -> dict[str, int]:
     """Microseconds by stage, in their order; decoding is the body's own, what follows that of its batch."""
-    timings = dict(zip(STAGES, going.ask.told[0].answers.timings, strict=True))
-    before = {"decode": going.ask.decode_ns // 1000, "queue": going.queue_us}
-    return before | {stage: timings[stage] for stage in STAGES[1:-1]} | {
-        "encode": going.encode_us, "record": going.record_us,
-    }  # fmt: skip
+    began, encode_us, record_us = took
+    timings = dict(zip(STAGES, ask.told[0].answers.timings, strict=True))
+    before = {"decode": ask.decode_ns // 1000, "queue": (began - ask.came) // 1000}
+    inside = {stage: timings[stage] for stage in STAGES[1:-1]}
+    return before | inside | {"encode": encode_us, "record": record_us}

@@ -228,7 +228,7 @@ class _Process:
         observed = ObservedPlane(
             self._plane,
             metrics.meter,
-            letting_go=lambda: dispatcher.letting_go,
+            handing=dispatcher,
             timer=worker.timer,
             clock=worker.clock,
             new_id=worker.new_id,
