@@ -49,6 +49,7 @@ def test_totals_over_workers_are_what_was_sent_and_never_fall(house):
             assert total(found, "trimtab_stage_duration_seconds_count", stage="queue") == sent
             assert total(found, "http_server_request_duration_seconds_count", http_route="/predict/{model}") == sent
             assert total(found, "trimtab_records_written_total") == sent
+            assert total(found, "trimtab_requests_in_flight") >= 1  # the scrape
             seen, before = answered, seen
             assert seen >= before
         if round_ == 0:

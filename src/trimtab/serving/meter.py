@@ -139,6 +139,8 @@ class Meter:
         self._replies: dict[tuple[str, str, int], Row] = {}
         self._counters: dict[tuple[str, ...], Counter] = {}
         self._gauges = cells.block(GAUGES, (), len(GAUGE_NAMES))
+        self.in_flight = 0
+        """Requests that were read and not yet answered; kept by whoever takes them."""
 
     # -- from the dispatcher
 

@@ -58,6 +58,7 @@ def test_replies_are_counted_by_route_and_never_by_what_callers_make_up():
         ("GET", "/predict/{model}", 200): 2, ("GET", "", 404): 1, ("GET", "", 200): 1, ("GET", "/health", 200): 1,
         ("_OTHER", "/health", 200): 1, ("_OTHER", "", 431): 1,
     }  # fmt: skip
+    assert plane._meter.in_flight == 0
     total = counted(cells.blocks).replies["GET", "/predict/{model}", 200]
     assert total.sum_us == 10_000
 

@@ -34,7 +34,7 @@ _COUNTERS = {
 }
 _GAUGES = {
     "waiting": ("trimtab_queue_requests", "Requests that wait."),
-    "in_flight": ("trimtab_requests_in_flight", "Requests that were read and not yet answered."),
+    "in_flight": ("trimtab_requests_in_flight", "Requests that were read and not yet answered, a scrape among them."),
     "shadow_waiting": ("trimtab_shadow_queue_rows", "Rows that wait for a shadow."),
     "generation": ("trimtab_route_generation", "Generation of the route table in force."),
 }
@@ -63,11 +63,11 @@ class WorkerMetrics:
                 self._folder = None
         self.meter = Meter(cells)
 
-    def look(self, dispatcher: Dispatcher, *, in_flight: int = 0, shadow_failures: int = 0) -> None:
+    def look(self, dispatcher: Dispatcher, *, shadow_failures: int = 0) -> None:
         """Take over what is counted elsewhere and how things stand; about once a second, and before a scrape."""
         engine, meter = dispatcher.engine, self.meter
         meter.gauge("waiting", len(dispatcher.queue))
-        meter.gauge("in_flight", in_flight)
+        meter.gauge("in_flight", meter.in_flight)
         meter.gauge("shadow_waiting", engine.shadow_rows)
         meter.gauge("generation", engine.live.table.generation)
         for (what, model, version, arm), rows in engine.counts.items():

@@ -79,12 +79,14 @@ class ObservedPlane:
         new_id: Callable[[], str],
         sinks: Sequence[Sink] = (),
     ) -> None:
-        self._plane, self._replied, self._handing = plane, meter.replied, handing
+        self._plane, self._meter, self._replied, self._handing = plane, meter, meter.replied, handing
         self._timer, self._clock, self._new_id, self._sinks = timer, clock, new_id, sinks
         self._routes: dict[str, str] = {}
 
     def take(self, incoming: Incoming, respond: Respond) -> None:
         """Answer one request; the caller's ``X-Request-Id`` is sent back."""
+        meter = self._meter
+        meter.in_flight += 1
         given = incoming.headers.get(REQUEST_ID)
         if self._sinks or given is not None:
             self._take_known(incoming, respond, given)
@@ -93,6 +95,7 @@ class ObservedPlane:
         method, path, start = incoming.method, incoming.path, timer()
 
         def answered(reply: Reply) -> None:
+            meter.in_flight -= 1
             replied(_method(method), self._routes.get(path) or self._route(path), reply.status, timer() - start)
             respond(reply)
 
@@ -110,6 +113,7 @@ class ObservedPlane:
         when = self._clock.now() if self._sinks else 0
 
         def answered(reply: Reply) -> None:
+            self._meter.in_flight -= 1
             took = self._timer() - start
             route = self._routes.get(incoming.path) or self._route(incoming.path)
             self._replied(_method(incoming.method), route, reply.status, took)
