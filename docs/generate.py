@@ -21,10 +21,10 @@ NOTE = "<!-- Written by docs/generate.py; change the code instead. -->"
 
 def settings_page() -> str:
     """Every setting, its environment variable, its default and what it is for."""
-    rows = [
-        f"| `{setting.name}` | `TRIMTAB_{setting.name.upper()}` | `{setting.default}` | {setting.help} |"
-        for setting in SETTINGS
-    ]
+    rows = []
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else "none"
+        rows.append(f"| `{setting.name}` | `TRIMTAB_{setting.name.upper()}` | {default} | {setting.help} |")
     lines = [
         "# Settings",
         NOTE,

@@ -5,10 +5,10 @@ This module holds the names that a project file uses, and nothing else.
 
 from trimtab.features.sources import Entity, Events, Requests, Table, column
 from trimtab.features.views import latest, windows
-from trimtab.gates.declare import at_least, beats_champion, p99_below, size_below
+from trimtab.gates.declare import at_least, at_most, beats_champion, p99_below, size_below
 from trimtab.loop.declare import canary, every, shadow, slo, when_drifts, when_new_labels, when_quality_drops
 from trimtab.loop.model import Model
-from trimtab.training.task import TrainingData, all_history, binary, label, last, regression
+from trimtab.training.task import TrainingData, all_history, binary, label, last, multiclass, regression
 
 __all__ = [
     "Entity",
@@ -19,6 +19,7 @@ __all__ = [
     "TrainingData",
     "all_history",
     "at_least",
+    "at_most",
     "beats_champion",
     "binary",
     "canary",
@@ -27,6 +28,7 @@ __all__ = [
     "label",
     "last",
     "latest",
+    "multiclass",
     "p99_below",
     "regression",
     "shadow",

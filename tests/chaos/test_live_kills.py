@@ -59,15 +59,17 @@ class Caller(threading.Thread):
 
 def test_workers_serve_on_without_control_and_a_new_one_adopts_them(live):
     live.start("--workers", "2")
-    workers = wait_until(lambda: len(live.pids()) == 2 and live.pids(), what="two workers")
+    workers = live.loaded(2)
     callers = [Caller(live, f"c{number}") for number in range(2)]
     for caller in callers:
         caller.start()
     for _ in range(2):
         die(live.controls[-1])
         before = sum(len(caller.answered) for caller in callers)
-        time.sleep(0.5)
-        assert sum(len(caller.answered) for caller in callers) > before
+        wait_until(
+            lambda before=before: sum(len(caller.answered) for caller in callers) > before,
+            what="answers without control",
+        )
         live.start("--workers", "2")
         assert sorted(live.pids()) == sorted(workers)
     for caller in callers:
@@ -84,7 +86,7 @@ def test_workers_serve_on_without_control_and_a_new_one_adopts_them(live):
 
 def test_every_answered_prediction_is_recorded_once_when_workers_are_killed(live):
     live.start("--workers", "2")
-    wait_until(lambda: len(live.pids()) == 2, what="two workers")
+    live.loaded(2)
     callers = [Caller(live, f"c{number}") for number in range(3)]
     for caller in callers:
         caller.start()

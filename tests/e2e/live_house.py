@@ -143,6 +143,18 @@ class LiveHouse:
         """Of the workers that live and have said so."""
         return [status.pid for status in self.statuses()]
 
+    def loaded(self, count: int) -> list[int]:
+        """Wait until so many workers are ready to answer, each with a version loaded; their processes.
+
+        They share a port, so that the readiness of one says nothing of the one that gets the next connection.
+        """
+
+        def ready() -> list[int]:
+            found = [status.pid for status in self.statuses() if status.versions]
+            return found if len(found) == count and self.serves() else []
+
+        return wait_until(ready, what=f"{count} workers with a version\n{self.log}")
+
     def console(self) -> JsonClient:
         return JsonClient(self.facts["console"], token=(self.home / "run" / "control.token").read_text(), timeout_s=60)
 

@@ -52,6 +52,15 @@ def test_numbers_of_numpy(served, model):
     np.testing.assert_allclose(answers, expected(model, [1.5, 2]), atol=1e-6)
 
 
+def test_columns_need_not_be_in_alphabetical_order(tmp_path, model):
+    estimator, rows = model
+    order = ["visits", "basket"]
+    version = register_model(tmp_path, estimator, name="m", task=tt.binary(positive="b"), columns=order, rows=rows)
+    with serve_model(tmp_path, version, port=0) as running:
+        answers = running.predict([{"basket": 1.5, "visits": -0.5}])
+    np.testing.assert_allclose(answers, expected(model, [-0.5, 1.5]), atol=1e-6)
+
+
 @pytest.mark.parametrize("row", [{"basket": 1.5}, {"basket": 1.5, "visits": np.nan}, {"basket": 1.5, "visits": None}])
 def test_a_column_without_a_value_is_an_error_that_names_it(served, row):
     with pytest.raises(InputError, match="visits"):

@@ -29,6 +29,31 @@ def now():
     return time.time_ns() // 1000
 
 
+def test_every_command_finds_a_home_elsewhere(live, tmp_path):
+    live.home = (live.project / ".trimtab").rename(tmp_path / "elsewhere")
+    live.start("--home", str(live.home))
+    assert not (live.project / ".trimtab").exists()
+    where = ("-p", live.project, "--home", live.home)
+    asked = json.loads(cli("predict", MODEL, "shop=north", "basket=12.5", *where, "--json").stdout)
+    sales = tmp_path / "sales.jsonl"
+    row = {"visit": "elsewhere", "at": iso(now()), "shop": "north", "bought": True, "amount": 5.0}
+    sales.write_text(json.dumps(row) + "\n")
+    assert json.loads(cli("send", "sales", sales, *where, "--json").stdout)["accepted"] == 1
+    # By the environment, and from where there is no project.
+    said = cli("status", "-p", tmp_path, TRIMTAB_HOME=str(live.home)).stdout
+    assert "control running" in said
+    assert asked["version"][:12] in said
+    live.stop()
+    assert "control gone" in cli("status", "--home", live.home).stdout
+    back = cli("rollback", MODEL, "--reason", "a test", *where, "--json")
+    assert (back.returncode, json.loads(back.stdout)["accepted"]) == (1, False)
+    assert "asked to rollback" in cli("log", "--home", live.home).stdout
+    lost = cli("status", "-p", live.project)
+    assert lost.returncode == 1
+    assert "TRIMTAB_HOME" in lost.stderr
+    assert not (live.project / ".trimtab").exists()
+
+
 def test_events_predictions_and_questions_over_http_and_the_command_line(live):
     live.start()
     project = live.project

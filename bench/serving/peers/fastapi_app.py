@@ -9,19 +9,15 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import onnxruntime
 import orjson
 from fastapi import FastAPI, Request, Response
+from onnx_session import session
 from pydantic import BaseModel
 
 STYLE = os.environ.get("STYLE", "async")
 NAME = os.environ["MODEL_NAME"]
 
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-options.inter_op_num_threads = 1
-session = onnxruntime.InferenceSession(os.environ["MODEL_FILE"], options, providers=["CPUExecutionProvider"])
-
+run = session().run
 app = FastAPI()
 
 
@@ -52,7 +48,7 @@ class InferResponse(BaseModel):
 
 def answer(shape: list[int], data: list[float]) -> np.ndarray:
     rows = np.asarray(data, dtype=np.float32).reshape(shape)
-    return session.run(["output"], {"input": rows})[0]
+    return run(["output"], {"input": rows})[0]
 
 
 def respond(request: InferRequest) -> InferResponse:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rig.load import Check, Load, ServerLost, drive
-from rig.models import BenchModel, checker, headers, infer_values, predict_values
+from rig.models import BenchModel, checker, headers, infer_values, predict_values, rows_values
 from rig.ours import Trimtab
 from rig.peers import NAMES, Peer, peer
 from rig.processes import NotStarted, Started, cpu_seconds, memory_mib
@@ -54,7 +54,9 @@ def server(spec: str) -> Trimtab | Peer:
 
 
 def workload(model: BenchModel, form: str) -> tuple[list[bytes], Check]:
-    """Whole requests, and what verifies their answers; the form is ``infer`` or ``predict``."""
+    """Whole requests, and what verifies their answers; the form is ``infer``, ``predict`` or ``rows``."""
+    if form == "rows":
+        return [headers("/predict", body) for body in model.rows_bodies()], checker(model.answers, rows_values)
     if form == "predict":
         requests = [headers(f"/predict/{model.name}", body) for body in model.predict_bodies()]
         return requests, checker(model.answers, predict_values)
@@ -77,6 +79,8 @@ def settle(address: tuple[str, int], requests: Sequence[bytes], check: Check, *,
             problem = found.first_error
             if not problem:
                 return
+            if found.wrong:
+                raise NotStarted(f"wrong answers: {problem}")
         except (ServerLost, OSError) as error:
             problem = str(error)
         if time.monotonic() > end:
@@ -102,10 +106,10 @@ def measured(
     before, own = cpu_seconds(started.pid), sum(os.times()[:2])
     load = drive(address, requests, check, connections=connections, seconds=seconds, count=count)
     spent, own = cpu_seconds(started.pid) - before, sum(os.times()[:2]) - own
-    return _judged(load, labels, connections, spent, own, memory_mib(started.pid))
+    return judged(load, labels, connections, spent, own, memory_mib(started.pid))
 
 
-def _judged(load: Load, labels: tuple[str, str], connections: int, spent: float, own: float, memory: float) -> Measured:
+def judged(load: Load, labels: tuple[str, str], connections: int, spent: float, own: float, memory: float) -> Measured:
     return Measured(
         server=labels[0],
         work=labels[1],

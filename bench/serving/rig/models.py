@@ -53,6 +53,10 @@ class BenchModel:
             for row in self.rows
         ]
 
+    def rows_bodies(self) -> list[bytes]:
+        """The same rows as a matrix of one row, for servers without the protocol."""
+        return [msgspec.json.encode({"rows": [_plain(row)]}) for row in self.rows]
+
     def predict_bodies(self) -> list[bytes]:
         """The same rows as columns by name."""
         return [msgspec.json.encode(dict(zip(self.columns, _plain(row), strict=True))) for row in self.rows]
@@ -150,6 +154,11 @@ def predict_values(body: bytes) -> list[float]:
     """The values in the answer of ``/predict``."""
     found = msgspec.json.decode(body, type=_Predicted).prediction
     return found if isinstance(found, list) else [found]
+
+
+def rows_values(body: bytes) -> list[float]:
+    """The values in a matrix of one row."""
+    return msgspec.json.decode(body)[0]
 
 
 class _Output(msgspec.Struct):

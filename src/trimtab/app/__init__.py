@@ -1,8 +1,9 @@
 """The composition root: settings in, wired objects out. The only room that names an adapter.
 
 One function per thing that a person can ask for. The command line, the HTTP API and Python all call these; each takes
-plain values and returns a JSON-able ``dict``. Imports are inside, so that ``trimtab --help`` and a serving worker load
-only what they use.
+plain values and returns a JSON-able ``dict``. ``home`` is where a project's state is kept; None stands for
+``TRIMTAB_HOME``, or for ``.trimtab/`` beside the project's file. Imports are inside, so that ``trimtab --help`` and a
+serving worker load only what they use.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def replay(
         Which model; may be left out when there is one.
     start, until
         ISO 8601. Requests asked in between are answered; history before ``start`` trains the first model.
+        By default the first 60 days do, or the first third of a shorter history.
     fault
         Faults to put on stage: ``unit:SOURCE.COLUMN*FACTOR@TIME`` or ``bad-challenger@TIME``.
     seed
@@ -75,7 +77,9 @@ def up(
     host: str | None = None,
     port: int | None = None,
     console_port: int | None = None,
+    grpc_port: int | None = None,
     workers: int | None = None,
+    memory_budget: str | None = None,
     clock: str | None = None,
     take_over: bool = False,
     new_token: bool = False,
@@ -87,8 +91,8 @@ def up(
     Parameters
     ----------
     home
-        Where its state is kept; None for ``.trimtab/`` in the project.
-    host, port, console_port, workers
+        Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
+    host, port, console_port, grpc_port, workers, memory_budget
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
@@ -114,12 +118,18 @@ def up(
     """
     from trimtab.app.running import UpRequest, run_platform
 
-    request = UpRequest(project, home, host, port, console_port, workers, clock, take_over, new_token)
+    ports = (port, console_port, grpc_port)
+    request = UpRequest(project, home, host, *ports, workers, clock, take_over, new_token, memory_budget)
     run_platform(request, ready=ready, page=page)
 
 
 def send(
-    project: Path, source: str, rows: Path | TextIO, *, progress: Callable[[int], None] = lambda _: None
+    project: Path,
+    source: str,
+    rows: Path | TextIO,
+    *,
+    home: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Result:
     """Send events to the running control process: ``{source, sent, accepted, repeated, quarantined, reasons, rows}``.
 
@@ -139,7 +149,7 @@ def send(
     """
     from trimtab.app.sending import send_events
 
-    return send_events(project, source, rows, progress=progress)
+    return send_events(project, source, rows, progress=progress, home=home)
 
 
 def check(project: Path) -> Result:
@@ -149,7 +159,7 @@ def check(project: Path) -> Result:
     return check_project(project)
 
 
-def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
+def train(project: Path, model: str, *, home: Path | None = None, cutoff: str | None = None) -> Result:
     """Train once: ``{model, version, rows, trained_until, metrics, seconds, decisions, rejected}``.
 
     What follows is the policy's: the first version that passes its floors goes live, a later one is compared.
@@ -162,51 +172,72 @@ def train(project: Path, model: str, *, cutoff: str | None = None) -> Result:
     """
     from trimtab.app.operations import train_once
 
-    return train_once(project, model, cutoff=cutoff)
+    return train_once(project, model, cutoff=cutoff, home=home)
 
 
-def gate(project: Path, model: str, version: str) -> Result:
+def gate(project: Path, model: str, version: str, *, home: Path | None = None) -> Result:
     """What the gates say of a version: ``{passed, checks: [{name, value, bound, side, passed, detail}]}``."""
     from trimtab.app.operations import judge
 
-    return judge(project, model, version)
+    return judge(project, model, version, home=home)
 
 
 def deploy(
-    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, force: bool = False
+    project: Path,
+    model: str,
+    version: str,
+    *,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
+    force: bool = False,
 ) -> Result:
     """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
     kind = "force" if force else "deploy"
-    return ask(project, model, kind, version=version, reason=reason, actor=actor)
+    return ask(project, model, kind, home=home, version=version, reason=reason, actor=actor)
 
 
 def approve(
-    project: Path, model: str, version: str, *, reason: str, actor: str | None = None, deny: bool = False
+    project: Path,
+    model: str,
+    version: str,
+    *,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
+    deny: bool = False,
 ) -> Result:
     """Give or deny the approval that a rollout waits for: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
-    return ask(project, model, "deny" if deny else "approve", version=version, reason=reason, actor=actor)
+    kind = "deny" if deny else "approve"
+    return ask(project, model, kind, home=home, version=version, reason=reason, actor=actor)
 
 
-def rollback(project: Path, model: str, *, reason: str, actor: str | None = None) -> Result:
+def rollback(project: Path, model: str, *, reason: str, home: Path | None = None, actor: str | None = None) -> Result:
     """End the rollout under way, or go back to the champion before: ``{accepted, sentence, event}``."""
     from trimtab.app.operations import ask
 
-    return ask(project, model, "rollback", reason=reason, actor=actor)
+    return ask(project, model, "rollback", home=home, reason=reason, actor=actor)
 
 
-def status(project: Path) -> Result:
+def status(project: Path, *, home: Path | None = None) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status
 
-    return show_status(project)
+    return show_status(project, home=home)
 
 
 def log(
-    project: Path, *, at: str | None = None, model: str | None = None, limit: int = 50, verify: bool = False
+    project: Path,
+    *,
+    home: Path | None = None,
+    at: str | None = None,
+    model: str | None = None,
+    limit: int = 50,
+    verify: bool = False,
 ) -> Result:
     """Events, oldest first: ``{events: [{seq, when, stream, type, actor, text, data}], live, verified}``.
 
@@ -215,17 +246,94 @@ def log(
     """
     from trimtab.app.operations import show_log
 
-    return show_log(project, at=at, model=model, limit=limit, verify=verify)
+    return show_log(project, at=at, model=model, limit=limit, verify=verify, home=home)
 
 
-def predict(project: Path, model: str, fields: Mapping[str, Any], *, url: str | None = None) -> Result:
+def batch(
+    project: Path,
+    model: str,
+    rows: object,
+    *,
+    out: str | Path,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[Tick], None] = lambda _: None,
+) -> Result:
+    """Score a table with the pipeline that serves HTTP, resumable after a kill; every row is in ``out`` exactly once.
+
+    Parameters
+    ----------
+    project
+        A project, or a directory in which models were registered.
+    rows
+        A Parquet or CSV file, a directory or a glob; a database such as ``sqlite:///shop.db#visits``; or a data frame:
+        pandas, polars, Arrow, or a mapping of arrays.
+    out
+        A ``.parquet`` or ``.csv`` file, a directory ending in ``/``, or a table as in ``sqlite:///scores.db#scored``.
+    options
+        Further fields of :class:`trimtab.app.batches.BatchRequest`: ``version``, ``query``, ``id``, ``as_of``,
+        ``record``, ``precompute`` (microseconds), ``anew``, ``threads``, ``chunk``.
+    progress
+        Told how far it is.
+
+    Returns
+    -------
+    dict
+        ``{model, version, input, out, features, rows, answered, failed, quarantined, reasons, bad_rows, ...}``.
+
+    Raises
+    ------
+    SchemaError
+        When the table lacks a column.
+    InputError
+        When something else stands where the answers go, or the input changed since the run began.
+    Unavailable
+        When a disk is full or a store is gone; the same call goes on later.
+    """
+    from trimtab.adapters.clock.system import SystemClock
+    from trimtab.app.batches import BatchRequest
+    from trimtab.app.scoring import run_batch
+
+    asked = BatchRequest(model, rows, str(out), **(options or {}))
+    return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
+
+
+def schedule_batch(
+    project: Path, model: str, rows: str, *, out: str, every: Micros, options: Mapping[str, Any] | None = None
+) -> Result:
+    """Let the control process run a batch every so often: ``{model, rows, out, every, scheduled}``; 0 ends it.
+
+    ``{time}`` in ``rows`` and ``out`` becomes the scheduled time.
+
+    Raises
+    ------
+    InputError
+        When ``out`` has no ``{time}``, ``every`` is below a minute, or there is no schedule to end.
+    """
+    from trimtab.app.batches import batch_home
+    from trimtab.app.live import standing_clock
+    from trimtab.app.schedules import Schedule, absolute, end_schedule, put_schedule
+    from trimtab.errors import InputError
+
+    home, place = batch_home(Path(project)), absolute(out)
+    if not every:
+        if not end_schedule(home, model, place):
+            raise InputError("there is no such schedule", got=f"{model} to {place}")
+    else:
+        now = standing_clock(home)[0].now()
+        put_schedule(home, Schedule(model, absolute(rows), place, every, now, dict(options or {})))
+    return {"model": model, "rows": rows, "out": place, "every": every, "scheduled": bool(every)}
+
+
+def predict(
+    project: Path, model: str, fields: Mapping[str, Any], *, home: Path | None = None, url: str | None = None
+) -> Result:
     """Ask a model once: ``{model, version, arm, id, prediction_id, outputs, status}``.
 
     Text among ``fields`` is read as the kind that the project declares.
     """
     from trimtab.app.operations import predict_once
 
-    return predict_once(project, model, fields, url=url)
+    return predict_once(project, model, fields, url=url, home=home)
 
 
 def latency(
@@ -235,6 +343,7 @@ def latency(
     source: str = "workers",
     during_s: float = 0.0,
     since: str | None = None,
+    home: Path | None = None,
 ) -> Result:
     """How long answers take beside their budget: ``{from, during_s, arms: [{model, version, arm, stages, ...}]}``.
 
@@ -246,8 +355,10 @@ def latency(
         Only what is answered in the next seconds; 0 for everything since the version went live.
     since
         Of records: ISO 8601, only those asked at that time or later.
+    home
+        Where its state is kept, as :func:`up` takes it.
     """
     from trimtab.app.latency import LatencyRequest, show_latency
 
-    request = LatencyRequest(project, model, "records" if source == "records" else "workers", during_s, since)
+    request = LatencyRequest(project, model, "records" if source == "records" else "workers", during_s, since, home)
     return show_latency(request)

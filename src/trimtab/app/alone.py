@@ -2,6 +2,8 @@
 
 >>> from trimtab.app.alone import drift, historical_features, register_model, serve_model
 
+What neither an exporter nor ONNX covers, handlers and pyfunc models, is in :mod:`trimtab.app.registering`.
+
 Times are microseconds since 1970 or anything numpy knows as ``datetime64``; a frame is anything with named columns: a
 mapping of arrays, a pandas, polars or Arrow table.
 """
@@ -31,8 +33,12 @@ from trimtab.features.plan import compile_plan
 from trimtab.features.sources import Entity, Requests, Source
 from trimtab.features.views import LatestView, WindowView
 from trimtab.monitoring.drift import ColumnDrift, DriftPolicy, compare_frames
+from trimtab.registry.manifest import Tensor
+from trimtab.serving.transforms import Stage
 from trimtab.training.task import Task
 
+Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Inputs and outputs, as in ``((Tensor("tokens", "int64", (-1, 16)),), (Tensor("scores", "float32", (-1, 2)),))``."""
 _ROW = "row number"
 _READY_S = 20.0
 _STOP_S = 20.0
@@ -185,11 +191,13 @@ def register_model(
     model: Any,
     *,
     name: str,
-    task: Task,
-    columns: Sequence[str],
+    task: Task | None = None,
+    columns: Sequence[str] = (),
     optional: Sequence[str] = (),
+    signature: Signature | None = None,
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
+    stages: Mapping[Stage, Path | str] | None = None,
 ) -> str:
     """Pack a model that is already trained as a version, into the directory ``home``.
 
@@ -198,18 +206,25 @@ def register_model(
     home
         A directory; made when it is missing.
     model
-        A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
+        A fitted estimator of LightGBM, XGBoost, CatBoost, scikit-learn or PyTorch, or the bytes of an ONNX file.
     name
         What it is called in ``/predict/<name>``.
+    task
+        What it predicts; None for an ONNX file whose outputs are no predictions of a task.
     columns
-        Names of its input columns, in order.
+        Names of its input columns, in order. Without any, an ONNX file is served by its tensors, of any shape and
+        type, at ``/v2/models/<name>/infer``.
     optional
         Those of them that a request may leave out or send as NaN; the model then sees NaN. A row without
         any other column is refused.
+    signature
+        Inputs and outputs of such a file, where it leaves sizes open or some of its outputs are not wanted.
     rows
         Real rows, shape (n, columns): needed for an estimator, whose export must agree with it on them.
     trained_until
         It saw nothing after this; 0 when unknown.
+    stages
+        Your own code around the model: Python files by ``preprocess`` and ``postprocess``; they travel in the version.
 
     Returns
     -------
@@ -234,9 +249,20 @@ def register_model(
         task=task,
         feature_names=columns,
         optional=optional,
+        signature=signature,
         rows=rows,
         trained_until=trained_until,
+        stages=_stages(stages or {}),
     )
+
+
+def _stages(given: Mapping[Stage, Path | str]) -> dict[Stage, str]:
+    if odd := sorted(set(given) - {"preprocess", "postprocess"}):
+        raise InputError("no such stage", got=", ".join(odd), hint="preprocess or postprocess")
+    try:
+        return {stage: Path(file).read_text(encoding="utf-8") for stage, file in given.items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("the code of a stage cannot be read", got=str(error)) from None
 
 
 @dataclass
@@ -259,7 +285,7 @@ class ServedModel:
         self.stop()
 
     def predict(self, rows: Sequence[Mapping[str, float | None]]) -> NDArray[np.float64]:
-        """Ask it over HTTP: one mapping per row, by column name; shape (n,).
+        """Ask it over HTTP: one mapping per row, by column name; shape (n,), or (n, k) for k outputs.
 
         Numbers may be of numpy.
 
@@ -319,7 +345,7 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     from trimtab.adapters.compute.supervisor import read_post
     from trimtab.adapters.wire.routefile import write_routes
     from trimtab.app import worker
-    from trimtab.app.home import Home
+    from trimtab.app.home import Home, setting
     from trimtab.registry.bundle import load
     from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
@@ -336,7 +362,9 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     table = decode_table(place.route_file.read_bytes()) if place.route_file.exists() else RouteTable(0, {})
     route = Route(model, (Arm("champion", version, 1.0),))
     write_routes(place.route_file, RouteTable(table.generation + 1, {model: route}))
-    options = worker.WorkerOptions(host=host, port=port)
+    options = worker.WorkerOptions(
+        host=host, port=port, providers=setting("providers"), model_python=setting("model_python")
+    )
     log = place.run / "worker.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]

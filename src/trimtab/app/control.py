@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor
@@ -17,10 +18,11 @@ from trimtab.app.live import Live
 from trimtab.app.live_parity import LiveParity
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, workers_status
 from trimtab.app.platform import sentence
+from trimtab.app.schedules import Schedules
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event
-from trimtab.errors import InputError, StaleEpoch, UnknownName
+from trimtab.errors import InputError, StaleEpoch, TrimtabError, UnknownName
 from trimtab.loop import events as e
 from trimtab.loop.observations import Asked
 from trimtab.serving.counted import Counted
@@ -49,6 +51,7 @@ class LiveControl:
         """Apart from the other: a tick that waits for a training must not keep a dead worker from being replaced."""
         self._saved = time.monotonic()
         self._parity = LiveParity(live.project, live.home)
+        self._batches = Schedules(Path(live.project.root), live.home, live.ledger, epoch=live.tenure.epoch)
 
     # -- asked over HTTP
 
@@ -141,6 +144,12 @@ class LiveControl:
             if events or time.monotonic() > self._saved + _SAVE_S:
                 live.save()
                 self._saved = time.monotonic()
+            try:
+                self._batches.beat(live.clock.now())
+            except StaleEpoch:
+                raise
+            except TrimtabError as error:  # a schedule that cannot be kept must not stop the loop
+                _log.error("batches: %s", error)
 
     def save(self) -> None:
         """Keep what the observers hold; at the end."""

@@ -18,6 +18,7 @@ from trimtab.features.batch import RequestBatch
 from trimtab.features.history import History
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Project
+from trimtab.training.labels import label_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,9 @@ def labels_of(spec: ModelSpec, histories: Mapping[str, History]) -> LabelEvents:
     history = histories.get(spec.label.source.name)
     if history is None:
         empty = np.array([], np.int64)
-        return LabelEvents(np.array([], np.str_), empty.astype(np.float64), empty)
-    values = history.columns[spec.label.column].astype(np.float64)
+        shape = (0, spec.task.outputs) if len(spec.label.columns) > 1 else 0
+        return LabelEvents(np.array([], np.str_), np.zeros(shape), empty)
+    values = label_values(spec.task, spec.label, history.columns)
     return LabelEvents(history.columns[spec.label.on].astype(np.str_), values, history.known)
 
 

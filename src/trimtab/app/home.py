@@ -108,6 +108,12 @@ class Home:
         return path.read_text() if path.exists() else ""
 
 
+def named_home(given: Path | None = None) -> Home | None:
+    """The home that was named, by ``--home`` or ``TRIMTAB_HOME``; it is not made. None when none was."""
+    named = setting("home", None if given is None else str(given))
+    return Home(Path(named).resolve()) if named else None
+
+
 def setting(name: str, given: str | int | None = None) -> str:
     """A setting: what was given, else the environment's ``TRIMTAB_<NAME>``, else the default.
 

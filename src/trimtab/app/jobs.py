@@ -22,7 +22,7 @@ from trimtab.core.clock import Micros
 from trimtab.core.ids import Json
 from trimtab.core.ports import Blobs
 from trimtab.datasets.frozen import Dataset, FrozenSplit, freeze_split
-from trimtab.datasets.profile import Profile, ScoredRows, build_profile
+from trimtab.datasets.profile import Profile, ScoredRows, build_profile, summary
 from trimtab.datasets.splits import LabelEvents, split_by_time
 from trimtab.features.history import point_in_time
 from trimtab.features.onrequest import LoadedModule, load_module
@@ -32,6 +32,7 @@ from trimtab.registry.assemble import assemble
 from trimtab.registry.bundle import load
 from trimtab.stats.bins import Bins
 from trimtab.stats.metrics import losses
+from trimtab.training.export import predictions
 from trimtab.training.ports import Job
 from trimtab.training.run import Champion, TrainingSpec, train
 
@@ -178,20 +179,22 @@ def _data(inputs: Inputs, order: TrainingOrder) -> FrozenSplit:
         matures=spec.label.matures,
         holdout=spec.holdout,
         span=spec.on.length,
-        classes=2 if spec.task.kind == "binary" else 0,
+        classes=0 if spec.task.kind == "regression" else 2,
     )
     names = inputs.project.plan(order.model).names()
     data = freeze_split(requests, split, names=names, compute=inputs.values)
-    return _sabotaged(data) if order.sabotage else data
+    classes = spec.task.outputs if spec.task.kind == "multiclass" else 0
+    return _sabotaged(data, classes=classes) if order.sabotage else data
 
 
 def _named(parts: tuple[msgspec.Struct, ...]) -> set[str]:
     return {part.module for part in parts if hasattr(part, "module")}
 
 
-def _sabotaged(data: FrozenSplit) -> FrozenSplit:
+def _sabotaged(data: FrozenSplit, *, classes: int) -> FrozenSplit:
     part = data.train
-    swapped = Dataset(part.X, 1.0 - part.y, part.at, part.names, part.ids_digest)
+    wrong = (part.y + 1) % classes if classes else 1.0 - part.y
+    swapped = Dataset(part.X, wrong, part.at, part.names, part.ids_digest)
     return FrozenSplit(swapped, data.holdout, data.trained_until, data.cutoff)
 
 
@@ -202,7 +205,7 @@ def _champion(store: Blobs, version: str) -> Champion | None:
     model = OnnxModel(bundle.model)
 
     def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
-        return model.run(values)[:, 0].astype(np.float64)
+        return predictions(model.run(values))
 
     return Champion(version, bundle.manifest.trained_until, bundle.manifest.plan_digest, predict)
 
@@ -228,8 +231,11 @@ class _Profiler:
             self._scored(train, on_train),
             holdout=self._scored(holdout, on_holdout),
             bins=self.bins,
-            binary=self.spec.task.kind == "binary",
+            task=self.spec.task.kind,
         ).to_json()
 
-    def _scored(self, data: Dataset, predictions: NDArray[np.float64]) -> ScoredRows:
-        return ScoredRows(data.X, data.at, predictions, losses(self.spec.task.loss, data.y, predictions), data.y)
+    def _scored(self, data: Dataset, said: NDArray[np.float64]) -> ScoredRows:
+        task = self.spec.task
+        labels = data.y.mean(axis=1) if data.y.ndim == 2 else data.y
+        lost = losses(task.loss, data.y, said)
+        return ScoredRows(data.X, data.at, summary(task.kind, said), lost, labels)

@@ -13,7 +13,7 @@ import msgspec
 
 from trimtab.adapters.project.file import load_project
 from trimtab.adapters.wire.cells import METRICS, read_counts
-from trimtab.app.home import HOME, Home
+from trimtab.app.home import HOME, Home, named_home
 from trimtab.core.clock import Micros, instant
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, Unavailable, UnknownName
@@ -42,6 +42,7 @@ class LatencyRequest:
     """Only what is answered in the next seconds; 0 for everything since the version went live."""
     since: str | None = None
     """Of records: only those asked at that time or later, ISO 8601."""
+    home: Path | None = None
 
 
 def show_latency(request: LatencyRequest) -> dict[str, Json]:
@@ -55,7 +56,7 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
         When nothing was ever answered.
     """
     project = load_project(request.project)
-    root = Path(project.root) / HOME
+    root = (named_home(request.home) or Home(Path(project.root) / HOME)).root
     budgets = {name: spec.latency_budget for name, spec in sorted(project.models.items())}
     if request.model is not None:
         if request.model not in budgets:

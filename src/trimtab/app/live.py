@@ -15,7 +15,7 @@ from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
-from trimtab.app.home import Home, setting
+from trimtab.app.home import Home, named_home, setting
 from trimtab.app.live_model import LiveModel, Shared
 from trimtab.app.platform import HISTORY_READ
 from trimtab.app.routes import Routes
@@ -319,5 +319,6 @@ def usable_parts(parts: Iterable[Part], sources: Mapping[str, Source]) -> list[W
 
 
 def open_home(project: Project, home: Path | None) -> Home:
-    """The home that was named, or the project's own."""
-    return Home(home.resolve()).made() if home is not None else Home.of(Path(project.root))
+    """The home that was named, or the project's own; made when it is missing."""
+    named = named_home(home)
+    return named.made() if named is not None else Home.of(Path(project.root))

@@ -23,6 +23,7 @@ from trimtab.monitoring.rebuild import answers_from_records, failures
 from trimtab.registry.bundle import load
 from trimtab.serving.engine import PINNED, SHADOW
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
+from trimtab.training.labels import label_values
 
 _LABELS = "=labels"
 """Among the cursors: how many rows of the label's source have been told. No writer has such a name."""
@@ -106,7 +107,7 @@ class LiveObserver:
         ids: NDArray[np.str_] = columns[label.on].astype(np.str_)
         known = columns[label.source.known].astype(np.int64)
         if len(ids):
-            self.observer.labelled(ids.tolist(), columns[label.column].astype(np.float64), known)
+            self.observer.labelled(ids.tolist(), label_values(self._spec.task, label, columns), known)
         self._cursors[_LABELS] = seq
         self.changed = True
 

@@ -20,9 +20,9 @@ from trimtab.adapters.wire.client import JsonClient
 from trimtab.adapters.wire.worker import read_status
 from trimtab.app.control import answer_of, read_request
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
-from trimtab.app.home import HOME, Home, setting
+from trimtab.app.home import HOME, Home, named_home, setting
 from trimtab.app.judging import judged, numbered
-from trimtab.app.live import Live, standing_clock
+from trimtab.app.live import Live, open_home, standing_clock
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
@@ -75,28 +75,29 @@ def _checked(problems: Sequence[Problem], models: list[str], sources: list[str])
 # -- the way in
 
 
-def _home(path: Path) -> Home:
-    """The home of a project, which is not made: a folder without a project is left as it is.
+def _home(path: Path, given: Path | None) -> Home:
+    """The home that was named, or that of the project. It is not made: a folder without a project is left as it is.
 
     The project is not run: a rollback must reach the control process even while the file is being edited.
     """
-    return Home(find_project(path).parent / HOME)
+    return named_home(given) or Home(find_project(path).parent / HOME)
 
 
-def existing_home(path: Path) -> Home:
-    """The home of a project that has one.
+def existing_home(path: Path, given: Path | None = None) -> Home:
+    """The home that was named, else that of the project; where one is.
 
     Raises
     ------
     Unavailable
-        When the project was never started, trained or replayed.
+        When there is none: the project was never started or trained, or another place was meant.
     """
+    named = named_home(given)
     folder = path if path.is_dir() else path.parent
-    home = Home(folder.resolve() / HOME)
+    home = named or Home(folder.resolve() / HOME)
     if not (home.root / "ledger.db").exists():
-        raise Unavailable(
-            "this project has no home yet", got=str(home.root), hint="`trimtab up` or `trimtab train` makes one"
-        )
+        what = "there is no home of a project here" if named else "this project has no home yet"
+        hint = "`trimtab up` or `trimtab train` makes one; --home or TRIMTAB_HOME names one that is elsewhere"
+        raise Unavailable(what, got=str(home.root), hint=hint)
     return home
 
 
@@ -128,10 +129,10 @@ def running_control(home: Home) -> JsonClient | None:
 
 
 @contextmanager
-def in_its_place(path: Path) -> Iterator[Live]:
+def in_its_place(path: Path, given: Path | None) -> Iterator[Live]:
     """Be the control process for a moment: the loops of a project, without its observers and its ingest."""
     project = checked_project(path)
-    home = Home.of(Path(project.root))
+    home = open_home(project, given)
     clock, driven = standing_clock(home)
     ledger = home.ledger()
     check_signed_head(home, ledger)
@@ -149,18 +150,19 @@ def _operator(actor: str | None) -> str:
         return "operator:cli"
 
 
-def ask(path: Path, model: str, kind: str, **fields: str | None) -> Result:
+def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields: str | None) -> Result:
     """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
     body["actor"] = _operator(fields.get("actor"))
-    home = _home(path)
-    if body.get("version", "").isdigit() and (home.root / "ledger.db").exists():
-        body["version"] = numbered(home.ledger(), model, body["version"])
-    client = running_control(home)
+    # Only what trains may make a home where one was named: a wrong name must not leave an empty one behind.
+    place = _home(path, home) if named_home(home) is None or kind == "train" else existing_home(path, home)
+    if body.get("version", "").isdigit() and (place.root / "ledger.db").exists():
+        body["version"] = numbered(place.ledger(), model, body["version"])
+    client = running_control(place)
     if client is not None:
         with client:
             return dict(client.post(f"/v1/models/{model}/{kind}", body))
-    with in_its_place(path) as live:
+    with in_its_place(path, home) as live:
         return _ask_directly(live, model, kind, body)
 
 
@@ -174,17 +176,17 @@ def _ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -
 # -- the steps
 
 
-def train_once(path: Path, model: str, *, cutoff: str | None) -> Result:
+def train_once(path: Path, model: str, *, cutoff: str | None, home: Path | None = None) -> Result:
     """Ask for a training and wait until it is over."""
     fields = {"reason": "asked for on the command line", "cutoff": cutoff, "actor": None}
     began = time.monotonic()
-    client = running_control(_home(path))
+    client = running_control(_home(path, home))
     if client is not None:
         with client:
-            answer = ask(path, model, "train", **fields)
+            answer = ask(path, model, "train", home=home, **fields)
             ended, followed = _wait(_accepted(answer), lambda: _remote_events(client, model))
     else:
-        with in_its_place(path) as live:
+        with in_its_place(path, home) as live:
             body = {name: value for name, value in fields.items() if value} | {"actor": _operator(None)}
             answer = _ask_directly(live, model, "train", body)
 
@@ -244,41 +246,43 @@ def _plain(event: Event) -> Mapping[str, Json]:
     return {"type": event.type, "data": event.data, "text": sentence(event)}
 
 
-def judge(path: Path, model: str, version: str) -> Result:
+def judge(path: Path, model: str, version: str, *, home: Path | None = None) -> Result:
     """What the gates of a model say of a version, from the ledger: its floors, and the comparison."""
-    return judged(existing_home(path).ledger(), model, version)
+    return judged(existing_home(path, home).ledger(), model, version)
 
 
-def show_status(path: Path) -> Result:
+def show_status(path: Path, *, home: Path | None = None) -> Result:
     """What the status page shows, also when no control process runs."""
-    home = existing_home(path)
-    client = running_control(home)
+    place = existing_home(path, home)
+    client = running_control(place)
     if client is not None:
         with client:
             return dict(client.get("/v1/status"))
-    ledger = home.ledger()
-    clock, _ = standing_clock(home)
+    ledger = place.ledger()
+    clock, _ = standing_clock(place)
     streams = dict.fromkeys(event.stream for event in ledger.read())
     models = [stream.removeprefix("model:") for stream in streams if stream.startswith("model:")]
-    posts = [read_post(home.run, file.stem) for file in sorted(home.run.glob("worker-*.pid"))]
+    posts = [read_post(place.run, file.stem) for file in sorted(place.run.glob("worker-*.pid"))]
     return {
-        "project": home.root.parent.name,
+        "project": place.root.parent.name if place.root.name == HOME else place.root.name,
         "now": iso(clock.now()),
         "ledger": ledger_status(ledger),
         "control": {"state": "gone", "pid": None, "since": None},
-        "models": models_status(ledger, sorted(models), clock.now(), series=home.series()),
+        "models": models_status(ledger, sorted(models), clock.now(), series=place.series()),
         "sources": [],
         "workers": workers_status(
-            home.run, {post.name: "running" for post in posts if post.held}, counts_of(home.root)
+            place.run, {post.name: "running" for post in posts if post.held}, counts_of(place.root)
         ),
     }
 
 
-def show_log(path: Path, *, at: str | None, model: str | None, limit: int, verify: bool) -> Result:
+def show_log(
+    path: Path, *, at: str | None, model: str | None, limit: int, verify: bool, home: Path | None = None
+) -> Result:
     """What was decided, from the ledger alone."""
-    home = existing_home(path)
-    ledger = home.ledger()
-    checked = {"verified": _verified(home, ledger)} if verify else {}
+    place = existing_home(path, home)
+    ledger = place.ledger()
+    checked = {"verified": _verified(place, ledger)} if verify else {}
     return checked | log_events(ledger, at=None if at is None else instant(at), model=model, limit=limit)
 
 
@@ -291,12 +295,14 @@ def _verified(home: Home, ledger: Ledger) -> int:
     return checked
 
 
-def predict_once(path: Path, model: str, fields: Mapping[str, Any], *, url: str | None) -> Result:
+def predict_once(
+    path: Path, model: str, fields: Mapping[str, Any], *, url: str | None, home: Path | None = None
+) -> Result:
     """Ask a model once; text among the fields is read as the project declares it."""
     project = load_project(path)
     source = project.model(model).requests
     body = {name: _typed(source, name, value) for name, value in fields.items()}
-    with JsonClient(url or data_plane(Home(Path(project.root) / HOME))) as client:
+    with JsonClient(url or data_plane(_home(path, home))) as client:
         answer = client.post(f"/predict/{model}", body)
     outputs = answer["prediction"] if isinstance(answer["prediction"], list) else [answer["prediction"]]
     return {
@@ -323,7 +329,7 @@ def data_plane(home: Home) -> str:
         if said is not None and read_post(home.run, file.stem).held:
             host = f"[{said.host}]" if ":" in said.host else said.host
             return f"http://{host}:{said.port}"
-    raise Unavailable("no serving worker runs", got=str(home.root), hint="start `trimtab up`, or give --url")
+    raise Unavailable("no serving worker runs", got=str(home.root), hint="start `trimtab up`, or give --home or --url")
 
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.compute.processes import ProcessCompute
-from trimtab.adapters.compute.quiet import quiet
 from trimtab.adapters.offline.parquet import history_digest
 from trimtab.adapters.project.file import load_project
 from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
-from trimtab.app.jobs import FOREVER, PREPARE, TrainingOrder
+from trimtab.app.jobs import FOREVER
 from trimtab.app.loading import deployed
-from trimtab.core.clock import DAY, WEEK, Micros, VirtualClock, instant
+from trimtab.app.trainer import Staged, Trainer
+from trimtab.core.clock import DAY, SECOND, WEEK, Micros, VirtualClock, instant, iso
 from trimtab.core.ids import derived_id, digest
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Blobs
@@ -26,7 +26,7 @@ from trimtab.datasets.profile import Profile
 from trimtab.errors import ConflictError, InputError, IntegrityError, JobFailed, ProjectError
 from trimtab.features.online import OnlineWriter
 from trimtab.features.ports import OnlineRows
-from trimtab.loop.commands import Command, Train
+from trimtab.loop.commands import Command
 from trimtab.loop.engine import Loop
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.policy import policy_of
@@ -38,34 +38,13 @@ from trimtab.monitoring.observer import Observer, ObserverConfig
 from trimtab.registry.bundle import load
 from trimtab.serving.engine import Engine
 from trimtab.serving.pipeline import Deployed, Pipeline
-from trimtab.training.ports import Job
 from trimtab.web.kinds import KIND_OF_EVENT
 
 FINISHED = "finished"
 REPLAY = "replay"
 """Says which replay a home belongs to: only what a replay wrote is ever taken away."""
 FIRST_SPAN = 60 * DAY
-"""How much history trains the first model, unless told: whole weeks from there on are replayed."""
-
-
-@dataclass(frozen=True)
-class Staged:
-    """The faults of a replay, by what they change."""
-
-    units: tuple[str, ...]
-    bad_challengers: tuple[Micros, ...]
-
-    @staticmethod
-    def parse(faults: Sequence[str]) -> Staged:
-        """Read ``unit:…`` and ``bad-challenger@TIME``."""
-        units, bad = [], []
-        for text in faults:
-            if text.startswith("bad-challenger@"):
-                bad.append(instant(text.partition("@")[2]))
-            else:
-                UnitFault.parse(text)
-                units.append(text)
-        return Staged(tuple(units), tuple(bad))
+"""How much history trains the first model, unless told: whole weeks from there on are replayed. At most a third."""
 
 
 @dataclass
@@ -153,7 +132,14 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     spec = only_model(project, request.model)
     home = _home(request, project, spec)
     home.blobs()
-    trainer = Trainer.of(request, project, spec, home=home)
+    trainer = Trainer.of(
+        project,
+        spec,
+        home,
+        faults=Staged.parse(request.faults),
+        seed=request.seed,
+        until=instant(request.until) if request.until else FOREVER,
+    )
     try:
         trainer.prepare()
         known = read_known(project, spec, [UnitFault.parse(text) for text in trainer.faults.units])
@@ -188,11 +174,34 @@ def _period(request: ReplayRequest, known: Known) -> tuple[Micros, Micros]:
     at = known.requests.at
     if len(at) == 0:
         raise InputError("there is no history to replay", hint="give the requests a history file")
-    # The first Monday after the first span: 1970-01-05 was a Monday.
-    earliest = int(at[0]) + FIRST_SPAN - 4 * DAY
-    start = instant(request.start) if request.start else -(-earliest // WEEK) * WEEK + 4 * DAY
-    until = instant(request.until) if request.until else int(at[-1]) + spec_slack(known)
+    first, last = int(at[0]), int(at[-1])
+    start = instant(request.start) if request.start else first_answered(first, last)
+    until = instant(request.until) if request.until else last + spec_slack(known)
+    if start > last:
+        third = (first + (last - first) // 3) // SECOND * SECOND
+        raise InputError(
+            "no request was asked from the start of the replay on",
+            got=f"start {iso(start)}, requests from {iso(first)} to {iso(last)}",
+            hint=f"pass an earlier start, as in --start {iso(third)}",
+        )
     return start, until
+
+
+def first_answered(first: Micros, last: Micros) -> Micros:
+    """Where a replay starts unless told: after 60 days, on a Monday; of a short history after a third, at midnight.
+
+    Examples
+    --------
+    >>> iso(first_answered(instant("2026-01-01"), instant("2026-12-31")))[:10]
+    '2026-03-02'
+    >>> iso(first_answered(instant("2026-01-01T09:00Z"), instant("2026-02-01")))[:10]
+    '2026-01-12'
+    """
+    span = min(FIRST_SPAN, (last - first) // 3)
+    if span < FIRST_SPAN:
+        return -(-(first + span) // DAY) * DAY
+    # 1970-01-05 was a Monday.
+    return -(-(first + span - 4 * DAY) // WEEK) * WEEK + 4 * DAY
 
 
 def spec_slack(known: Known) -> Micros:
@@ -240,55 +249,6 @@ def _empty(root: Path, kept: Path) -> None:
             item.unlink()
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """Turns what the loop asks for into jobs of one warm process, which reads the history while this one does."""
-
-    project: Project
-    spec: ModelSpec
-    compute: ProcessCompute
-    blobs: Path
-    faults: Staged
-    seed: int
-    until: Micros
-    """Requests asked later are never learned from."""
-
-    @staticmethod
-    def of(request: ReplayRequest, project: Project, spec: ModelSpec, *, home: Home) -> Trainer:
-        """The trainer of a replay; the replay itself waits for each training."""
-        return Trainer(
-            project,
-            spec,
-            compute=ProcessCompute(home.jobs, reuse=True, idle=quiet()),
-            blobs=home.root / "blobs",
-            faults=Staged.parse(request.faults),
-            seed=request.seed,
-            until=instant(request.until) if request.until else FOREVER,
-        )
-
-    def prepare(self) -> None:
-        """Let the process read the history; when that fails, the first training says why."""
-        arguments = {"project": self._file(), "model": self.spec.name, "faults": [*self.faults.units]}
-        self.compute.submit(Job("prepare", PREPARE, {**arguments, "until": self.until}))
-
-    def job(self, command: Train, sabotage: bool) -> Job:
-        """The job that trains what a command asks for."""
-        return TrainingOrder(
-            project=self._file(),
-            model=self.spec.name,
-            cutoff=command.cutoff,
-            seed=command.seed + self.seed,
-            blobs=str(self.blobs),
-            champion=command.champion,
-            faults=self.faults.units,
-            until=self.until,
-            sabotage=sabotage,
-        ).job(command.job_id)
-
-    def _file(self) -> str:
-        return str(Path(self.project.root) / self.project.file)
-
-
 class _Wiring:
     """Builds the parts of a replay."""
 
@@ -315,6 +275,7 @@ class _Wiring:
         return ReplayParts(
             model=self.spec.name,
             width=len(plan.names()),
+            outputs=self.spec.task.outputs,
             timeline=Timeline(self.known.histories, self.known.requests, self.known.labels),
             clock=clock,
             writer=OnlineWriter(plan.parts, self.rows),
@@ -346,6 +307,7 @@ def observer_config(spec: ModelSpec, *, slow: bool = False) -> ObserverConfig:
         loss=spec.task.loss,
         matures=spec.label.matures,
         slow_after=round(spec.slo.latency_p99_ms * 1000) if slow else None,
+        outputs=spec.task.outputs,
     )
 
 

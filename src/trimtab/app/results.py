@@ -27,6 +27,7 @@ from trimtab.loop.sentences import describe
 from trimtab.monitoring.blocks import DriftReport
 from trimtab.registry.bundle import load
 from trimtab.stats.metrics import losses
+from trimtab.training.export import predictions
 from trimtab.web.kinds import KIND_OF_EVENT, kind_of_event
 
 PARITY_SHARE = 0.02
@@ -67,7 +68,7 @@ def results(staging: Staging, watch: Watch) -> dict[str, Any]:
             if report.total
         },
         "faults": staged_faults(staging.faults.units, staging.faults.bad_challengers, watch.events),
-        "counts": _counts(staging, watch, answered=int(np.isfinite(served.champion).sum())),
+        "counts": _counts(staging, watch, answered=int(_whole(served.champion).sum())),
     }
     staging.timings["report"] = time.perf_counter() - began
     return {**parts, "timings": dict(staging.timings)}
@@ -78,10 +79,16 @@ def _scored(staging: Staging) -> Scored:
     requests, labels, served = staging.known.requests, staging.known.labels, staging.replay.served
     last = dict(zip(labels.ids.tolist(), labels.values.tolist(), strict=True))
     rows = np.array(staging.replay.answered, np.int64)
-    label = np.array([last.get(requests.ids[row], np.nan) for row in rows], np.float64)
-    rows = rows[np.isfinite(label) & np.isfinite(served.champion[rows])]
+    none = [np.nan] * labels.values.shape[1] if labels.values.ndim == 2 else np.nan
+    label = np.array([last.get(requests.ids[row], none) for row in rows], np.float64)
+    rows = rows[_whole(label) & _whole(served.champion[rows])]
     label = np.array([last[requests.ids[row]] for row in rows], np.float64)
     return Scored(requests.at[rows], label, served.champion[rows], served.frozen[rows], served.version[rows], rows)
+
+
+def _whole(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows are numbers throughout."""
+    return np.isfinite(values if values.ndim == 1 else values.sum(axis=1))
 
 
 def _score(metrics: Mapping[str, float], loss: float) -> dict[str, Json]:
@@ -188,7 +195,7 @@ def _against(staging: Staging, scored: Scored, rows: NDArray[np.int64], *, other
     loss = staging.spec.task.loss
     if other:
         model = OnnxModel(load(staging.home.blobs(), other).model)
-        said = model.run(staging.replay.served.features[scored.rows[rows]])[:, 0].astype(np.float64)
+        said = predictions(model.run(staging.replay.served.features[scored.rows[rows]]))
     else:
         said = scored.frozen[rows]
     label = scored.label[rows]

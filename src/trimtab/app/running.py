@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
+from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.worker import WorkerStatus, read_status
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
@@ -30,7 +32,8 @@ from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
-from trimtab.errors import InputError, StaleEpoch, Unavailable
+from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
+from trimtab.gates.declare import size_below
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -46,10 +49,12 @@ class UpRequest:
     host: str | None = None
     port: int | None = None
     console_port: int | None = None
+    grpc_port: int | None = None
     workers: int | None = None
     clock: str | None = None
     take_over: bool = False
     new_token: bool = False
+    memory_budget: str | None = None
 
 
 def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None], page: Page | None = None) -> None:
@@ -77,8 +82,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     tenure = Tenure(home.run, ledger, clock)
     supervisor = Supervisor(home.run, MODULE)
     try:
-        with _console_socket(request) as console, _data_port(request, home) as port:
-            options = _options(request, port=port, driven=driven)
+        with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
+            options = _options(request, port=port, grpc_port=grpc, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -168,6 +173,7 @@ class _Process:
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
         return {
             "data_plane": f"http://{host}:{self._options.port}",
+            **({} if self._options.grpc_port < 0 else {"grpc": f"{host}:{self._options.grpc_port}"}),
             "console": f"http://{host}:{listener.getsockname()[1]}",
             "models": sorted(self._project.models),
             "pid": os.getpid(),
@@ -237,6 +243,25 @@ def _write_private(path: Path, text: str) -> None:
         os.close(handle)
 
 
+def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
+    return WorkerOptions(
+        host=setting("host", request.host),
+        port=port,
+        driven=driven,
+        max_body=_number("max_body"),
+        max_rows=_number("max_batch_rows"),
+        max_queue=_number("max_queue"),
+        software=_software(),
+        grpc_port=grpc_port,
+        providers=",".join(read_order(setting("providers"))),
+        memory_budget=_bytes("memory_budget", request.memory_budget),
+        model_python=setting("model_python"),
+        access_log=_path("access_log"),
+        access_log_share=_share("access_log_share"),
+        trace_share=_share("trace_share"),
+    )
+
+
 def _workers(request: UpRequest) -> int:
     count = _number("workers", request.workers)
     if count < 1:
@@ -249,21 +274,6 @@ def _number(name: str, given: int | None = None) -> int:
     if not text.isdigit():
         raise InputError(f"the setting {name} must be a whole number", got=repr(text))
     return int(text)
-
-
-def _options(request: UpRequest, *, port: int, driven: bool) -> WorkerOptions:
-    return WorkerOptions(
-        host=setting("host", request.host),
-        port=port,
-        driven=driven,
-        max_body=_number("max_body"),
-        max_rows=_number("max_batch_rows"),
-        max_queue=_number("max_queue"),
-        software=_software(),
-        access_log=_path("access_log"),
-        access_log_share=_share("access_log_share"),
-        trace_share=_share("trace_share"),
-    )
 
 
 def _share(name: str) -> float:
@@ -280,6 +290,11 @@ def _share(name: str) -> float:
 def _path(name: str) -> str:
     text = setting(name)
     return str(Path(text).resolve()) if text else ""
+
+
+def _bytes(name: str, given: str | None = None) -> int:
+    text = setting(name, given)
+    return int(text) if text.isdigit() else int(size_below(text).bound)
 
 
 @contextmanager
@@ -300,14 +315,33 @@ def _console_socket(request: UpRequest) -> Iterator[socket.socket]:
 @contextmanager
 def _data_port(request: UpRequest, home: Home) -> Iterator[int]:
     """The port of the data plane; 0 is made a free one, or the one that living workers have."""
-    port, host = _number("port", request.port), setting("host", request.host)
-    if port:
+    wanted = _number("port", request.port)
+    with _shared_port(wanted, home, setting("host", request.host), lambda said: said.port) as port:
         yield port
+
+
+@contextmanager
+def _grpc_port(request: UpRequest, home: Home) -> Iterator[int]:
+    """The port of gRPC, -1 for none."""
+    if setting("grpc_port", request.grpc_port) == "off":
+        yield -1
+        return
+    if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):  # every worker would end at once
+        raise MissingExtra("gRPC needs grpcio and protobuf", hint="pip install 'trimtab[grpc]'")
+    wanted = _number("grpc_port", request.grpc_port)
+    with _shared_port(wanted, home, setting("host", request.host), lambda said: said.grpc_port) as port:
+        yield port
+
+
+@contextmanager
+def _shared_port(wanted: int, home: Home, host: str, of: Callable[[WorkerStatus], int]) -> Iterator[int]:
+    if wanted:
+        yield wanted
         return
     for path in sorted(home.run.glob(f"{POSTS}.pid")):
         said = read_status(path.with_suffix(".json"))
-        if read_post(home.run, path.stem).held and said is not None:
-            yield said.port
+        if read_post(home.run, path.stem).held and said is not None and of(said) > 0:
+            yield of(said)
             return
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as reserved:
         # Bound but not listening: it gets no connection, and keeps the port for workers that come and go.

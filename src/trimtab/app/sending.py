@@ -26,11 +26,15 @@ Row = tuple[int, Mapping[str, Json]]
 """Where it stands in the file, from 1, and the row."""
 
 
-def send_events(path: Path, source: str, rows: Path | TextIO, *, progress: Callable[[int], None]) -> dict[str, Any]:
+def send_events(
+    path: Path, source: str, rows: Path | TextIO, *, progress: Callable[[int], None], home: Path | None = None
+) -> dict[str, Any]:
     """See :func:`trimtab.app.send`."""
-    client = running_control(existing_home(path))
+    place = existing_home(path, home)
+    client = running_control(place)
     if client is None:
-        raise Unavailable("no control process runs for this project", got=str(path), hint="start `trimtab up`")
+        hint = "start `trimtab up`; --home or TRIMTAB_HOME names a home that is elsewhere"
+        raise Unavailable("no control process runs on this home", got=str(place.root), hint=hint)
     total: Counter[str] = Counter()
     reasons: Counter[tuple[str, str]] = Counter()
     shown: list[dict[str, Json]] = []

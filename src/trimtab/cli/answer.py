@@ -29,6 +29,11 @@ _project = click.option(
     show_default=True,
     help="Directory of the project, or its Python file.",
 )
+_home = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="State is kept here.  [default: setting home, or .trimtab/ in the project]",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 reason = click.option("--reason", required=True, help="Why; it is kept in the ledger.")
 actor = click.option("--actor", help="Who asks; by default the user of this machine.")
@@ -36,12 +41,18 @@ version = click.argument("version")
 model = click.argument("model")
 
 
-def command(*examples: str) -> Callable[[Body], click.Command]:
-    """A command with the options that every command has, and examples at the end of its help."""
+def command(*examples: str, home: bool = True) -> Callable[[Body], click.Command]:
+    """A command with the options that every command has, and examples at the end of its help.
+
+    Parameters
+    ----------
+    home
+        Whether it works on a home of the project, and so takes ``--home``.
+    """
 
     def wrap(body: Body) -> click.Command:
         epilog = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
-        return click.command(epilog=epilog)(_project(_json(body)))
+        return click.command(epilog=epilog)(_project(_home(_json(body)) if home else _json(body)))
 
     return wrap
 

@@ -19,7 +19,15 @@ from trimtab.cli.answer import actor, answer, command, model, reason, version
 @actor
 @click.option("--deny", is_flag=True, help="Deny it instead.")
 def approve(
-    project: Path, *, model: str, version: str, reason: str, actor: str | None, deny: bool, as_json: bool
+    project: Path,
+    *,
+    home: Path | None,
+    model: str,
+    version: str,
+    reason: str,
+    actor: str | None,
+    deny: bool,
+    as_json: bool,
 ) -> None:
     """Approve the rollout of VERSION of MODEL, where the project asks a person.
 
@@ -28,7 +36,7 @@ def approve(
     from trimtab import app
 
     answer(
-        lambda: app.approve(project, model, version, reason=reason, actor=actor, deny=deny),
+        lambda: app.approve(project, model, version, home=home, reason=reason, actor=actor, deny=deny),
         lambda result: str(result["sentence"]),
         as_json=as_json,
         good=lambda result: bool(result["accepted"]),

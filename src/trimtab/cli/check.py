@@ -7,7 +7,7 @@ from pathlib import Path
 from trimtab.cli.answer import Result, answer, command, counted
 
 
-@command("trimtab check", "trimtab check --project shop --json")
+@command("trimtab check", "trimtab check --project shop --json", home=False)
 def check(project: Path, *, as_json: bool) -> None:
     """Validate a project and explain each mistake: what, got, hint and file:line.
 

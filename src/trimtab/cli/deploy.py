@@ -21,7 +21,15 @@ from trimtab.cli.answer import actor, answer, command, model, reason, version
     "--force", is_flag=True, help="Skip the gates; guardrails still watch, and the ledger says who forced it."
 )
 def deploy(
-    project: Path, *, model: str, version: str, reason: str, actor: str | None, force: bool, as_json: bool
+    project: Path,
+    *,
+    home: Path | None,
+    model: str,
+    version: str,
+    reason: str,
+    actor: str | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Start the rollout of VERSION of MODEL as the project declares it.
 
@@ -30,7 +38,7 @@ def deploy(
     from trimtab import app
 
     answer(
-        lambda: app.deploy(project, model, version, reason=reason, actor=actor, force=force),
+        lambda: app.deploy(project, model, version, home=home, reason=reason, actor=actor, force=force),
         lambda result: str(result["sentence"]),
         as_json=as_json,
         good=lambda result: bool(result["accepted"]),

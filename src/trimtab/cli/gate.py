@@ -10,14 +10,16 @@ from trimtab.cli.answer import Result, answer, command, model, version
 @command("trimtab gate buys 4f9c2a7be1d0", "trimtab gate buys 4f9c2a7be1d0 --json")
 @model
 @version
-def gate(project: Path, *, model: str, version: str, as_json: bool) -> None:
+def gate(project: Path, *, home: Path | None, model: str, version: str, as_json: bool) -> None:
     """Judge VERSION of MODEL by the gates of the project.
 
     Ends with 1 when it does not pass.
     """
     from trimtab import app
 
-    answer(lambda: app.gate(project, model, version), _text, as_json=as_json, good=lambda r: bool(r["passed"]))
+    answer(
+        lambda: app.gate(project, model, version, home=home), _text, as_json=as_json, good=lambda r: bool(r["passed"])
+    )
 
 
 def _text(result: Result) -> str:

@@ -31,6 +31,7 @@ def latency(
     during: float | None,
     since: str | None,
     check: bool,
+    home: Path | None,
     as_json: bool,
 ) -> None:
     """Show how long each stage of an answer takes, beside its latency budget.
@@ -41,7 +42,7 @@ def latency(
     from trimtab import app
 
     answer(
-        lambda: app.latency(project, model, source=source, during_s=during or 0.0, since=since),
+        lambda: app.latency(project, model, source=source, during_s=during or 0.0, since=since, home=home),
         _text,
         as_json=as_json,
         good=lambda result: not check or not any(arm["broken"] for arm in result["arms"]),

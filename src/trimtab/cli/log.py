@@ -20,7 +20,9 @@ from trimtab.cli.answer import Result, answer, command, counted, lines, when
 @click.option("--model", help="Only this model's events.")
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Newest events to show.")
 @click.option("--verify", is_flag=True, help="Check the hash chain of the whole ledger first.")
-def log(project: Path, *, at: str | None, model: str | None, limit: int, verify: bool, as_json: bool) -> None:
+def log(
+    project: Path, *, home: Path | None, at: str | None, model: str | None, limit: int, verify: bool, as_json: bool
+) -> None:
     """Show what was decided, when, by whom and why.
 
     Ends with 1 when the ledger was changed after it was written.
@@ -28,7 +30,7 @@ def log(project: Path, *, at: str | None, model: str | None, limit: int, verify:
     from trimtab import app
 
     answer(
-        lambda: app.log(project, at=at, model=model, limit=limit, verify=verify),
+        lambda: app.log(project, home=home, at=at, model=model, limit=limit, verify=verify),
         lambda result: "\n".join(_text(result, at)),
         as_json=as_json,
     )

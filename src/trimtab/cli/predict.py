@@ -23,13 +23,20 @@ from trimtab.errors import InputError
 )
 @click.option("--url", help="Ask this data plane.  [default: the one that `trimtab up` started]")
 def predict(
-    project: Path, *, model: str, fields: tuple[str, ...], source: TextIO | None, url: str | None, as_json: bool
+    project: Path,
+    *,
+    home: Path | None,
+    model: str,
+    fields: tuple[str, ...],
+    source: TextIO | None,
+    url: str | None,
+    as_json: bool,
 ) -> None:
     """Ask MODEL once, by entity keys and request inputs; features are looked up."""
     from trimtab import app
 
     def work() -> Result:
-        return app.predict(project, model, _fields(fields, source), url=url)
+        return app.predict(project, model, _fields(fields, source), home=home, url=url)
 
     answer(work, lambda result: "\n".join(lines(result)), as_json=as_json)
 

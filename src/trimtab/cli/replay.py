@@ -15,9 +15,13 @@ from trimtab.cli.answer import Result, answer, command, counted, writable
     "trimtab replay --start 2013-03-04 --until 2013-06-01 --report report.html",
     "trimtab replay --fault bad-challenger@2013-03-11 --json",
     "trimtab replay --fault 'unit:visits.basket*100@2026-08-05'",
+    home=False,
 )
 @click.option("--model", help="Which model; needed when there are several.")
-@click.option("--start", help="First day to answer; before it, history only trains.  [default: the project's]")
+@click.option(
+    "--start",
+    help="First day to answer; before it, history only trains.  [default: after 60 days or a third of the history]",
+)
 @click.option("--until", help="Stop before this time.  [default: the end of the history]")
 @click.option(
     "--fault",

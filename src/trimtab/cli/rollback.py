@@ -14,7 +14,7 @@ from trimtab.cli.answer import actor, answer, command, model, reason
 @model
 @reason
 @actor
-def rollback(project: Path, *, model: str, reason: str, actor: str | None, as_json: bool) -> None:
+def rollback(project: Path, *, home: Path | None, model: str, reason: str, actor: str | None, as_json: bool) -> None:
     """End the rollout of MODEL that is under way, or go back to the champion before.
 
     Ends with 1 when there is nothing to go back to.
@@ -22,7 +22,7 @@ def rollback(project: Path, *, model: str, reason: str, actor: str | None, as_js
     from trimtab import app
 
     answer(
-        lambda: app.rollback(project, model, reason=reason, actor=actor),
+        lambda: app.rollback(project, model, home=home, reason=reason, actor=actor),
         lambda result: str(result["sentence"]),
         as_json=as_json,
         good=lambda result: bool(result["accepted"]),

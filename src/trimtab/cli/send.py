@@ -20,7 +20,7 @@ _FIRST = 10
 )
 @click.argument("source")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
-def send(project: Path, *, source: str, file: Path, as_json: bool) -> None:
+def send(project: Path, *, home: Path | None, source: str, file: Path, as_json: bool) -> None:
     """Send events of SOURCE to the running control process, from FILE or, for -, from standard input.
 
     FILE holds JSON lines, or is a .parquet file. Rows go in batches of at most 1000; a batch is on disk when it is
@@ -41,7 +41,7 @@ def send(project: Path, *, source: str, file: Path, as_json: bool) -> None:
 
     def work() -> Result:
         try:
-            return app.send(project, source, rows, progress=progress)
+            return app.send(project, source, rows, home=home, progress=progress)
         finally:
             if shows:
                 click.echo("\r", nl=False, err=True)

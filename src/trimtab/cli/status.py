@@ -9,12 +9,12 @@ from typing import Any
 from trimtab.cli.answer import Result, answer, command, lines, when
 
 
-@command("trimtab status", "trimtab status --project shop --json")
-def status(project: Path, *, as_json: bool) -> None:
+@command("trimtab status", "trimtab status --project shop --json", "trimtab status --home /srv/shop")
+def status(project: Path, *, home: Path | None, as_json: bool) -> None:
     """Show what is live, what is under way, what drifts, and how far sources are applied."""
     from trimtab import app
 
-    answer(lambda: app.status(project), lambda result: "\n".join(_text(result)), as_json=as_json)
+    answer(lambda: app.status(project, home=home), lambda result: "\n".join(_text(result)), as_json=as_json)
 
 
 def _text(result: Result) -> Iterator[str]:

@@ -12,7 +12,7 @@ from trimtab.cli.answer import Result, answer, command, lines, model
 @command("trimtab train buys", "trimtab train buys --cutoff 2013-06-01 --json")
 @model
 @click.option("--cutoff", help="Learn only from what was known by this time.  [default: now]")
-def train(project: Path, *, model: str, cutoff: str | None, as_json: bool) -> None:
+def train(project: Path, *, home: Path | None, model: str, cutoff: str | None, as_json: bool) -> None:
     """Train MODEL once, register the version, and let the loop go on from there as the policy says.
 
     The version is judged by its floors. One that passes goes live when nothing is live yet, else its rollout starts;
@@ -23,7 +23,7 @@ def train(project: Path, *, model: str, cutoff: str | None, as_json: bool) -> No
     from trimtab import app
 
     answer(
-        lambda: app.train(project, model, cutoff=cutoff),
+        lambda: app.train(project, model, home=home, cutoff=cutoff),
         _text,
         as_json=as_json,
         good=lambda result: not result.get("rejected"),

@@ -15,8 +15,10 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "", "Directory that holds everything durable of a project; else `.trimtab/` beside its file."),
     Setting("host", "127.0.0.1", "Address that the servers bind to; loopback unless you say otherwise."),
     Setting("port", "8080", "Port of the data plane (predictions)."),
+    Setting("grpc_port", "off", "Port of the Open Inference Protocol over gRPC; `off` serves none."),
     Setting("console_port", "8000", "Port of the console and the API (events, status, decisions)."),
     Setting("workers", "1", "Serving workers that share the data-plane port."),
     Setting("max_body", "1048576", "Largest request body in bytes; a larger one is answered with 413."),
@@ -25,6 +27,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("access_log", "", "File for a line of JSON per request; empty for none."),
     Setting("access_log_share", "1", "Share of requests that the access log takes; server errors are always taken."),
     Setting("trace_share", "0", "Share of requests that are traced over OpenTelemetry; 0 traces nothing."),
+    Setting(
+        "providers", "cpu", "What models run on, best first, of tensorrt, cuda and cpu; what is absent is skipped."
+    ),
+    Setting(
+        "memory_budget",
+        "0",
+        "Memory for models in a worker, as in 2GB; the least recently asked make room. 0: no limit.",
+    ),
+    Setting("model_python", "", "Python of models in child processes, unless a version names one; by default ours."),
     Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
     Setting("job_time", "3600", "Seconds after which a training job is ended."),
 )

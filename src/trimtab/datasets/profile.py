@@ -112,7 +112,7 @@ class ScoredRows:
     at
         int64 microseconds, shape (n,): when each row was asked.
     predictions, losses, labels
-        float64, shape (n,).
+        float64, shape (n,); of several outputs the :func:`summary`, and of several numbers the mean label.
     """
 
     values: NDArray[np.float32]
@@ -136,7 +136,7 @@ def build_profile(
     *,
     holdout: ScoredRows | None = None,
     bins: Mapping[str, Bins] | None = None,
-    binary: bool = True,
+    task: str = "binary",
     block: Micros = WEEK,
 ) -> Profile:
     """Describe the data that a version was trained on.
@@ -151,8 +151,8 @@ def build_profile(
         The tail after them, never trained on; only its losses are used.
     bins
         Bins of an earlier profile (:meth:`Profile.bins`): features named there keep them, others get new ones.
-    binary
-        Whether predictions are probabilities.
+    task
+        The kind of the task; the predictions are its :func:`summary`.
     block
         Length of the blocks whose ordinary drift is learned; the length of the monitored window.
 
@@ -179,7 +179,7 @@ def build_profile(
     return Profile(
         features=features,
         prediction=profile_column(reference.predictions, blocks, bins=frozen.get(PREDICTION), level=PREDICTION_LEVEL),
-        confident=float(confident(reference.predictions).mean()) if binary else 0.0,
+        confident=float(confident(reference.predictions, task=task).mean()),
         rows=len(reference),
         start=int(reference.at.min()),
         end=int(reference.at.max()),
@@ -279,9 +279,36 @@ def relative_change(reference: float, current: float, sd: float) -> float:
     return (current - reference) / scale if scale > 0 else 0.0
 
 
-def confident(predictions: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which probabilities are at least :data:`CONFIDENT`, or at most one minus that."""
-    sure: NDArray[np.bool_] = np.abs(predictions - 0.5) >= CONFIDENT - 0.5
+def summary(task: str, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One number per row for the monitor of predictions, shape (n,), of outputs of shape (n,) or (n, k).
+
+    Of class probabilities the position of the most probable class plus its probability: the bins of that number see
+    both the shares of the classes and how sure the model is. Of several numbers their mean.
+
+    Examples
+    --------
+    >>> summary("multiclass", np.array([[0.2, 0.8], [0.75, 0.25]])).tolist()
+    [1.8, 0.75]
+    """
+    if outputs.ndim == 1:
+        return outputs
+    found: NDArray[np.float64] = outputs.mean(axis=1) if task == "regression" else outputs.max(axis=1)
+    return found if task == "regression" else found + outputs.argmax(axis=1)
+
+
+def confident(predictions: NDArray[np.float64], *, task: str = "binary") -> NDArray[np.bool_]:
+    """Which probabilities are at least :data:`CONFIDENT`, or at most one minus that; of classes, by :func:`summary`.
+
+    Examples
+    --------
+    >>> confident(np.array([1.95, 1.0, 0.6]), task="multiclass").tolist()
+    [True, True, False]
+    """
+    if task == "regression":
+        return np.zeros(len(predictions), np.bool_)
+    likely = predictions if task == "binary" else predictions - np.ceil(predictions) + 1
+    # Classes by their largest probability alone: one of many may well be at most a tenth.
+    sure: NDArray[np.bool_] = (np.abs(likely - 0.5) if task == "binary" else likely - 0.5) >= CONFIDENT - 0.5
     return sure
 
 

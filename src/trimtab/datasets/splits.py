@@ -35,7 +35,7 @@ class LabelEvents:
     ids
         The request each label is for, shape (n,).
     values
-        float64 or bool, shape (n,); NaN for none.
+        float64 or bool, shape (n,), or (n, k) where a row has k numbers; NaN for none.
     known
         int64 microseconds, shape (n,).
     places
@@ -159,19 +159,19 @@ def _labelled(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Positions of the masked requests that have a label known by then, by time of asking, and those labels."""
     y = _labels_by(labels, requests, known_by=known_by)
-    rows = np.flatnonzero(mask & ~np.isnan(y))
+    rows = np.flatnonzero(mask & ~np.isnan(y if y.ndim == 1 else y[:, 0]))
     rows = rows[np.argsort(np.asarray(requests.at)[rows], kind="stable")]
     return rows.astype(np.int64), y[rows]
 
 
 def _labels_by(labels: LabelEvents, requests: RequestBatch, *, known_by: Micros) -> NDArray[np.float64]:
-    """The label of each request as known by then; NaN for none."""
+    """The label of each request as known by then, shape (n,) or (n, k); NaN for none."""
     known, places = np.asarray(labels.known, np.int64), labels.placed(requests).places
     assert places is not None
     usable = np.flatnonzero((known <= known_by) & (places >= 0))
     if bool((known[1:] < known[:-1]).any()):
         usable = usable[np.argsort(known[usable], kind="stable")]
-    y = np.full(len(requests), np.nan)
+    y = np.full((len(requests), *np.shape(labels.values)[1:]), np.nan)
     y[places[usable]] = np.asarray(labels.values)[usable].astype(np.float64)  # of several the last one stays
     return y
 

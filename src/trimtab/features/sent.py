@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from trimtab.errors import InputError, SchemaError
@@ -10,17 +12,20 @@ from trimtab.features.plan import RequestShape
 
 
 class SentReader:
-    """Reads nothing: the inputs of the request, in their declared order, are the features.
+    """Reads nothing: the inputs of the request are the features.
 
     Parameters
     ----------
     shape
         What a caller sends; its inputs are numbers.
+    columns
+        The inputs in the order in which the model takes them; empty for that of ``shape``, which is alphabetical once
+        the plan has been written and read.
 
     Raises
     ------
     InputError
-        When an input is no number.
+        When an input is no number, or the columns are not the inputs.
 
     Examples
     --------
@@ -29,8 +34,10 @@ class SentReader:
     array([[40.]], dtype=float32)
     """
 
-    def __init__(self, shape: RequestShape) -> None:
-        self._names = tuple(shape.inputs)
+    def __init__(self, shape: RequestShape, columns: Sequence[str] = ()) -> None:
+        self._names = tuple(columns or shape.inputs)
+        if sorted(self._names) != sorted(shape.inputs):
+            raise InputError("the columns of the model are not its inputs", got=", ".join(self._names)[:200])
         for name, kind in shape.inputs.items():
             if kind not in ("bool", "int", "float"):
                 raise InputError("a model without features takes numbers", got=f"{name}: {kind}")
@@ -45,6 +52,10 @@ class SentReader:
         """
         columns = [np.asarray(batch.inputs[name], np.float64) for name in self._names]
         exact = np.stack(columns, axis=1) if columns else np.empty((len(batch), 0))
+        if exact.shape[1] == 0 and len(batch):
+            raise InputError(
+                "this model takes tensors, and no named columns", hint="POST to /v2/models/<name>/infer instead"
+            )
         with np.errstate(over="ignore"):
             values = exact.astype(np.float32)
         if bool(np.isinf(values).any()):

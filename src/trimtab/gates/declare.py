@@ -51,7 +51,13 @@ def at_least(metric: str, bound: float) -> Floor:
 
 
 def at_most(metric: str, bound: float) -> Floor:
-    """The candidate's metric on the held-out tail must be at most ``bound``; for losses."""
+    """The candidate's metric on the held-out tail must be at most ``bound``; for losses.
+
+    Examples
+    --------
+    >>> at_most("log_loss", 0.5).bound
+    0.5
+    """
     return _floor(metric, bound, "at_most")
 
 

@@ -70,7 +70,7 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
     gates: Sequence[Gate] = (),
     retrain: Sequence[Trigger] = (every("28d"),),
     rollout: Sequence[Step] = (shadow(), canary(0.10), canary(0.50)),
-    budget: Budget = Budget(),
+    budget: Budget | tuple[int, str] = Budget(),
     approval: Literal["auto", "manual"] = "auto",
     slo: Slo = slo(),
     latency_budget: LatencyBudget | Mapping[str, float] | str | None = None,
@@ -89,7 +89,7 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
     holdout
         The tail kept back from training on which the floors are judged.
     budget
-        Most retraining runs in a period, whatever the triggers say.
+        Most retraining runs in a period, whatever the triggers say: ``(4, "28d")``.
     approval
         ``"manual"``: a person approves before any challenger answers a request.
     latency_budget
@@ -119,7 +119,6 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
     declared.a(Label, label, what=f"label= {of}", hint="write label=tt.label(source, column, ...)", where=where)
     declared.a(Span, on, what=f"on= {of}", hint='write on=tt.last("60d") or tt.all_history()', where=where)
     declared.a(Mapping, params or {}, what=f"params= {of}", hint='write a dict, as in {"depth": 3}', where=where)
-    declared.a(Budget, budget, what=f"budget= {of}", hint='pass a Budget, as in Budget(4, "28d")', where=where)
     declared.a(Slo, slo, what=f"slo= {of}", hint='write slo=tt.slo(latency_p99="100ms")', where=where)
     declared.whole(seed, what=f"seed= {of}", where=where)
     _fit(name, train, where)
@@ -136,13 +135,23 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
         gates=declared.every_one((Floor, Comparison), gates, what=f"gates= {of}", hint=_GATES, where=where),
         retrain=declared.every_one(Trigger, retrain, what=f"retrain= {of}", hint=_RETRAIN, where=where),
         rollout=declared.every_one(Step, rollout, what=f"rollout= {of}", hint=_ROLLOUT, where=where),
-        budget=budget,
+        budget=_budget(budget, of, where),
         approval=approval,
         slo=slo,
         seed=seed,
         latency_budget=budget_of(latency_budget, latency_p99_ms=slo.latency_p99_ms, where=where),
         where=where,
     )
+
+
+def _budget(budget: Budget | tuple[int, str], of: str, where: str) -> Budget:
+    if isinstance(budget, Budget):
+        return budget
+    hint = 'write the most runs and the period, as in budget=(4, "28d")'
+    pair = declared.a((tuple, list), budget, what=f"budget= {of}", hint=hint, where=where)
+    if len(pair) != 2:
+        raise ProjectError(f"budget= {of} is not a pair", got=repr(budget), hint=hint, where=where)
+    return Budget(*pair)
 
 
 def _views(name: str, features: Sequence[View | str], where: str) -> tuple[View, ...]:

@@ -118,6 +118,8 @@ class ReplayParts:
     watcher: Watcher
     timer: Callable[[], int]
     """Nanoseconds of a clock that never goes back: how long each stage takes, never part of a decision."""
+    outputs: int = 1
+    """Numbers per answer."""
 
 
 class Replay:
@@ -133,7 +135,9 @@ class Replay:
             raise InputError("a replay must end after it starts", hint="give an --until later than --start")
         self._parts, self._options = parts, options
         requests = len(parts.timeline.requests)
-        self.served = Served.nothing(requests, width=parts.width, sources=parts.timeline.histories)
+        self.served = Served.nothing(
+            requests, width=parts.width, sources=parts.timeline.histories, outputs=parts.outputs
+        )
         self.drift: list[DriftReport] = []
         """One report a week, for the map of features by weeks."""
         self._first, self._last = np.searchsorted(

@@ -39,6 +39,7 @@ LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "squared_error", "rmse"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _NUMBERS = ("int", "float", "bool")
+_LABEL_KINDS = {"binary": ("bool",), "regression": ("int", "float"), "multiclass": ("str", "int")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def check_latest(view: LatestView, spec: ModelSpec) -> Iterator[Problem]:
 
 def _view_source(view: View, source: Source) -> Iterator[Problem]:
     if source.kind == "requests":
-        hint = "use Events or a Table; inputs of the request go through an on-request module"
+        hint = "use tt.Events or a tt.Table; inputs of the request go through an on-request module"
         yield Problem(f"a view reads requests: {source.name!r}", "", hint, view.where)
 
 
@@ -202,12 +203,12 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(
             f"the label of {spec.name!r} comes from {said}",
             repr(source.name),
-            "declare Events that become known when the outcome does",
+            "declare tt.Events that become known when the outcome does",
             label.where,
         )
         return
     columns = source.every_column()
-    for role, name in (("label", label.column), ("on=", label.on)):
+    for role, name in (*(("label", name) for name in label.columns), ("on=", label.on)):
         if name not in columns:
             yield Problem(
                 f"{role} names a column that {source.name!r} does not have",
@@ -215,19 +216,15 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
                 suggest(name, columns),
                 label.where,
             )
-    wanted = ("bool",) if spec.task.kind == "binary" else ("int", "float")
-    held = columns.get(label.column)
-    if held is not None and held.kind not in wanted:
-        hint = f"a {spec.task.kind} task needs {' or '.join(wanted)}"
-        yield Problem(f"label {label.column!r} has the wrong type", held.kind, hint, label.where)
+    yield from _label_columns(spec, columns)
     if label.on in columns and columns[label.on].kind != "str":
         yield Problem(f"on={label.on!r} is not text, as request ids are", columns[label.on].kind, "", label.where)
     if label.matures <= 0:
         yield Problem("matures must be longer than nothing", f"{label.matures} µs", "", label.where)
-    if label.column in requests.every_column():
+    for name in sorted({*label.columns}.intersection(requests.every_column())):
         yield Problem(
             f"the label of {spec.name!r} is sent with {requests.name!r}: the answer leaks",
-            repr(label.column),
+            repr(name),
             "take it out of the requests; it is not known when the question is asked",
             requests.where,
         )
@@ -238,6 +235,22 @@ def check_label(spec: ModelSpec) -> Iterator[Problem]:
             "declare as known= the column that says when the outcome could be known",
             source.where,
         )
+
+
+def _label_columns(spec: ModelSpec, columns: Mapping[str, Column]) -> Iterator[Problem]:
+    """The columns of the label are as many, and of the kinds, that the task learns from."""
+    label = spec.label
+    wanted = _LABEL_KINDS[spec.task.kind]
+    for name in label.columns:
+        held = columns.get(name)
+        if held is not None and held.kind not in wanted:
+            hint = f"a {spec.task.kind} task needs {' or '.join(wanted)}"
+            yield Problem(f"label {name!r} has the wrong type", held.kind, hint, label.where)
+    numbers = spec.task.outputs if spec.task.kind == "regression" else 1
+    if len(label.columns) != numbers:
+        hint = f"one for each of {spec.task.target}" if numbers > 1 else "name one column"
+        yield Problem(f"the label of {spec.name!r} has another number of columns than the task has numbers",
+                      f"{len(label.columns)} and {numbers}", hint, label.where)  # fmt: skip
 
 
 def check_policy(spec: ModelSpec) -> Iterator[Problem]:
@@ -263,7 +276,7 @@ def check_policy(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(f"train= of {spec.name!r} is not a function", held, "pass fit(data, params)", spec.where)
     if spec.requests.kind != "requests":
         got = f"{spec.requests.name!r} holds {spec.requests.kind}"
-        yield Problem(f"requests= of {spec.name!r} is not of requests", got, "declare Requests(...)", spec.where)
+        yield Problem(f"requests= of {spec.name!r} is not of requests", got, "declare tt.Requests(...)", spec.where)
 
 
 def _floor(floor: Floor, spec: ModelSpec) -> Iterator[Problem]:
@@ -272,9 +285,11 @@ def _floor(floor: Floor, spec: ModelSpec) -> Iterator[Problem]:
         hint = suggest(floor.measure, metrics)
         yield Problem(f"a floor of {spec.name!r} names an unknown metric", repr(floor.measure), hint, spec.where)
     elif (floor.side == "at_most") != (floor.measure in LOWER_IS_BETTER):
-        better = "at_most" if floor.measure in LOWER_IS_BETTER else "at_least"
         got = f"{floor.side}({floor.measure!r}, {floor.bound:g})"
-        yield Problem(f"a floor of {spec.name!r} asks for a bad model", got, f"use {better}", spec.where)
+        hint = f"write tt.at_least({floor.measure!r}, ...)"
+        if floor.side == "at_least":
+            hint = f"write tt.at_most({floor.measure!r}, ...)"
+        yield Problem(f"a floor of {spec.name!r} asks for a bad model", got, hint, spec.where)
 
 
 def _rollout(spec: ModelSpec, *, compared: bool) -> Iterator[Problem]:
@@ -283,7 +298,7 @@ def _rollout(spec: ModelSpec, *, compared: bool) -> Iterator[Problem]:
         got = ", ".join(f"{share:g}" for share in shares)
         yield Problem(f"the rollout of {spec.name!r} does not grow", got, "order the steps by share", spec.where)
     if compared and 0 not in shares:
-        hint = "put shadow() first: the gate compares rows that both versions predicted"
+        hint = "put tt.shadow() first: the gate compares rows that both versions predicted"
         yield Problem(f"{spec.name!r} has a champion gate but no shadow step", "", hint, spec.where)
 
 

@@ -28,19 +28,20 @@ class Served:
     versions: list[str] = field(default_factory=list)
 
     @staticmethod
-    def nothing(requests: int, *, width: int, sources: Iterable[str]) -> Served:
+    def nothing(requests: int, *, width: int, sources: Iterable[str], outputs: int = 1) -> Served:
         """Before the first answer.
 
         Parameters
         ----------
         requests
             Length of the timeline.
-        width
-            Number of features.
+        width, outputs
+            Number of features, and of what the model gives for a request.
         """
+        shape = requests if outputs == 1 else (requests, outputs)
         return Served(
-            np.full(requests, np.nan),
-            np.full(requests, np.nan),
+            np.full(shape, np.nan),
+            np.full(shape, np.nan),
             np.full(requests, -1, np.int32),
             np.full((requests, width), np.nan, np.float32),
             {source: np.zeros(requests, np.int64) for source in sources},

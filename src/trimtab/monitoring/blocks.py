@@ -11,7 +11,7 @@ import msgspec
 from trimtab.core.clock import Micros
 
 SCORE_BINS = 100
-"""Bins of the score histograms (equal width on [0, 1] for a binary task; empty for regression)."""
+"""Bins of the score histograms (equal width on [0, 1] for a binary task; empty for others)."""
 
 
 class DayBlock(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class DayBlock(msgspec.Struct, frozen=True):
     loss: float
     """Sum of the loss over labelled rows."""
     label: float
-    """Sum of the label over labelled rows."""
+    """Sum of the label over labelled rows; of classes their position, of several numbers their mean."""
     prediction: float
     """Sum of the prediction over labelled rows."""
     positives: tuple[int, ...] = ()

@@ -23,17 +23,36 @@ class MaturedDay(NamedTuple):
     pairs: tuple[PairBlock, ...]
 
 
+Truth = float | tuple[float, ...]
+"""A label: a number, or one for each output of a model that gives several."""
+
+
+def rows_of_bytes(packed: bytes, width: int) -> NDArray[np.float64]:
+    """Outputs as they were before :meth:`numpy.ndarray.tobytes`: shape (n,) for one number a row, else (n, width)."""
+    found = np.frombuffer(packed)
+    return found if width == 1 else found.reshape(-1, width)
+
+
 class Labels:
-    """Labels by request id, as they became known; kept until the day of their request closes."""
+    """Labels by request id, as they became known; kept until the day of their request closes.
 
-    def __init__(self) -> None:
-        self.reports: dict[str, tuple[tuple[Micros, float], ...]] = {}
+    Parameters
+    ----------
+    numbers
+        How many a label holds; of several, a NaN in one is a NaN in all.
+    """
 
-    def add(self, ids: Sequence[str], values: Sequence[float], known: Sequence[Micros]) -> None:
+    def __init__(self, *, numbers: int = 1) -> None:
+        self.reports: dict[str, tuple[tuple[Micros, Truth], ...]] = {}
+        self._numbers = numbers
+
+    def add(self, ids: Sequence[str], values: Sequence[float | list[float]], known: Sequence[Micros]) -> None:
         """Take labels in; a report that was seen before changes nothing, a NaN is no label."""
         reports = self.reports
-        for request, value, when in zip(ids, values, known, strict=True):
-            if value != value:  # noqa: PLR0124 - NaN is the one value unlike itself
+        for request, given, when in zip(ids, values, known, strict=True):
+            value: Truth = tuple(given) if isinstance(given, list) else given
+            first = value[0] if isinstance(value, tuple) else value
+            if first != first:  # noqa: PLR0124 - NaN is the one value unlike itself
                 continue
             report = (when, value)
             earlier = reports.get(request)
@@ -47,7 +66,7 @@ class Labels:
 
         Of two values known at one instant the larger counts, so that the order of arrival does not matter.
         """
-        found = np.full(len(ids), np.nan)
+        found = np.full(len(ids) if self._numbers == 1 else (len(ids), self._numbers), np.nan)
         for place, (reports, horizon) in enumerate(zip(map(self.reports.get, ids), until.tolist(), strict=True)):
             in_time = [report for report in reports or () if report[0] <= horizon]
             if in_time:
@@ -112,7 +131,7 @@ def close_day(
     labels: Labels,
     *,
     loss: str,
-    binary: bool,
+    task: str,
     matures: Micros,
     champions: Mapping[str, str],
 ) -> MaturedDay:
@@ -124,7 +143,7 @@ def close_day(
         The champion of each rollout; every other version that scored requests under it is paired with that one.
     """
     scored = {version: _columns(rows, labels, loss, matures) for version, rows in sorted(versions.items())}
-    blocks = tuple(_block(version, day, rows, binary=binary) for version, rows in scored.items())
+    blocks = tuple(_block(version, day, rows, task=task) for version, rows in scored.items())
     pairs = []
     for rollout, champion in sorted(champions.items()):
         if champion not in scored:
@@ -144,7 +163,7 @@ def _columns(rows: VersionDay, labels: Labels, loss: str, matures: Micros) -> _S
     names = np.array(ids, dtype=np.str_)
     order = np.argsort(names)
     lost = np.full(len(ids), np.nan)
-    has = ~np.isnan(truth)
+    has = ~np.isnan(truth if truth.ndim == 1 else truth[:, 0])
     lost[has] = losses(loss, truth[has], outputs[has])
     return _Scored(
         names[order],
@@ -156,12 +175,12 @@ def _columns(rows: VersionDay, labels: Labels, loss: str, matures: Micros) -> _S
     )
 
 
-def _block(version: str, day: Micros, rows: _Scored, *, binary: bool) -> DayBlock:
-    has = ~np.isnan(rows.labels)
+def _block(version: str, day: Micros, rows: _Scored, *, task: str) -> DayBlock:
+    has = ~np.isnan(rows.losses)
     truth, said = rows.labels[has], rows.outputs[has]
     positives: tuple[int, ...] = ()
     negatives: tuple[int, ...] = ()
-    if binary:
+    if task == "binary":
         place = score_bins(said, SCORE_BINS)
         positives = tuple(np.bincount(place[truth >= 0.5], minlength=SCORE_BINS).tolist())
         negatives = tuple(np.bincount(place[truth < 0.5], minlength=SCORE_BINS).tolist())
@@ -171,11 +190,16 @@ def _block(version: str, day: Micros, rows: _Scored, *, binary: bool) -> DayBloc
         answered=len(rows.ids),
         labelled=int(has.sum()),
         loss=float(rows.losses[has].sum()),
-        label=float(truth.sum()),
-        prediction=float(said.sum()),
+        label=float((truth if truth.ndim == 1 else truth.mean(axis=1)).sum()),
+        prediction=float((said if said.ndim == 1 else _comparable(said, task)).sum()),
         positives=positives,
         negatives=negatives,
     )
+
+
+def _comparable(said: NDArray[np.float64], task: str) -> NDArray[np.float64]:
+    """Of several outputs, what can be set beside the label: the class expected on average, or the mean number."""
+    return said @ np.arange(said.shape[1]) if task == "multiclass" else said.mean(axis=1)
 
 
 def _pair(rollout: str, day: Micros, champion: tuple[str, _Scored], challenger: tuple[str, _Scored]) -> PairBlock:

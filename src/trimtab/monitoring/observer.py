@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from trimtab.core.clock import DAY, WEEK, Micros
 from trimtab.datasets.profile import Profile
 from trimtab.errors import InputError
 from trimtab.monitoring.blocks import ArmCount, DriftReport
+from trimtab.monitoring.chunks import Chunk, State, pack, pack_rows, rows_of, unpack, unpack_rows
 from trimtab.monitoring.days import Labels, MaturedDay, VersionDay, close_day
 from trimtab.monitoring.drift import DriftPolicy, compare
 from trimtab.monitoring.tally import Tallies, day_of, tally_restored, tally_state
@@ -32,14 +33,12 @@ _NEVER = 2**62
 
 @dataclass(frozen=True, slots=True)
 class ObserverConfig:
-    """What an observer needs to know about a model.
+    """What an observer needs to know about a model, by its name.
 
     Parameters
     ----------
-    model
-        Its name.
-    task
-        ``binary`` or ``regression``.
+    task, outputs
+        ``binary``, ``regression`` or ``multiclass``, and the numbers per answer.
     loss
         ``log_loss`` or ``squared_error``.
     matures
@@ -51,32 +50,19 @@ class ObserverConfig:
     """
 
     model: str
-    task: Literal["binary", "regression"]
+    task: Literal["binary", "regression", "multiclass"]
     loss: str
     matures: Micros
     window: Micros = WEEK
     slow_after: Micros | None = None
     drift: DriftPolicy = DriftPolicy()
+    outputs: int = 1
 
     def __post_init__(self) -> None:
         if self.window < DAY or self.window % DAY:
             raise InputError("a drift window must be whole days", got=f"{self.window} µs", hint='write "7d"')
         if self.matures < 0:
             raise InputError("labels cannot mature before the request", got=f"{self.matures} µs")
-
-
-class _Chunk(NamedTuple):
-    """An answered batch that waits to be counted."""
-
-    version: str
-    arm: str
-    rollout: str
-    ids: Sequence[str]
-    at: NDArray[np.int64]
-    outputs: NDArray[np.float64]
-    values: NDArray[np.float32] | None
-    """Only of answers that were given."""
-    slow: bool
 
 
 class Observer:
@@ -92,11 +78,11 @@ class Observer:
         self.config = config
         self.late = 0
         """Answers that came after their day had closed."""
-        self._pending: list[_Chunk] = []
+        self._pending: list[Chunk] = []
         self._rows = 0
         self._days: dict[Micros, dict[str, VersionDay]] = {}
-        self._labels = Labels()
-        self._tallies = Tallies(binary=config.task == "binary")
+        self._labels = Labels(numbers=config.outputs if config.task == "regression" else 1)
+        self._tallies = Tallies(task=config.task)
         self._arms: dict[tuple[str, str, str], list[int]] = {}
         self._step: tuple[str, int] = ("", -1)
         self._before: dict[tuple[str, str, str], list[int]] = {}
@@ -136,7 +122,7 @@ class Observer:
         slow = given and self.config.slow_after is not None and sum(answers.timings) > self.config.slow_after
         values = answers.features.values if given else None
         self._pending.append(
-            _Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow)
+            Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow)
         )
         self._rows += n
         if self._rows >= _BATCH:
@@ -148,7 +134,7 @@ class Observer:
         Parameters
         ----------
         values
-            float64, shape (n,): 0/1 for a binary task.
+            float64, shape (n,): 0/1 for a binary task, the position of the class; (n, k) for k numbers.
         known
             int64 microseconds, shape (n,): when each became known.
         """
@@ -230,10 +216,10 @@ class Observer:
 
     def snapshot(self) -> bytes:
         """Everything held, as bytes. Taking one changes nothing, so that a resumed run equals an uninterrupted one."""
-        state = _State(
-            pending=[_pack(chunk) for chunk in self._pending],
+        state = State(
+            pending=[pack(chunk) for chunk in self._pending],
             days={
-                day: {version: _pack_rows(rows) for version, rows in versions.items()}
+                day: {version: pack_rows(rows) for version, rows in versions.items()}
                 for day, versions in self._days.items()
             },
             labels=self._labels.reports,
@@ -259,14 +245,14 @@ class Observer:
 
     @staticmethod
     def _restored(config: ObserverConfig, data: bytes) -> Observer:
-        state = msgspec.msgpack.decode(data, type=_State)
+        state = msgspec.msgpack.decode(data, type=State)
         observer = Observer(config)
         for version, text in state.profiles.items():
             observer._tallies.profile(version, Profile.from_json(text))
-        observer._pending = [_unpack(packed) for packed in state.pending]
+        observer._pending = [unpack(packed, config.outputs) for packed in state.pending]
         observer._rows = sum(len(chunk.ids) for chunk in observer._pending)
         observer._days = {
-            day: {version: _unpack_rows(rows) for version, rows in versions.items()}
+            day: {version: unpack_rows(rows, config.outputs) for version, rows in versions.items()}
             for day, versions in state.days.items()
         }
         observer._labels.reports = state.labels
@@ -289,7 +275,7 @@ class Observer:
             versions,
             self._labels,
             loss=self.config.loss,
-            binary=self.config.task == "binary",
+            task=self.config.task,
             matures=self.config.matures,
             champions=self._rollouts,
         )
@@ -302,7 +288,7 @@ class Observer:
         """Sort what waits into days; one numpy pass per version and arm, not per batch."""
         if not self._pending:
             return
-        groups: dict[tuple[str, str, str, bool], list[_Chunk]] = {}
+        groups: dict[tuple[str, str, str, bool], list[Chunk]] = {}
         for chunk in self._pending:
             groups.setdefault((chunk.version, chunk.arm, chunk.rollout, chunk.slow), []).append(chunk)
         self._pending, self._rows = [], 0
@@ -311,21 +297,21 @@ class Observer:
             at = np.concatenate([chunk.at for chunk in chunks])
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
             values = [chunk.values for chunk in chunks if chunk.values is not None]
-            chunk = _Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
-            finite = np.isfinite(outputs)
+            chunk = Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
+            finite = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
             if not finite.all():
                 self.failed(rollout, arm, version, count=int((~finite).sum()))
-                chunk = _rows_of(chunk, finite)
+                chunk = rows_of(chunk, finite)
             for day in np.unique(chunk.at // DAY).tolist():
-                self._count_day(day * DAY, _rows_of(chunk, chunk.at // DAY == day))
+                self._count_day(day * DAY, rows_of(chunk, chunk.at // DAY == day))
 
-    def _count_day(self, day: Micros, chunk: _Chunk) -> None:
+    def _count_day(self, day: Micros, chunk: Chunk) -> None:
         if day <= self._closed:
             self.late += len(chunk.ids)
             return
         rows = self._days.setdefault(day, {}).setdefault(chunk.version, VersionDay())
         fresh = rows.add(chunk.ids, chunk.at, chunk.outputs, arm=chunk.arm, rollout=chunk.rollout)
-        new = chunk if fresh is None else _rows_of(chunk, fresh)
+        new = chunk if fresh is None else rows_of(chunk, fresh)
         if chunk.arm == "champion" and chunk.rollout:
             self._rollouts.setdefault(chunk.rollout, chunk.version)
         if chunk.arm in ANSWERING:
@@ -340,61 +326,3 @@ class Observer:
 def _since(arm: ArmCount, before: Sequence[int]) -> ArmCount:
     answered, errors, slow = before
     return ArmCount(arm.rollout, arm.arm, arm.version, arm.answered - answered, arm.errors - errors, arm.slow - slow)
-
-
-def _rows_of(chunk: _Chunk, mask: NDArray[np.bool_]) -> _Chunk:
-    if mask.all():
-        return chunk
-    return chunk._replace(
-        ids=[request for request, held in zip(chunk.ids, mask.tolist(), strict=True) if held],
-        at=chunk.at[mask],
-        outputs=chunk.outputs[mask],
-        values=None if chunk.values is None else chunk.values[mask],
-    )
-
-
-_PackedChunk = tuple[str, str, str, list[str], bytes, bytes, bytes | None, bool]
-_PackedRows = tuple[list[str], bytes, bytes, list[tuple[str, str, int]]]
-_PackedTally = tuple[int, str, bytes, bytes, bytes, int]
-
-
-class _State(msgspec.Struct):
-    pending: list[_PackedChunk]
-    days: dict[int, dict[str, _PackedRows]]
-    labels: dict[str, tuple[tuple[int, float], ...]]
-    profiles: dict[str, bytes]
-    features: list[_PackedTally]
-    predictions: list[_PackedTally]
-    arms: list[tuple[tuple[str, str, str], list[int]]]
-    rollouts: dict[str, str]
-    champion: tuple[int, str]
-    marks: tuple[int, int, int, int]
-    step: tuple[str, int] = ("", -1)
-    before: list[tuple[tuple[str, str, str], list[int]]] = []
-
-
-def _pack(chunk: _Chunk) -> _PackedChunk:
-    values = None if chunk.values is None else np.asarray(chunk.values, dtype=np.float32).tobytes()
-    at, outputs = _bytes(chunk.at, np.int64), _bytes(chunk.outputs, np.float64)
-    return (chunk.version, chunk.arm, chunk.rollout, list(chunk.ids), at, outputs, values, chunk.slow)
-
-
-def _unpack(packed: _PackedChunk) -> _Chunk:
-    version, arm, rollout, ids, at, outputs, values, slow = packed
-    matrix = None if values is None else np.frombuffer(values, dtype=np.float32).reshape(len(ids), -1)
-    return _Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), np.frombuffer(outputs), matrix, slow)
-
-
-def _pack_rows(rows: VersionDay) -> _PackedRows:
-    at = b"".join(_bytes(part, np.int64) for part in rows.at)
-    outputs = b"".join(_bytes(part, np.float64) for part in rows.outputs)
-    return (list(rows.ids), at, outputs, rows.runs)
-
-
-def _unpack_rows(packed: _PackedRows) -> VersionDay:
-    ids, at, outputs, runs = packed
-    return VersionDay(dict.fromkeys(ids), [np.frombuffer(at, np.int64)], [np.frombuffer(outputs)], runs)
-
-
-def _bytes(values: NDArray[np.generic], dtype: type[np.generic]) -> bytes:
-    return np.asarray(values, dtype=dtype).tobytes()

@@ -86,8 +86,14 @@ def cells(
 
 def _together(record: PredictionRecord) -> tuple[object, ...]:
     marks = tuple(sorted(record.watermarks.items()))
-    held = (bool(record.features), bool(record.keys))
+    held = (bool(record.features), bool(record.keys), len(record.outputs))
     return (record.version, record.arm, record.rollout, marks, record.timings, record.status, held)
+
+
+def _outputs(batch: list[PredictionRecord]) -> NDArray[np.float64]:
+    if len(batch[0].outputs) == 1:
+        return np.array([record.outputs[0] for record in batch], dtype=np.float64)
+    return np.array([record.outputs for record in batch], dtype=np.float64)
 
 
 def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:
@@ -120,6 +126,6 @@ def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:
         version=first.version,
         arm=first.arm,
         rollout=first.rollout,
-        outputs=np.array([record.outputs[0] for record in batch], dtype=np.float64),
+        outputs=_outputs(batch),
         timings=first.timings,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.core.clock import DAY, Micros
-from trimtab.datasets.profile import PREDICTION, Profile, confident
+from trimtab.datasets.profile import PREDICTION, Profile, confident, summary
 from trimtab.monitoring.drift import Observed, Window
 from trimtab.stats.bins import Bins, BinSet
 
@@ -36,8 +36,8 @@ class Tallies:
     Two versions whose features have the same frozen bins share their counts, whichever of them answered.
     """
 
-    def __init__(self, *, binary: bool) -> None:
-        self.binary = binary
+    def __init__(self, *, task: str) -> None:
+        self.task = task
         self.profiles: dict[str, Profile] = {}
         self.layouts: dict[str, BinSet] = {}
         self.features: dict[tuple[Micros, str], Tally] = {}
@@ -67,12 +67,13 @@ class Tallies:
         profile = self.profiles.get(version)
         if profile is None or not len(outputs):
             return
-        finite = np.isfinite(outputs)
+        said = summary(self.task, outputs)
+        finite = np.isfinite(said)
         tally = Tally(
-            profile.prediction.bins.count(outputs),
-            np.array([outputs[finite].sum()]),
+            profile.prediction.bins.count(said),
+            np.array([said[finite].sum()]),
             np.array([finite.sum()], dtype=np.int64),
-            int(confident(outputs[finite]).sum()) if self.binary else 0,
+            int(confident(said[finite], task=self.task).sum()),
         )
         _merge(self.predictions, (day, version), tally)
 

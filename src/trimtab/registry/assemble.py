@@ -76,11 +76,12 @@ def _manifest(trained: TrainedModel) -> Manifest:
         runtime=exported.runtime,
         files={},
         inputs=(Tensor("input", "float32", (-1, len(spec.plan.names()))),),
-        outputs=(Tensor("output", "float32", (-1, 1)),),
+        outputs=(Tensor("output", "float32", (-1, spec.task.outputs)),),
         plan_digest=spec.plan.digest,
         dataset_digest=trained.dataset,
         trained_until=trained.trained_until,
         code_revision=spec.code_revision,
         libraries=dict(exported.libraries),
         parity=exported.parity,
+        classes=spec.task.names,
     )

@@ -24,6 +24,8 @@ MODEL = "model.onnx"
 PLAN = "plan.json"
 PROFILE = "profile.json"
 CARD = "card.md"
+COLUMNS = "columns.json"
+"""The names of a model's columns in their order, where the caller sends them: JSON sorts the inputs of a plan."""
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
 
 
@@ -70,6 +72,11 @@ class Bundle:
         return self.files.get(CARD, b"").decode()
 
     @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a caller sends, in the order in which the model takes them; empty for the plan's order."""
+        return msgspec.json.decode(self.files[COLUMNS], type=tuple[str, ...]) if COLUMNS in self.files else ()
+
+    @cached_property
     def modules(self) -> dict[str, str]:
         """Source text of the on-request and pre/postprocess modules, by dotted name."""
         prefix, suffix = "modules/", ".py"
@@ -82,7 +89,7 @@ class Bundle:
     @cached_property
     def size_bytes(self) -> int:
         """Bytes of all files and the manifest."""
-        return sum(map(len, self.files.values())) + len(canonical(msgspec.to_builtins(self.manifest)))
+        return sum(map(len, self.files.values())) + len(canonical(self.manifest.content()))
 
 
 def module_path(name: str) -> str:
@@ -114,8 +121,8 @@ def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[bytes, Manifes
         raise InputError("a bundle without a model", got=", ".join(sorted(files)) or "no files", hint=f"add {MODEL!r}")
     named = msgspec.structs.replace(manifest, files={path: sha256(files[path]) for path in sorted(files)})
     # Through JSON once: an int given for a float field must not make two digests of one manifest.
-    named = msgspec.json.decode(canonical(msgspec.to_builtins(named)), type=Manifest)
-    sealed = canonical(msgspec.to_builtins(named))
+    named = msgspec.json.decode(canonical(named.content()), type=Manifest)
+    sealed = canonical(named.content())
     _check_plan(sha256(sealed), named, files)
     return sealed, named
 

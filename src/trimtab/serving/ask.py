@@ -28,6 +28,20 @@ class Lane(NamedTuple):
     width: int
 
 
+class Steer(NamedTuple):
+    """What a caller says about who should answer."""
+
+    version: str = ""
+    """Digest of a version that takes part in the route."""
+    unit: str = ""
+    """What stays with one arm; the id of each request when empty."""
+    arm: str = ""
+    """An arm of the route; its version then answers, as pinned."""
+
+
+NO_STEER = Steer()
+
+
 class Told(NamedTuple):
     """What was said about one row."""
 

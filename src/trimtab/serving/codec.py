@@ -165,15 +165,18 @@ class RequestCodec:
         place = match[1].lstrip(".") if (match := _PLACE.search(text)) else ""
         bare = _PLACE.sub("", text)
         named = match[1] if (match := _FIELD.search(bare)) else ""
-        fields = ", ".join(f"{name} ({kind})" for name, kind, _ in self._columns)
+        fields = ", ".join(["id", *(f"{name} ({kind})" for name, kind, _ in self._columns)])
+        hint = f"the fields are {fields}"
+        if not self._columns:
+            hint = "there is only an id; a model without named columns takes tensors, at /v2/models/<model>/infer"
         if bare.startswith("Object contains unknown field"):
-            return SchemaError(f"unknown field {named!r}", got=_at(place), hint=f"the fields are id, {fields}")
+            return SchemaError(f"unknown field {named!r}", got=_at(place), hint=hint)
         if bare.startswith("Object missing required field"):
-            return SchemaError(f"field {named!r} is missing", got=_at(place), hint=f"the fields are id, {fields}")
+            return SchemaError(f"field {named!r} is missing", got=_at(place), hint=hint)
         return SchemaError(
             f"{place or 'the body'} is not acceptable: {_lower(bare)}",
             got=_shown(body, place),
-            hint=self._wanted(place) or f"send an object with the fields id, {fields}",
+            hint=self._wanted(place) or f"send an object with the fields {fields}",
         )
 
     def _wanted(self, place: str) -> str:

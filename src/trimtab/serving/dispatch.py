@@ -17,7 +17,7 @@ from trimtab.core.ports import Records
 from trimtab.errors import TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
-from trimtab.serving.ask import Ask, Lane, Resolve, Told, encode_many, encode_one
+from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine, Live
 from trimtab.serving.plain import PlainReader, PlainWriter
@@ -80,15 +80,8 @@ class Dispatcher:
 
     # -- in
 
-    def submit(self, model: str, body: bytes, resolve: Resolve, *, unit: str = "", arm: str = "") -> None:
+    def submit(self, model: str, body: bytes, resolve: Resolve, *, steer: Steer = NO_STEER) -> None:
         """Decode a friendly request and let it wait.
-
-        Parameters
-        ----------
-        unit
-            What stays with one arm; each request's id when not given.
-        arm
-            Given when the caller names an arm; its version then answers, as pinned.
 
         Raises
         ------
@@ -102,12 +95,12 @@ class Dispatcher:
         width = live.answering(model).width
         codec = live.codecs[model]
         rows, ids, single = codec.decode(body, new_id=self._new_id)
-        pinned = live.arm(model, arm) if arm else ""
+        pinned = _pinned(live, model, steer)
         now = self._timer()
         ask = Ask(Lane(model, pinned, codec, width), ids, rows, encode=encode_one if single else encode_many,
                   resolve=resolve, decode_ns=now - start, came=now)  # fmt: skip
-        if unit:
-            ask.units = [unit] * len(ids)
+        if steer.unit:
+            ask.units = [steer.unit] * len(ids)
         self._wait(ask)
 
     def submit_tensors(
@@ -117,9 +110,7 @@ class Dispatcher:
         encode: Callable[[TensorAnswer], Any],
         resolve: Resolve,
         *,
-        version: str = "",
-        unit: str = "",
-        arm: str = "",
+        steer: Steer = NO_STEER,
         decode_ns: int = 0,
     ) -> None:
         """Let a decoded tensor request wait; raises as :meth:`submit`.
@@ -128,24 +119,15 @@ class Dispatcher:
         ----------
         encode
             Writes the answer down in the caller's protocol; its result goes to ``resolve``.
-        version
-            Given when the caller names one; it must take part in the route.
-        unit
-            What stays with one arm; the request's id when not given.
-        arm
-            Given when the caller names an arm; its version then answers, as pinned.
         decode_ns
             What decoding took.
         """
-        live = self.engine.live
-        pinned = version or (live.arm(model, arm) if arm else "")
-        if pinned:
-            live.pinned(model, pinned)
+        pinned = _pinned(self.engine.live, model, steer)
         ids = asked.row_ids(self._new_id)
         ask = Ask(Lane(model, pinned, None, asked.values.shape[1]), ids, asked.values,
                   encode=lambda ask: encode(_tensor_answer(ask, asked, self.engine)),
                   resolve=resolve, decode_ns=decode_ns, came=self._timer())  # fmt: skip
-        ask.units = [unit or ids[0]] * len(ids)  # one body, one version
+        ask.units = [steer.unit or ids[0]] * len(ids)  # one body, one version
         self._wait(ask)
 
     def submit_plain(self, model: str, body: bytes, resolve: Resolve) -> bool:
@@ -320,6 +302,14 @@ def _arms(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tu
     """Per body, which of the answers holds its first row."""
     places = {id(answers): place for place, (answers, _) in enumerate(answered)}
     return [places[id(ask.told[0].answers)] for ask, _ in bodies]
+
+
+def _pinned(live: Live, model: str, steer: Steer) -> str:
+    """The version that a caller names, himself or by its arm; empty for none."""
+    version = steer.version or (live.arm(model, steer.arm) if steer.arm else "")
+    if version:
+        live.pinned(model, version)
+    return version
 
 
 def _told(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:

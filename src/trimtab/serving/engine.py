@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.core.ports import Columns
-from trimtab.errors import BundleCorrupt, InputError, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable, UnknownName
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.recording import encode_records
+from trimtab.serving.residency import LazyModel
 from trimtab.serving.routing import Arm, Route, RouteTable, split
 
 Loader = Callable[[str], Deployed]
@@ -67,6 +68,14 @@ class Live:
                 f"no such version of {model!r} is loaded", got=repr(version), hint=f"loaded: {', '.join(sorted(arms))}"
             )
         return self.deployed[version]
+
+    def described(self, model: str, version: str = "") -> Deployed:
+        """The named version of a model, or the one that describes it; raises as the two above."""
+        return self.pinned(model, version) if version else self.answering(model)
+
+    def versions(self, model: str) -> list[str]:
+        """The versions that take part in a model's route, sorted."""
+        return sorted({arm.version for arm in self.table.route(model).arms})
 
     def arm(self, model: str, name: str) -> str:
         """The version behind an arm of a model's route.
@@ -176,6 +185,8 @@ class Engine:
         deployed = None
         try:
             deployed = loader(version)
+            if isinstance(deployed.runtime, LazyModel) and not deployed.runtime.resident:
+                return deployed  # there is no room for it now: it is tried when it is asked
             nothing = np.empty((1, 0), dtype=np.float32)
             self.pipeline.score(
                 deployed, FeatureBatch(np.zeros((1, deployed.width), dtype=np.float32), nothing, {}, ())
@@ -258,7 +269,8 @@ class Engine:
         except (InputError, Unavailable):
             raise
         except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything; a failed answer is evidence
-            return _failed(batch, deployed.version, arm=arm, rollout=rollout, error=type(error).__name__)
+            kind = error.kind if isinstance(error, ModelFailed) else type(error).__name__
+            return _failed(batch, deployed.version, arm=arm, rollout=rollout, error=kind)
 
     # -- shadow
 

@@ -28,20 +28,26 @@ ECE_BINS = 15
 def log_losses(y: ArrayLike, prediction: ArrayLike) -> Floats:
     """Logarithmic loss of each row in nats; predictions are clipped at 1e-15.
 
+    Predictions of shape (n, k) are the probabilities of k classes; ``y`` then holds the position of the true one.
+
     Examples
     --------
     >>> log_losses([1, 0], [0.5, 0.5]).round(4).tolist()
     [0.6931, 0.6931]
     """
+    if np.ndim(prediction) == 2:
+        place, rows = _classes(y, prediction)
+        lost: Floats = -np.log(np.clip(rows[np.arange(len(place)), place], CLIP, 1 - CLIP))
+        return lost
     truth, p = _pair(y, prediction)
     p = np.clip(p, CLIP, 1 - CLIP)
     return -(truth * np.log(p) + (1 - truth) * np.log1p(-p))
 
 
 def squared_errors(y: ArrayLike, prediction: ArrayLike) -> Floats:
-    """Squared error of each row."""
-    truth, predicted = _pair(y, prediction)
-    return (truth - predicted) ** 2
+    """Squared error of each row; of shape (n, k), the mean over the k numbers of a row."""
+    truth, predicted = _pair(y, prediction, several=True)
+    return _each((truth - predicted) ** 2)
 
 
 _LOSSES: dict[str, Callable[[ArrayLike, ArrayLike], Floats]] = {
@@ -141,20 +147,72 @@ def rmse(y: ArrayLike, prediction: ArrayLike) -> float:
 
 def mae(y: ArrayLike, prediction: ArrayLike) -> float:
     """Mean absolute error."""
-    truth, predicted = _pair(y, prediction)
-    return _mean(np.abs(truth - predicted))
+    truth, predicted = _pair(y, prediction, several=True)
+    return _mean(_each(np.abs(truth - predicted)))
 
 
 def r2(y: ArrayLike, prediction: ArrayLike) -> float:
-    """Share of the variance that is explained; NaN when the truth does not vary."""
-    truth, predicted = _pair(y, prediction)
+    """Share of the variance that is explained, of several numbers their mean; NaN when the truth does not vary."""
+    truth, predicted = _pair(y, prediction, several=True)
+    if truth.ndim == 2:
+        return float(np.mean([r2(truth[:, one], predicted[:, one]) for one in range(truth.shape[1])]))
     spread = float(((truth - truth.mean()) ** 2).sum()) if len(truth) else 0.0
     return 1 - float(((truth - predicted) ** 2).sum()) / spread if spread > 0 else float("nan")
+
+
+def top_accuracy(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Share of rows whose most probable class is the true one."""
+    truth, p = _classes(y, prediction)
+    return _mean((p.argmax(axis=1) == truth).astype(np.float64))
+
+
+def macro_f1(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean over classes of the F1 of "this class is the most probable", over the classes that occur or are called."""
+    truth, p = _classes(y, prediction)
+    called = p.argmax(axis=1)
+    size = p.shape[1]
+    both = np.bincount(truth, minlength=size) + np.bincount(called, minlength=size)
+    right = np.bincount(truth[called == truth], minlength=size)
+    return float((2 * right[both > 0] / both[both > 0]).mean())
+
+
+def macro_auc(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean over classes of the AUC of one class against the rest, over the classes that occur; NaN for one class.
+
+    Examples
+    --------
+    >>> macro_auc([0, 1], [[0.9, 0.1], [0.2, 0.8]])
+    1.0
+    """
+    truth, p = _classes(y, prediction)
+    if len(np.unique(truth)) < 2:
+        return float("nan")
+    return float(np.mean([roc_auc(truth == one, p[:, one]) for one in np.unique(truth)]))
+
+
+def multiclass_brier(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean over rows of the sum over classes of squared errors (Brier 1950): 0 to 2."""
+    truth, p = _classes(y, prediction)
+    return _mean(((p - np.eye(p.shape[1])[truth]) ** 2).sum(axis=1))
+
+
+def top_ece(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Calibration error of the largest probability: whether 0.8 is right four times in five (Guo et al. 2017)."""
+    truth, p = _classes(y, prediction)
+    return ece((p.argmax(axis=1) == truth).astype(np.float64), p.max(axis=1))
 
 
 METRICS: Mapping[str, Mapping[str, Callable[[ArrayLike, ArrayLike], float]]] = {
     "binary": {"roc_auc": roc_auc, "log_loss": log_loss, "brier": brier, "ece": ece, "accuracy": accuracy, "f1": f1},
     "regression": {"squared_error": brier, "rmse": rmse, "mae": mae, "r2": r2},
+    "multiclass": {
+        "roc_auc": macro_auc,
+        "log_loss": log_loss,
+        "brier": multiclass_brier,
+        "ece": top_ece,
+        "accuracy": top_accuracy,
+        "f1": macro_f1,
+    },
 }
 """By kind of task and name: what :func:`evaluate` computes."""
 
@@ -166,8 +224,9 @@ def evaluate(task_kind: str, y: ArrayLike, prediction: ArrayLike) -> dict[str, f
     ----------
     task_kind
         ``binary``: roc_auc, log_loss, brier, ece, accuracy, f1. ``regression``: squared_error, rmse, mae, r2.
+        ``multiclass``: the names of binary; roc_auc and f1 are means over classes.
     y, prediction
-        Shape (n,).
+        Shape (n,). Both (n, k) for a regression of k numbers; the prediction (n, k) for k classes.
 
     Raises
     ------
@@ -183,8 +242,8 @@ def evaluate(task_kind: str, y: ArrayLike, prediction: ArrayLike) -> dict[str, f
     """
     metrics = METRICS.get(task_kind)
     if metrics is None:
-        raise UnknownName("no such kind of task", got=repr(task_kind), hint="binary or regression")
-    truth, predicted = _pair(y, prediction)
+        raise UnknownName("no such kind of task", got=repr(task_kind), hint="binary, regression or multiclass")
+    truth, predicted = np.asarray(y, np.float64), np.asarray(prediction, np.float64)
     if not len(truth):
         raise InputError("no rows to evaluate", hint="the evaluated span holds no labelled request")
     return {name: metric(truth, predicted) for name, metric in metrics.items()}
@@ -295,13 +354,32 @@ def block_bootstrap(
     return Interval(float(statistic(sums.sum(axis=0))), float(low), float(high))
 
 
-def _pair(y: ArrayLike, prediction: ArrayLike) -> tuple[Floats, Floats]:
+def _pair(y: ArrayLike, prediction: ArrayLike, *, several: bool = False) -> tuple[Floats, Floats]:
     truth, predicted = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    if truth.shape != predicted.shape or truth.ndim != 1:
+    if truth.shape != predicted.shape or truth.ndim not in ((1, 2) if several else (1,)):
         raise InputError(
             "truth and prediction must be two columns of equal length", got=f"shapes {truth.shape}, {predicted.shape}"
         )
     return truth, predicted
+
+
+def _classes(y: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
+    truth, p = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    if p.ndim != 2 or truth.shape != (len(p),):
+        raise InputError(
+            "class probabilities need one row per label", got=f"shapes {truth.shape}, {p.shape}", hint="pass (n, k)"
+        )
+    whole = truth.astype(np.int64)
+    if len(truth) and not (np.array_equal(whole, truth) and 0 <= whole.min() <= whole.max() < p.shape[1]):
+        odd = truth[(whole != truth) | (whole < 0) | (whole >= p.shape[1])]
+        raise InputError("a label is no class", got=f"{odd[0]:g}", hint=f"positions 0 to {p.shape[1] - 1}")
+    return whole, p
+
+
+def _each(values: Floats) -> Floats:
+    """One number per row: of several, their mean."""
+    found: Floats = values.mean(axis=1) if values.ndim == 2 else values
+    return found
 
 
 def _mean(values: Floats) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.core.clock import Micros
+from trimtab.core.clock import Clock, Micros
 from trimtab.core.ids import sha256
 from trimtab.core.ledger import GENESIS, Draft, Event, check_repeated, event_hash, normalized
 from trimtab.core.ports import Place
@@ -209,3 +209,30 @@ class MemoryRows:
     def clear(self) -> None:
         """Drop every row, before a rebuild."""
         self._rows = {}
+
+
+class MemoryPrecomputed:
+    """:class:`trimtab.serving.ports.Precomputed` in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._answers: dict[tuple[str, str, bytes], tuple[Micros, tuple[float, ...]]] = {}
+
+    def get(self, model: str, version: str, key: bytes) -> tuple[float, ...] | None:
+        """The outputs of one answer, None when there is none or its time is over."""
+        until, outputs = self._answers.get((model, version, key), (0, ()))
+        return outputs if until > self._clock.now() else None
+
+    def put_many(self, model: str, version: str, answers: Mapping[bytes, Sequence[float]], *, until: Micros) -> None:
+        """Keep answers, by key, that are good until a time (not included)."""
+        if b"" in answers:
+            raise InputError("an answer needs a key", got="an empty key")
+        kept = {(model, version, key): (until, tuple(map(float, outputs))) for key, outputs in answers.items()}
+        self._answers = self._answers | kept
+
+    def drop(self, *, before: Micros) -> int:
+        """Delete the answers that were good until ``before`` at most; how many."""
+        kept = {place: held for place, held in self._answers.items() if held[0] > before}
+        dropped = len(self._answers) - len(kept)
+        self._answers = kept
+        return dropped

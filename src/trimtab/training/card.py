@@ -46,7 +46,14 @@ def model_card(
 
 
 def _what(task: Task) -> list[str]:
-    says = f"the probability of `{task.target}`" if task.kind == "binary" else f"`{task.target}`, a number"
+    names = ", ".join(f"`{name}`" for name in task.names)
+    match task.kind:
+        case "binary":
+            says = f"the probability of `{task.target}`"
+        case "multiclass":
+            says = f"the probability of each `{task.target}`: {names}"
+        case "regression":
+            says = f"{len(task.names)} numbers: {names}" if names else f"`{task.target}`, a number"
     return ["## What it says", "", f"For each request {says}. Models are compared by `{task.loss}`."]
 
 
@@ -55,14 +62,24 @@ def _data(task: Task, data: FrozenSplit) -> list[str]:
     for name, part in (("training", data.train), ("held out", data.holdout)):
         if len(part):
             span = f"{iso(int(part.at[0]))} | {iso(int(part.at[-1]))}"
-            lines.append(f"| {name} | {len(part)} | {span} | {part.y.mean():.4f} |")
+            means = ", ".join(f"{mean:.4f}" for mean in _label_means(task, part))
+            lines.append(f"| {name} | {len(part)} | {span} | {means} |")
     kind = "Its label is 1 when the outcome took place." if task.kind == "binary" else ""
+    if task.names:
+        kind = "The mean label is given for each output in turn; of classes it is their share."
     return [
         *lines,
         "",
         f"Nothing asked or known after {iso(data.trained_until)} was learned from. {kind}".rstrip(),
         f"Digest of the dataset: `{data.digest}`.",
     ]
+
+
+def _label_means(task: Task, part: Dataset) -> list[float]:
+    if task.kind == "multiclass":
+        counts = np.bincount(part.y.astype(np.int64), minlength=task.outputs)
+        return [float(count) / len(part) for count in counts]
+    return [float(mean) for mean in np.atleast_1d(part.y.mean(axis=0))]
 
 
 def _metrics(task: Task, metrics: Mapping[str, float], train_metrics: Mapping[str, float]) -> list[str]:

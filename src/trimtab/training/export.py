@@ -34,6 +34,7 @@ def compare_exported(
     exported: NDArray[np.float64],
     *,
     binary: bool,
+    multiclass: bool = False,
     tolerance: float = TOLERANCE,
 ) -> ExportParity:
     """Compare the predictions of an exported model with those of the original.
@@ -44,10 +45,13 @@ def compare_exported(
     Parameters
     ----------
     original, exported
-        Predictions, shape (n,): probabilities of the positive class, or numbers.
+        Predictions, shape (n,): probabilities of the positive class, or numbers; (n, k) for k outputs, of which the
+        worst counts.
     binary
         Whether a decision is made at 0.5. A flip within the tolerance is counted but does not refuse the export:
         float32 cannot tell the two sides apart.
+    multiclass
+        Whether the decision is the most probable of k classes.
     tolerance
         Largest difference that is put down to float32 arithmetic.
 
@@ -61,13 +65,25 @@ def compare_exported(
     >>> compare_exported(np.array([0.2, 0.8]), np.array([0.2, 0.8]), binary=True).flipped
     0
     """
+    if original.shape != exported.shape:
+        raise ParityError(
+            "the exported model gives another number of outputs than the original",
+            got=f"shape {exported.shape}, not {original.shape}",
+        )
     both_missing = np.isnan(original) & np.isnan(exported)
     with np.errstate(invalid="ignore"):
         difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
     difference = np.where(both_missing | (original == exported), 0.0, difference)
     difference = np.where(np.isnan(difference), np.inf, difference)
+    flipped = 0
+    if binary:
+        flipped = int(np.sum((original >= 0.5) != (exported >= 0.5)))
+    elif multiclass:
+        flipped = int(np.sum(original.argmax(axis=1) != exported.argmax(axis=1)))
+    if original.ndim == 2:
+        place = np.arange(len(original)), difference.argmax(axis=1)
+        original, exported, difference = original[place], exported[place], difference[place]
     beyond = difference > tolerance
-    flipped = int(np.sum((original >= 0.5) != (exported >= 0.5))) if binary else 0
     parity = ExportParity(
         rows=len(original),
         largest_difference=float(difference.max(initial=0.0)),
@@ -88,6 +104,12 @@ def compare_exported(
     return parity
 
 
+def predictions(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What a runtime gives, as it is compared and judged: float64, shape (n,) for one output, else (n, k)."""
+    found = outputs.astype(np.float64)
+    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """A model as it will be served.
@@ -101,7 +123,7 @@ class Exported:
     runtime
         Which runtime loads it: ``onnx``.
     predict
-        The model loaded from ``data``: (n, features) float32 to (n,) float64.
+        The model loaded from ``data``: (n, features) float32 to (n,) or (n, k) float64.
     parity
         How far it is from the estimator it was made of.
     libraries

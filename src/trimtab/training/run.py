@@ -23,7 +23,7 @@ from trimtab.training.export import Exported, Exporter
 from trimtab.training.task import Fit, Task, TrainingData
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-"""(n, features) float32 to (n,) float64."""
+"""(n, features) float32 to (n,) float64, or (n, k) for k outputs."""
 
 Profile = Callable[[Dataset, NDArray[np.float64], Dataset, NDArray[np.float64]], bytes]
 """Training rows, predictions for them, held-out rows, predictions for them → the reference profile as JSON."""
@@ -180,6 +180,10 @@ def _check(spec: TrainingSpec, data: FrozenSplit) -> None:
                 "a binary label is neither 0 nor 1",
                 got=str(part.y[~np.isin(part.y, (0.0, 1.0))][0]),
                 hint="declare the label column as bool",
+            )
+        if spec.task.kind == "regression" and part.y.shape[1:] != ((spec.task.outputs,) if spec.task.names else ()):
+            raise SchemaError(
+                "the labels are not the numbers of the task", got=f"shape {part.y.shape}", hint=spec.task.target
             )
 
 

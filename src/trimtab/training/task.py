@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,12 +18,19 @@ if TYPE_CHECKING:  # a project file is read by every command; those that compute
 
 @dataclass(frozen=True)
 class Task:
-    """``binary`` (the probability of a class) or ``regression`` (a number)."""
+    """``binary`` (a probability), ``regression`` (a number, or several) or ``multiclass`` (a probability per class)."""
 
-    kind: Literal["binary", "regression"]
+    kind: Literal["binary", "regression", "multiclass"]
     target: str
     loss: str
     """The loss that decides between models: ``log_loss`` or ``squared_error``."""
+    names: tuple[str, ...] = ()
+    """Of the outputs, where there are several: the classes, or the numbers that are predicted together."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the model gives for a row."""
+        return max(1, len(self.names))
 
 
 def binary(*, positive: str) -> Task:
@@ -37,9 +44,43 @@ def binary(*, positive: str) -> Task:
     return Task("binary", declared.text(positive, what="positive= of binary", where=declared_at()), "log_loss")
 
 
-def regression(*, target: str) -> Task:
-    """Predict a number; ``target`` names it."""
-    return Task("regression", declared.text(target, what="target= of regression", where=declared_at()), "squared_error")
+def regression(*, target: str | Sequence[str]) -> Task:
+    """Predict a number; ``target`` names it. Several names: as many numbers at once, from one model.
+
+    The loss of several is the mean of their squared errors: give them units in which an error of 1 is as bad in each.
+
+    Examples
+    --------
+    >>> regression(target=["hours", "cost"]).outputs
+    2
+    """
+    where = declared_at()
+    if isinstance(target, str):
+        return Task("regression", declared.text(target, what="target= of regression", where=where), "squared_error")
+    names = _several(target, what="target= of regression", where=where)
+    return Task("regression", ", ".join(names), "squared_error", names)
+
+
+def multiclass(*, classes: Sequence[str], target: str = "class") -> Task:
+    """Predict the probability of each of several classes; ``target`` names what they are classes of.
+
+    The label column is text that holds one of ``classes``, or an int that counts them from 0. The order of
+    ``classes`` is the order of the outputs.
+
+    Examples
+    --------
+    >>> multiclass(classes=["cash", "card", "voucher"]).outputs
+    3
+    """
+    where = declared_at()
+    names = _several(classes, what="classes= of multiclass", where=where)
+    return Task("multiclass", declared.text(target, what="target= of multiclass", where=where), "log_loss", names)
+
+
+def _several(names: Sequence[str], *, what: str, where: str) -> tuple[str, ...]:
+    if isinstance(names, str) or len(names) < 2 or len(set(names)) < len(names):
+        raise ProjectError(f"{what} are not several different names", got=repr(names), hint='["a", "b"]', where=where)
+    return tuple(declared.text(name, what=what, where=where) for name in names)
 
 
 @dataclass(frozen=True)
@@ -53,10 +94,17 @@ class Label:
     matures: Micros
     """A request this old has its label, or is taken never to get one; younger ones are not judged."""
     where: str = field(default="", compare=False, repr=False)
+    others: tuple[str, ...] = ()
+    """Further columns, where the model gives several numbers."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that hold the truth: one, or one for each number that is predicted."""
+        return (self.column, *self.others)
 
 
-def label(source: Source, column: str, *, on: str, matures: str | Micros) -> Label:
-    """Say where a model's labels come from.
+def label(source: Source, column: str | Sequence[str], *, on: str, matures: str | Micros) -> Label:
+    """Say where a model's labels come from: a column, or one for each number of a regression with several.
 
     Examples
     --------
@@ -67,10 +115,17 @@ def label(source: Source, column: str, *, on: str, matures: str | Micros) -> Lab
     """
     where = declared_at()
     declared.a(Source, source, what="the source of a label", hint="pass what tt.Events(...) returned", where=where)
-    declared.text(column, what="the column of a label", where=where)
+    columns = (column,) if isinstance(column, str) else tuple(column)
+    for name in columns or ("",):
+        declared.text(name, what="the column of a label", where=where)
     declared.text(on, what="on= of a label", where=where)
     return Label(
-        source, column, on, declared.length(matures, what="matures= of a label", where=where, zero=True), where
+        source,
+        columns[0],
+        on,
+        declared.length(matures, what="matures= of a label", where=where, zero=True),
+        where,
+        columns[1:],
     )
 
 
@@ -106,7 +161,8 @@ class TrainingData:
     X
         float32, shape (n, features): cast before training, so that tree thresholds do not flip when served.
     y
-        float64, shape (n,): 0/1 for a binary task.
+        float64, shape (n,): 0/1 for a binary task, the position in ``classes`` for a multiclass one; (n, k) for a
+        regression of k numbers.
     feature_names
         The columns of ``X``.
     at

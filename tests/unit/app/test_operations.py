@@ -6,10 +6,23 @@ import pytest
 
 from trimtab import app
 from trimtab.app import operations
-from trimtab.app.home import Home
+from trimtab.app.home import Home, named_home
 from trimtab.app.judging import numbered
-from trimtab.errors import ProjectError
+from trimtab.errors import ProjectError, Unavailable
 from trimtab.loop import events as e
+
+PREDICTS = """
+import trimtab as tt
+
+shop = tt.Entity("shop")
+sales = tt.Events("sales", time="at", known="at", keys=[shop], schema={"bought": bool, "visit": str})
+visits = tt.Requests("visits", id="visit", at="asked", keys=[shop], inputs={})
+model = tt.Model(
+    "m", task=tt.binary(positive="bought"), requests=visits, train=lambda data, params: None,
+    features=[tt.windows(sales, by=[shop], over=["3h"], count="*")],
+    label=tt.label(sales, "bought", on="visit", matures="3h"),
+)
+"""
 
 
 def logged(type, **data):
@@ -67,3 +80,54 @@ def test_a_version_may_be_named_by_its_number(tmp_path):
     assert app.gate(tmp_path, "m", "1f")["version"] == "1f" * 32
     assert numbered(ledger, "m", "2") == "1f" * 32
     assert numbered(ledger, "m", "7") == "7"
+
+
+ON_A_HOME = {
+    "gate": lambda path, home: app.gate(path, "m", "v", home=home),
+    "deploy": lambda path, home: app.deploy(path, "m", "v", reason="r", home=home),
+    "approve": lambda path, home: app.approve(path, "m", "v", reason="r", home=home),
+    "rollback": lambda path, home: app.rollback(path, "m", reason="r", home=home),
+    "status": lambda path, home: app.status(path, home=home),
+    "log": lambda path, home: app.log(path, home=home),
+    "send": lambda path, home: app.send(path, "sales", path / "sales.jsonl", home=home),
+}
+
+
+@pytest.mark.parametrize("name", ON_A_HOME)
+def test_a_named_home_that_is_none_is_told_and_not_made(name, tmp_path, monkeypatch):
+    (tmp_path / "project.py").write_text("")
+    place = tmp_path / "elsewhere"
+    with pytest.raises(Unavailable, match="no home of a project here") as refused:
+        ON_A_HOME[name](tmp_path, place)
+    assert refused.value.got == str(place)
+    assert "--home" in refused.value.hint
+    monkeypatch.setenv("TRIMTAB_HOME", str(place))
+    with pytest.raises(Unavailable, match="no home of a project here"):
+        ON_A_HOME[name](tmp_path, None)
+    assert [item.name for item in tmp_path.iterdir()] == ["project.py"]
+
+
+def test_a_project_without_a_home_is_told_how_to_name_one(tmp_path):
+    with pytest.raises(Unavailable, match="this project has no home yet") as refused:
+        app.log(tmp_path)
+    assert "TRIMTAB_HOME" in refused.value.hint
+
+
+def test_a_named_home_is_read_without_its_project(tmp_path, monkeypatch):
+    Home(tmp_path / "shop").made().ledger()
+    Home(tmp_path / "other").made()
+    assert app.log(tmp_path, home=tmp_path / "shop")["events"] == []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRIMTAB_HOME", "shop")
+    assert app.status(tmp_path)["project"] == "shop"
+    assert named_home() == Home(tmp_path / "shop")
+    with pytest.raises(Unavailable):
+        app.status(tmp_path, home=tmp_path / "other")  # what is given wins
+
+
+def test_without_a_worker_a_prediction_says_what_to_name(tmp_path):
+    (tmp_path / "project.py").write_text(PREDICTS)
+    with pytest.raises(Unavailable, match="no serving worker runs") as refused:
+        app.predict(tmp_path, "m", {}, home=tmp_path / "elsewhere")
+    assert refused.value.got == str(tmp_path / "elsewhere")
+    assert "--home" in refused.value.hint

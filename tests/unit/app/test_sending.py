@@ -39,7 +39,7 @@ class Server:
 @pytest.fixture
 def serve(monkeypatch):
     def put(server):
-        monkeypatch.setattr(sending, "existing_home", lambda path: path)
+        monkeypatch.setattr(sending, "existing_home", lambda path, home: path)
         monkeypatch.setattr(sending, "running_control", lambda _: server)
         return server
 

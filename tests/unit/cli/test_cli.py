@@ -209,7 +209,7 @@ def test_asking_for_a_change(fake, name, arguments):
 def test_log_at_answers_what_was_live_who_approved_it_and_on_what_evidence(fake):
     calls = fake("log", {"events": [EVENT], "live": [LIVE], "verified": 7})
     done = run("log", "--at", AT, "--verify")
-    assert calls[0][1] == {"at": AT, "model": None, "limit": 50, "verify": True}
+    assert calls[0][1] == {"home": None, "at": AT, "model": None, "limit": 50, "verify": True}
     for words in ("late: 4f9c2a7be1d0", "approved by operator:ada", "e_value: 22.4", "errors: 0", "7 events"):
         assert words in done.output
     assert done.output.splitlines()[-1] == "2013-08-15 14:05  model:late               It answers now."
@@ -302,7 +302,7 @@ def test_up_says_where_it_answers_and_reports_a_refusal(monkeypatch):
         "data_plane: http://127.0.0.1:8080\npid: 12345\ntoken: that of TRIMTAB_TOKEN\n",
     )
     assert callable(seen.pop("page"))
-    unset = dict.fromkeys(("home", "host", "port", "console_port", "clock"))
+    unset = dict.fromkeys(("home", "host", "port", "console_port", "grpc_port", "clock", "memory_budget"))
     assert seen == unset | {"workers": 2, "take_over": False, "new_token": False}
 
     def broken(project, **_):
@@ -324,6 +324,30 @@ def test_train_tells_what_followed_and_ends_with_one_when_it_was_rejected(fake):
     fake("train", {"model": "late", "decisions": ["Version 2 is the champion"], "rejected": False})
     assert run("train", "late").exit_code == 0
     assert "answers nothing until" not in run("train", "--help").output
+
+
+WITH_A_HOME = {
+    "train": ["m"],
+    "gate": ["m", "v"],
+    "deploy": ["m", "v", "--reason", "r"],
+    "approve": ["m", "v", "--reason", "r"],
+    "rollback": ["m", "--reason", "r"],
+    "status": [],
+    "latency": [],
+    "log": [],
+    "send": ["sales", "-"],
+    "predict": ["m"],
+    "up": [],
+}
+
+
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_every_command_that_works_on_a_home_takes_it(name, fake):
+    """A check reads no home, and a replay has one of its own."""
+    calls = fake(name, InputError("stop here"))
+    done = run(name, *WITH_A_HOME.get(name, []), "--home", "/srv/shop")
+    assert done.exit_code == 2
+    assert [str(kwargs["home"]) for _, kwargs in calls] == (["/srv/shop"] if name in WITH_A_HOME else [])
 
 
 def test_help_does_not_load_what_it_does_not_need():

@@ -131,7 +131,7 @@ def test_variants_of_lightgbm_agree(params):
     ("params", "sentence"),
     [
         ({"objective": "regression", "linear_tree": True}, "linear leaves"),
-        ({"objective": "multiclass", "num_class": 2}, "more than one output"),
+        ({"objective": "multiclass", "num_class": 2}, "another number of outputs"),
         ({"objective": "regression", "zero_as_missing": True}, "zeros that count as missing"),
         ({"objective": "cross_entropy_lambda"}, "an objective"),
         ({"objective": "regression", "categorical_feature": [2]}, "categorical splits"),

@@ -9,6 +9,7 @@ import pytest
 
 from trimtab.adapters.project.file import load_project
 from trimtab.app.operations import check_project
+from trimtab.core.clock import DAY
 from trimtab.datasets.validation import validate
 from trimtab.errors import ProjectError
 from trimtab.loop.project import Problem, check, check_history
@@ -52,6 +53,14 @@ def test_the_good_project_has_no_problem(tmp_path):
     assert write(tmp_path) == []
 
 
+def test_what_the_hints_about_floors_and_budgets_say_can_be_written(tmp_path):
+    policy = 'policy = {"gates": [tt.at_most("log_loss", 0.5)], "budget": (2, "7d")}'
+    assert write(tmp_path, policy=policy) == []
+    spec = load_project(tmp_path).model("m")
+    assert (spec.budget.runs, spec.budget.period) == (2, 7 * DAY)
+    assert [(floor.measure, floor.side) for floor in spec.floors] == [("log_loss", "at_most")]
+
+
 CASES = {
     "window on a missing column": (
         {"form": 'form = tt.windows(sales, by=[shop], over=["3h"], mean=["amuont"])'},
@@ -92,7 +101,7 @@ CASES = {
         {"form": 'form = tt.windows(visits, by=[shop], over=["3h"], count="*")'},
         "a view reads requests: 'visits'",
         "",
-        "use Events or a Table",
+        "use tt.Events or a tt.Table",
         "form",
     ),
     "latest of a missing column": (
@@ -161,7 +170,7 @@ CASES = {
         {"label": 'label = tt.label(visits, "basket", on="visit", matures="1d")'},
         "the label of 'm' comes from the requests themselves: the answer leaks",
         "'visits'",
-        "declare Events",
+        "declare tt.Events",
         "label",
     ),
     "label from a table": (
@@ -224,7 +233,7 @@ CASES = {
         {"policy": 'policy = {"gates": [tt.at_least("log_loss", 0.7)]}'},
         "a floor of 'm' asks for a bad model",
         "at_least('log_loss', 0.7)",
-        "use at_most",
+        "write tt.at_most('log_loss', ...)",
         "model",
     ),
     "unknown loss": (
@@ -252,7 +261,7 @@ CASES = {
         {"policy": 'policy = {"rollout": [tt.canary(0.5)], "gates": [tt.beats_champion("log_loss")]}'},
         "'m' has a champion gate but no shadow step",
         "",
-        "put shadow() first",
+        "put tt.shadow() first",
         "model",
     ),
     "holdout longer than the span": (
@@ -492,6 +501,8 @@ MISTYPED = {
     ),
     "a span that is text": ("policy", 'policy = {"on": "all"}', "on= of model 'm' is of the wrong type", "model"),
     "a budget that is a number": ("policy", 'policy = {"budget": 4}', "budget= of model 'm'", "model"),
+    "a budget without a period": ("policy", 'policy = {"budget": (4,)}', "budget= of model 'm' is not a pair", "model"),
+    "a budget of a bare number": ("policy", 'policy = {"budget": (4, "28")}', "period of a budget", "model"),
     "params that are a list": ("policy", 'policy = {"params": [1]}', "params= of model 'm'", "model"),
     "a seed in quotes": ("policy", 'policy = {"seed": "7"}', "seed= of model 'm'", "model"),
     "a fit of one argument": ("fit", "def fit(data): ...", "does not take data and params", "model"),

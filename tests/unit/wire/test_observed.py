@@ -85,7 +85,7 @@ def test_an_id_that_could_forge_a_header_or_a_line_is_not_taken(given):
 def test_every_path_of_the_plane_has_a_pattern():
     from trimtab.adapters.wire import http
 
-    for path in re.findall(r"(/[\w<>/\[\]]+)", http.__doc__.split("::", 1)[1]):
+    for path in re.findall(r"(/[\w<>/.\[\]]+)", http.__doc__.split("::", 1)[1]):
         options = re.split(r"(\[[^\]]*\])", path.replace("<model>", "m").replace("<v>", "1"))
         choices = [("", part[1:-1]) if part.startswith("[") else (part,) for part in options]
         for chosen in itertools.product(*choices):

@@ -54,7 +54,7 @@ def import_directory(blobs: Blobs, directory: Path) -> str:
         ) from None
     except msgspec.DecodeError as error:
         raise BundleCorrupt(f"{_MANIFEST} is not the manifest of a bundle", got=str(error)) from None
-    sealed = canonical(msgspec.to_builtins(manifest))
+    sealed = canonical(manifest.content())
     root = directory.resolve()
 
     def read(path: str, _: str) -> bytes:

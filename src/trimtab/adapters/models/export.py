@@ -1,42 +1,58 @@
-"""From a fitted estimator to ONNX: LightGBM and histogram boosting exactly, the rest of scikit-learn
-through skl2onnx; refused when they disagree."""
+"""From a fitted estimator to ONNX: trees exactly, the rest of scikit-learn through skl2onnx, nets through PyTorch;
+refused when they disagree."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.adapters.models.catboost_trees import convert_catboost
 from trimtab.adapters.models.hist_trees import CLASSES as HIST_CLASSES
 from trimtab.adapters.models.hist_trees import convert_hist
 from trimtab.adapters.models.lightgbm_trees import convert_booster
 from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.models.sklearn_models import convert_sklearn
+from trimtab.adapters.models.together import merge
+from trimtab.adapters.models.torch_modules import convert_torch, predict_torch
+from trimtab.adapters.models.xgboost_trees import convert_xgboost
 from trimtab.errors import InputError, MissingExtra
-from trimtab.training.export import TOLERANCE, Exported, ExportParity, compare_exported
+from trimtab.training.export import TOLERANCE, Exported, ExportParity, compare_exported, predictions
 from trimtab.training.task import Task
 
 PARALLEL_ROWS = 20_000
 """With fewer rows than this for each, further threads do not pay."""
-_LIBRARIES = ("numpy", "lightgbm", "scikit-learn", "onnx", "skl2onnx", "onnxruntime")
-_OPSETS = {"": 17, "ai.onnx.ml": 3}
+_KNOWN = ("lightgbm", "xgboost", "catboost", "torch", "sklearn")
+_ALWAYS = ("numpy", "lightgbm", "scikit-learn", "onnx", "skl2onnx", "onnxruntime")
+"""Named whether or not they made the model: so it was before others were known, and digests stay what they are."""
+_DISTRIBUTIONS = {"xgboost": ("xgboost-cpu", "xgboost"), "catboost": ("catboost",), "torch": ("torch",)}
+
+
+_BOOSTED: dict[str, Callable[..., bytes]] = {
+    "lightgbm": convert_booster,
+    "xgboost": convert_xgboost,
+    "catboost": convert_catboost,
+}
 
 
 def export(estimator: Any, feature_count: int, task: Task) -> bytes:
-    """A fitted estimator as an ONNX file: input ``input`` (n, features) float32, output ``output`` (n, 1).
+    """A fitted estimator as an ONNX file: input ``input`` (n, features) float32, output ``output`` (n, k).
 
-    The output is the probability of the positive class (label 1) or the predicted number. Equal estimators
-    give equal bytes.
+    The outputs are the probability of the positive class (label 1), the predicted number, the probability of each
+    class, or the predicted numbers. Equal estimators give equal bytes.
 
     Parameters
     ----------
     estimator
-        ``lightgbm.Booster``, ``LGBMClassifier``, ``LGBMRegressor``, or a scikit-learn classifier,
-        regressor or pipeline.
+        One of LightGBM, XGBoost or CatBoost, a scikit-learn classifier, regressor or pipeline, or a
+        ``torch.nn.Module`` from (n, features) to (n, k) that ends with its sigmoid or softmax. For a regression of
+        several numbers also a list of estimators, one for each.
 
     Raises
     ------
@@ -45,33 +61,82 @@ def export(estimator: Any, feature_count: int, task: Task) -> bytes:
     MissingExtra
         When the library that does it is not installed.
     """
+    several = one_each(estimator, task)
+    if several is not None:
+        single = Task("regression", task.target, task.loss)
+        return merge([export(one, feature_count, single) for one in several])
     _check_classes(estimator, task)
-    booster = _booster(estimator)
-    if booster is not None:
-        _require("onnx", extra="lightgbm")
-        return convert_booster(booster, features=feature_count, probability=task.kind == "binary")
+    family, probability = _family(estimator), task.kind != "regression"
+    if family in _BOOSTED or type(estimator).__name__ in HIST_CLASSES:
+        _require("onnx", extra="sklearn" if family == "sklearn" else family)
+    if family in _BOOSTED:
+        return _BOOSTED[family](estimator, features=feature_count, probability=probability, outputs=task.outputs)
+    if family == "torch":
+        _require("onnx", extra="torch")
+        return convert_torch(estimator, features=feature_count, outputs=task.outputs)
     if type(estimator).__name__ in HIST_CLASSES:
-        _require("onnx", extra="sklearn")
         return convert_hist(estimator, features=feature_count)
-    if _family(estimator) == "sklearn":
-        return _convert_sklearn(estimator, feature_count, task)
+    if family == "sklearn":
+        _require("skl2onnx", extra="sklearn")
+        return convert_sklearn(estimator, feature_count, task)
     raise InputError(
         "no exporter for this kind of estimator",
         got=f"{type(estimator).__module__}.{type(estimator).__qualname__}",
-        hint="return a LightGBM or scikit-learn estimator, or register an ONNX file of your own",
+        hint="return one of LightGBM, XGBoost, CatBoost, scikit-learn or PyTorch, or register an ONNX file of your own",
     )
 
 
+def one_each(estimator: Any, task: Task) -> Sequence[Any] | None:
+    """The estimators of a list, or of scikit-learn's ``MultiOutputRegressor``: one for each number; else None.
+
+    Raises
+    ------
+    InputError
+        When a list does not hold one for each number of the task.
+    """
+    several = estimator.estimators_ if type(estimator).__name__ == "MultiOutputRegressor" else estimator
+    if not isinstance(several, list | tuple):
+        return None
+    if task.kind != "regression" or len(several) != task.outputs or not task.names:
+        raise InputError(
+            "a list of estimators that does not fit the task",
+            got=f"{len(several)} for {task.kind} of {task.outputs}",
+            hint="one for each number of a regression of several",
+        )
+    return several
+
+
 def predict_original(estimator: Any, rows: NDArray[np.float32], task: Task) -> NDArray[np.float64]:
-    """What the estimator itself says: shape (n,), the probability of class 1 or the number."""
-    booster = _booster(estimator)
-    if booster is not None:
-        found = booster.predict(rows, num_threads=1)
+    """What the estimator itself says: shape (n,), the probability of class 1 or the number; (n, k) for k outputs."""
+    several = one_each(estimator, task)
+    if several is not None:
+        single = Task("regression", task.target, task.loss)
+        return np.stack([predict_original(one, rows, single) for one in several], axis=1)
+    family = _family(estimator)
+    if family == "lightgbm":
+        found = getattr(estimator, "booster_", estimator).predict(rows, num_threads=1)
+    elif family == "xgboost" and not hasattr(estimator, "get_booster"):
+        found = _predict_xgboost(estimator, rows)
+    elif family == "torch":
+        found = predict_torch(estimator, rows)
+    elif family == "catboost" and task.kind != "regression":
+        found = np.asarray(estimator.predict(rows, prediction_type="Probability"))
+        found = found[:, 1] if task.kind == "binary" else found
     elif task.kind == "binary":
         found = estimator.predict_proba(rows)[:, 1]
+    elif task.kind == "multiclass":
+        found = estimator.predict_proba(rows)
     else:
         found = estimator.predict(rows)
-    return np.asarray(found, np.float64).reshape(len(rows))
+    shape = (len(rows),) if task.outputs == 1 else (len(rows), task.outputs)
+    return np.asarray(found, np.float64).reshape(shape)
+
+
+def _predict_xgboost(booster: Any, rows: NDArray[np.float32]) -> Any:
+    xgboost = import_module("xgboost")
+    best = booster.attr("best_iteration")
+    span = (0, 0) if best is None else (0, int(best) + 1)
+    return booster.predict(xgboost.DMatrix(rows), iteration_range=span, validate_features=False)
 
 
 def check_parity(
@@ -83,10 +148,16 @@ def check_parity(
     ------
     ParityError
         When they disagree; see :func:`trimtab.training.export.compare_exported`.
+    InputError
+        When what should be probabilities is not.
     """
     original = predict_original(estimator, rows, task)
-    exported = runtime.run(rows)[:, 0].astype(np.float64)
-    return compare_exported(original, exported, binary=task.kind == "binary", tolerance=tolerance)
+    _check_probabilities(original, task)
+    exported = predictions(runtime.run(rows))
+    multiclass = task.kind == "multiclass"
+    return compare_exported(
+        original, exported, binary=task.kind == "binary", multiclass=multiclass, tolerance=tolerance
+    )
 
 
 class OnnxExporter:
@@ -98,13 +169,13 @@ class OnnxExporter:
     def export(self, estimator: Any, rows: NDArray[np.float32], *, task: Task) -> Exported:
         """Export, load and compare on ``rows``."""
         data = export(estimator, rows.shape[1], task)
-        runtime = OnnxModel(data, threads=self._threads)
+        runtime = OnnxModel(data, threads=self._threads, outputs=task.outputs)
         parity = check_parity(estimator, runtime, rows, task, self._tolerance)
 
         def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
-            return np.concatenate(_in_parts(runtime.run, values))[:, 0].astype(np.float64)
+            return predictions(np.concatenate(_in_parts(runtime.run, values)))
 
-        return Exported(data, "model.onnx", "onnx", predict, parity, libraries())
+        return Exported(data, "model.onnx", "onnx", predict, parity, libraries(estimator))
 
 
 def _in_parts(
@@ -118,10 +189,11 @@ def _in_parts(
         return list(pool.map(run, np.array_split(values, parts)))
 
 
-def libraries() -> dict[str, str]:
+def libraries(estimator: Any = None) -> dict[str, str]:
     """Installed versions of the libraries that decide what a model says."""
+    made_by = [_family(one) for one in (estimator if isinstance(estimator, list | tuple) else [estimator])]
     found = {}
-    for name in _LIBRARIES:
+    for name in (*_ALWAYS, *(name for family in sorted(set(made_by)) for name in _DISTRIBUTIONS.get(family, ()))):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -132,28 +204,27 @@ def libraries() -> dict[str, str]:
 def _family(estimator: Any) -> str:
     """Top-level package of the estimator's class, or of the first base class that has a known one."""
     for base in type(estimator).__mro__:
-        if (top := base.__module__.partition(".")[0]) in ("lightgbm", "sklearn"):
+        if (top := base.__module__.partition(".")[0]) in _KNOWN:
             return top
     return ""
 
 
-def _booster(estimator: Any) -> Any | None:
-    if _family(estimator) != "lightgbm":
-        return None
-    return getattr(estimator, "booster_", estimator)
-
-
 def _check_classes(estimator: Any, task: Task) -> None:
     classes = getattr(estimator, "classes_", None)
-    if task.kind == "binary" and classes is not None and [float(one) for one in classes] != [0.0, 1.0]:
+    if classes is not None and len(classes) == 0:  # CatBoost's regressors have an empty list
+        classes = None
+    wanted = [0.0, 1.0] if task.kind == "binary" else [float(place) for place in range(task.outputs)]
+    if task.kind != "regression" and classes is not None and [float(one) for one in classes] != wanted:
         raise InputError(
-            "the estimator of a binary task has other classes than 0 and 1",
+            "the estimator of a binary task has other classes than 0 and 1"
+            if task.kind == "binary"
+            else "the estimator has not seen every class of the task",
             got=", ".join(map(str, classes)),
-            hint="fit it on data.y as it is",
+            hint="fit it on data.y as it is" + ("" if task.kind == "binary" else ", with rows of every class"),
         )
-    if task.kind == "binary" and _family(estimator) == "sklearn" and not hasattr(estimator, "predict_proba"):
+    if task.kind != "regression" and _family(estimator) == "sklearn" and not hasattr(estimator, "predict_proba"):
         raise InputError(
-            "the estimator of a binary task gives no probabilities",
+            f"the estimator of a {task.kind} task gives no probabilities",
             got=type(estimator).__name__,
             hint="use one with predict_proba, or wrap it in CalibratedClassifierCV",
         )
@@ -161,49 +232,31 @@ def _check_classes(estimator: Any, task: Task) -> None:
         raise InputError("the estimator of a regression task is a classifier", got=type(estimator).__name__)
 
 
-def _require(module: str, *, extra: str) -> Any:
-    from importlib import import_module
+def _check_probabilities(said: NDArray[np.float64], task: Task) -> None:
+    """Only a net can break this: it may end before its sigmoid or softmax."""
+    if task.kind == "regression":
+        return
+    numbers = said[np.isfinite(said)]
+    outside = bool(len(numbers)) and not (numbers.min() >= -TOLERANCE and numbers.max() <= 1 + TOLERANCE)
+    sums = said.sum(axis=1) if said.ndim == 2 else np.ones(1)
+    if outside:
+        raise InputError(
+            f"the model of a {task.kind} task gives no probabilities",
+            got=f"{numbers.min():.3g} to {numbers.max():.3g}",
+            hint="end the net with Sigmoid or Softmax(dim=1)",
+        )
+    if said.ndim == 2 and not np.allclose(sums[np.isfinite(sums)], 1.0, atol=1e-3):
+        raise InputError(
+            "the class probabilities of a row do not add up to 1",
+            got=f"{float(sums[0]):.4g}",
+            hint="use a softmax, not one sigmoid for each class",
+        )
 
+
+def _require(module: str, *, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
         raise MissingExtra(
             f"{module} is needed to export this estimator", got=str(error), hint=f"pip install 'trimtab[{extra}]'"
         ) from None
-
-
-def _convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
-    skl2onnx = _require("skl2onnx", extra="sklearn")
-    from onnx import TensorProto, helper
-    from skl2onnx.common.data_types import FloatTensorType
-    from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
-
-    try:
-        model = skl2onnx.to_onnx(
-            estimator,
-            initial_types=[("input", FloatTensorType([None, feature_count]))],
-            options={id(estimator): {"zipmap": False}} if task.kind == "binary" else None,
-            target_opset=_OPSETS,
-        )
-    except (MissingConverter, MissingShapeCalculator, NotImplementedError, ValueError, RuntimeError) as error:
-        raise InputError(
-            "skl2onnx cannot export this estimator",
-            got=str(error).splitlines()[0][:300],
-            hint="use another estimator, or register an ONNX file of your own",
-        ) from None
-    graph = model.graph
-    source = graph.output[-1].name
-    if task.kind == "binary":
-        graph.initializer.append(helper.make_tensor("positive", TensorProto.INT64, [1], [1]))
-        graph.node.append(helper.make_node("Gather", [source, "positive"], ["output"], name="positive_class", axis=1))
-    else:
-        graph.initializer.append(helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1]))
-        graph.node.append(helper.make_node("Reshape", [source, "column"], ["output"], name="as_column"))
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, 1]))
-    # Names and versions of the tool that wrote the file would change its digest, not what it says.
-    graph.name, model.doc_string, model.domain, model.model_version = "model", "", "", 0
-    model.producer_name, model.producer_version = "trimtab", ""
-    del model.metadata_props[:]
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data

@@ -27,19 +27,20 @@ def convert_hist(estimator: Any, *, features: int) -> bytes:
     Raises
     ------
     InputError
-        When it has more than two classes or categorical features.
+        When it has categorical features or a loss without an exact form.
     """
-    if estimator.n_trees_per_iteration_ != 1 or estimator.loss not in _LINKS:
+    if estimator.loss not in _LINKS:
         raise InputError(
-            "this estimator has no single output with an exact ONNX form",
-            got=f"{estimator.n_trees_per_iteration_} outputs, loss {estimator.loss!r}",
-            hint=f"use one output and one of the losses {', '.join(_LINKS)}",
+            "this estimator has no exact ONNX form",
+            got=f"loss {estimator.loss!r}",
+            hint=f"use one of the losses {', '.join(_LINKS)}",
         )
+    outputs = int(estimator.n_trees_per_iteration_)
     ensemble = TreeEnsemble()
-    for number, (predictor,) in enumerate(estimator._predictors):
+    for number, predictor in enumerate(one for turn in estimator._predictors for one in turn):
         for place, node in enumerate(predictor.nodes):
             if node["is_leaf"]:
-                ensemble.add_leaf(number, place, value=float(node["value"]))
+                ensemble.add_leaf(number, place, value=float(node["value"]), output=number % outputs)
                 continue
             if node["is_categorical"]:
                 raise InputError(
@@ -55,5 +56,7 @@ def convert_hist(estimator: Any, *, features: int) -> bytes:
                 children=(int(node["left"]), int(node["right"])),
                 missing_left=bool(node["missing_go_to_left"]),
             )
-    base = float(estimator._baseline_prediction.ravel()[0])
-    return ensemble.to_onnx(features=features, link=_LINKS[estimator.loss], base=base)
+    bases = [float(one) for one in estimator._baseline_prediction.ravel()]
+    if outputs > 1:
+        return ensemble.to_onnx(features=features, link="softmax", base=bases)
+    return ensemble.to_onnx(features=features, link=_LINKS[estimator.loss], base=bases[0])

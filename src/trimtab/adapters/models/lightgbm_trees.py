@@ -13,6 +13,8 @@ from trimtab.adapters.models.tree_ensemble import Link, TreeEnsemble
 from trimtab.errors import InputError
 
 _LINKS: dict[str, Link] = {
+    "multiclass": "softmax",
+    "multiclassova": "sigmoid",
     "binary": "sigmoid",
     "cross_entropy": "sigmoid",
     "regression": "identity",
@@ -27,40 +29,43 @@ _LINKS: dict[str, Link] = {
 }
 
 
-def convert_booster(booster: Any, *, features: int, probability: bool) -> bytes:
+def convert_booster(booster: Any, *, features: int, probability: bool, outputs: int = 1) -> bytes:
     """A LightGBM booster as an ONNX file (see :meth:`TreeEnsemble.to_onnx`).
 
     Parameters
     ----------
     booster
-        A ``lightgbm.Booster`` of one output; its best iteration counts, as in ``predict``.
+        A ``lightgbm.Booster``, or an estimator that holds one; its best iteration counts, as in ``predict``.
     features
         Columns of the input.
     probability
-        Whether it must give a probability.
+        Whether it must give probabilities.
+    outputs
+        Classes of the task; 1 for a number or one probability.
 
     Raises
     ------
     InputError
         When the booster uses something that has no exact ONNX form, with what to use instead.
     """
-    dump = booster.dump_model()
-    if dump["num_tree_per_iteration"] != 1:
-        got = f"{dump['num_tree_per_iteration']} classes"
-        raise _refuse("more than one output", got=got, hint="train one model for each")
+    dump = getattr(booster, "booster_", booster).dump_model()
+    if dump["num_tree_per_iteration"] != outputs:
+        got = f"{dump['num_tree_per_iteration']}, the task has {outputs}"
+        hint = 'a multiclass task needs the objective "multiclass" and num_class; several numbers a list of boosters'
+        raise _refuse("another number of outputs than the task", got=got, hint=hint)
     if dump["max_feature_idx"] + 1 != features:
         raise _refuse("another number of columns than the data", got=f"{dump['max_feature_idx'] + 1} and {features}")
     link, scale = _objective(str(dump.get("objective", "")))
-    if probability and link != "sigmoid":
-        hint = 'train a binary task with the objective "binary"'
+    if probability and link not in ("sigmoid", "softmax"):
+        hint = 'train a binary task with the objective "binary", several classes with "multiclass"'
         raise _refuse("an objective that gives no probabilities", got=str(dump["objective"]), hint=hint)
     trees = [tree["tree_structure"] for tree in dump["tree_info"]]
     if dump.get("average_output"):
-        scale /= max(1, len(trees))
+        scale /= max(1, len(trees) // outputs)
     ensemble = TreeEnsemble()
     for number, root in enumerate(trees):
-        _add_tree(ensemble, number, root, scale)
-    return ensemble.to_onnx(features=features, link=link)
+        _add_tree(ensemble, number, root, scale, output=number % outputs)
+    return ensemble.to_onnx(features=features, link=link, base=0.0 if outputs == 1 else [0.0] * outputs)
 
 
 def _objective(text: str) -> tuple[Link, float]:
@@ -77,14 +82,14 @@ def _refuse(what: str, *, got: str = "", hint: str = "") -> InputError:
     return InputError(f"this LightGBM model has {what}, so it is not exported", got=got, hint=hint)
 
 
-def _add_tree(ensemble: TreeEnsemble, number: int, root: Mapping[str, Any], scale: float) -> None:
+def _add_tree(ensemble: TreeEnsemble, number: int, root: Mapping[str, Any], scale: float, *, output: int) -> None:
     pending, following = [(root, 0)], 1
     while pending:
         node, place = pending.pop()
         if "split_feature" not in node:
             if "leaf_coeff" in node:
                 raise _refuse("linear leaves", hint="train with linear_tree=False")
-            ensemble.add_leaf(number, place, value=float(node["leaf_value"]) * scale)
+            ensemble.add_leaf(number, place, value=float(node["leaf_value"]) * scale, output=output)
             continue
         children = (following, following + 1)
         following += 2

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.adapters.models.providers import Chosen, choose, note
 from trimtab.errors import InputError, MissingExtra
+
+CPU = ("cpu",)
 
 
 class OnnxModel:
     """A model in ONNX form, implementing :class:`trimtab.serving.ports.ModelRuntime`.
 
     It takes one float32 input of shape (n, features). Of its outputs the last float tensor counts: shape (n,) or
-    (n, 1) as it is; two columns are class probabilities, of which the second, the positive class, is returned.
+    (n, 1) as it is; two columns are class probabilities, of which the second, the positive class, is returned, unless
+    ``outputs`` says that both are wanted. Models with other tensors are run by
+    :class:`trimtab.adapters.models.onnx_tensors.OnnxTensors`.
 
     Parameters
     ----------
@@ -23,6 +29,10 @@ class OnnxModel:
         The ONNX file.
     threads
         Threads for one call; they never spin while idle.
+    outputs
+        How many numbers it gives for a row; None: what the file gives.
+    providers
+        What to run on, best first: ``tensorrt``, ``cuda``, ``cpu``; what is not there is left out.
 
     Raises
     ------
@@ -30,8 +40,12 @@ class OnnxModel:
         When it is not ONNX, or not a model of one float32 matrix.
     """
 
-    def __init__(self, data: bytes, *, threads: int = 1) -> None:
-        self._session = _session(data, threads)
+    blocking = False
+
+    def __init__(
+        self, data: bytes, *, threads: int = 1, outputs: int | None = None, providers: Sequence[str] = CPU
+    ) -> None:
+        self._session, self.note = open_session(data, threads=threads, providers=providers)
         # What the public method calls, after looking up what a float matrix on the CPU does not need: 8 µs of 24 a row.
         self._run = getattr(getattr(self._session, "_sess", None), "run", self._session.run)
         inputs = self._session.get_inputs()
@@ -41,20 +55,21 @@ class OnnxModel:
                 got=", ".join(f"{one.name}: {one.type}" for one in inputs),
                 hint="export it with one input of type tensor(float) and shape (None, features)",
             )
-        outputs = [one for one in self._session.get_outputs() if one.type == "tensor(float)"]
-        if not outputs:
+        found = [one for one in self._session.get_outputs() if one.type == "tensor(float)"]
+        if not found:
             raise InputError(
                 "the ONNX model has no float32 output",
                 got=", ".join(f"{one.name}: {one.type}" for one in self._session.get_outputs()),
                 hint="export classifiers with the option zipmap=False",
             )
         self._input = inputs[0].name
-        self._outputs = [outputs[-1].name]
+        self._outputs = [found[-1].name]
+        self._both = outputs == 2
         self.features: int | None = inputs[0].shape[1] if isinstance(inputs[0].shape[1], int) else None
         """Columns that it takes; None when the file leaves that open."""
 
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs of shape (n, 1) for inputs of shape (n, features).
+        """Outputs of shape (n, k) for inputs of shape (n, features).
 
         Raises
         ------
@@ -68,20 +83,23 @@ class OnnxModel:
         found: NDArray[np.float32] = self._run(self._outputs, {self._input: values}, None)[0]
         if found.ndim == 1:
             return found[:, None]
-        return found[:, 1:] if found.shape[1] == 2 else found
+        return found[:, 1:] if found.shape[1] == 2 and not self._both else found
 
     def close(self) -> None:
         """Free the session; the model is not used again."""
         self._session = self._run = None
 
 
-def _kinds(errors: ModuleType) -> tuple[type[Exception], ...]:
-    """What loading may raise: ONNX Runtime's own exceptions have no base class in common."""
-    own = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
-    return (RuntimeError, ValueError, *own)
+def open_session(data: bytes, *, threads: int, providers: Sequence[str]) -> tuple[Any, str]:
+    """A session, and what it runs on, in words.
 
-
-def _session(data: bytes, threads: int) -> Any:
+    Raises
+    ------
+    InputError
+        When ONNX Runtime does not load it.
+    MissingExtra
+        When ONNX Runtime is not installed.
+    """
     try:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
@@ -95,8 +113,29 @@ def _session(data: bytes, threads: int) -> Any:
     # Idle threads that spin take a core from the other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    chosen = Chosen(choose(CPU, ()).providers, ())
+    if tuple(providers) != CPU:
+        chosen = choose(providers, onnxruntime.get_available_providers())
+    refused = _refusals(errors)
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _kinds(errors) as error:
+        session = _start(onnxruntime, data, options, chosen=chosen, refused=refused)
+    except refused as error:
         text = (str(error).splitlines() or [""])[0][:300]
         raise InputError("not a model that ONNX Runtime loads", got=text, hint="check it with onnx.checker") from None
+    return session, note(chosen, session.get_providers())
+
+
+def _start(onnxruntime: Any, data: bytes, options: Any, *, chosen: Chosen, refused: tuple[type[Exception], ...]) -> Any:
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=list(chosen.providers))
+    except refused:
+        # A device that is there and cannot start must not keep a model from being served.
+        if len(chosen.providers) == 1:
+            raise
+        return onnxruntime.InferenceSession(data, options, providers=list(chosen.providers[-1:]))
+
+
+def _refusals(errors: ModuleType) -> tuple[type[Exception], ...]:
+    """What loading may raise: ONNX Runtime's own exceptions have no base class in common."""
+    own = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (RuntimeError, ValueError, *own)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.adapters.models.export import OnnxExporter, libraries
 from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.models.onnx_tensors import OnnxTensors
+from trimtab.adapters.models.onnx_tensors import signature as read_signature
 from trimtab.core.clock import Micros
+from trimtab.core.ids import sha256
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import CARD, FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, module_path, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.serving.transforms import Stage, load_transform
 from trimtab.training.task import Task
+
+Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Inputs and outputs."""
+_NOTHING = ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0)
 
 
 def register(
@@ -24,23 +34,32 @@ def register(
     model: Any,
     *,
     name: str,
-    task: Task,
-    feature_names: Sequence[str],
+    task: Task | None,
+    feature_names: Sequence[str] = (),
     optional: Sequence[str] = (),
+    signature: Signature | None = None,
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
     files: Mapping[str, bytes] | None = None,
+    stages: Mapping[Stage, str] | None = None,
 ) -> str:
-    """Pack an already trained model as a version that takes its columns as inputs of the request.
+    """Pack an already trained model as a version that takes its columns, or its tensors, as inputs of the request.
 
     Parameters
     ----------
     model
-        A fitted LightGBM or scikit-learn estimator, or the bytes of an ONNX file.
-    name, feature_names
-        Name of the model, and of its columns in order.
+        A fitted estimator that :func:`trimtab.adapters.models.export.export` knows, or the bytes of an ONNX file.
+    name
+        Name of the model.
+    task
+        What it predicts; None for an ONNX file whose outputs are no predictions of a task.
+    feature_names
+        Of the columns of one float32 matrix, in order. Without any, an ONNX file is served by its tensors.
     optional
         Columns that a request may leave out; the model then sees NaN.
+    signature
+        Inputs and outputs of an ONNX file served by its tensors, where the file leaves sizes open or not every output
+        is wanted; else those of the file.
     rows
         Real rows, shape (n, features): required for an estimator, whose export is checked on them.
     trained_until
@@ -48,6 +67,9 @@ def register(
     files
         Further files of the bundle: ``profile.json``, the reference profile that monitors need
         (:mod:`trimtab.datasets.profile`), and ``card.md``, what people should know.
+    stages
+        Source of the modules that run before and after a model of columns, by ``preprocess`` and ``postprocess``. Rows
+        then are what callers send, and the model is checked on what ``preprocess`` makes of them.
 
     Returns
     -------
@@ -59,39 +81,101 @@ def register(
     InputError, ParityError
         When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
-    names = _different(feature_names)
-    data, parity = _from_file(model, names) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
-    plan = _tensor_plan(name, names, optional)
-    packed = {CARD: _card(name), **(files or {}), MODEL: data, PLAN: plan.to_json()}
+    stages = stages or {}
+    if isinstance(model, bytes) and not feature_names and not stages:
+        plan, parity, order = tensor_plan(name, (), ()), _NOTHING, {}
+        data, (inputs, outputs) = model, _tensors(model, signature)
+    elif task is None or signature is not None:
+        raise InputError("a model of columns needs a task, and has no signature", hint="tt.regression(target=...)")
+    else:
+        names, width, around = different(feature_names), task.outputs, Around.of(stages)
+        if isinstance(model, bytes):
+            data, parity = _from_file(model, names, width, around)
+        else:
+            data, parity = _from_estimator(model, names, rows, task=task, around=around)
+        plan, order = tensor_plan(name, names, optional), column_order(names)
+        inputs = (Tensor("input", "float32", (-1, len(names))),)
+        outputs = (Tensor("output", "float32", (-1, width)),)
+    packed = {CARD: _card(name), **(files or {}), **order, MODEL: data, PLAN: plan.to_json()}
+    packed |= {module_path(stage): text.encode() for stage, text in stages.items()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
-        task=task.kind,
+        task="tensors" if task is None else task.kind,
         runtime="onnx",
         files={},
-        inputs=(Tensor("input", "float32", (-1, len(names))),),
-        outputs=(Tensor("output", "float32", (-1, 1)),),
+        inputs=inputs,
+        outputs=outputs,
         plan_digest=plan.digest,
         dataset_digest="",
         trained_until=trained_until,
         code_revision="",
-        libraries={} if isinstance(model, bytes) else libraries(),
+        libraries={} if isinstance(model, bytes) else libraries(model),
         parity=parity,
+        preprocess="preprocess" if "preprocess" in stages else "",
+        postprocess="postprocess" if "postprocess" in stages else "",
+        classes=() if task is None else task.names,
     )
     return pack(blobs, packed, manifest=manifest)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What runs before and after a model."""
+
+    before: Callable[[Any], Any]
+    after: Callable[[Any], Any]
+
+    @staticmethod
+    def of(stages: Mapping[Stage, str]) -> Around:
+        """The functions of the modules, and nothing where there is none."""
+
+        def stage(name: Stage) -> Callable[[Any], Any]:
+            if name not in stages:
+                return lambda values: values
+            return load_transform(name, stages[name], sha256(stages[name].encode()), name)
+
+        return Around(stage("preprocess"), stage("postprocess"))
+
+    def prepared(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the model is given for rows of a caller."""
+        return np.ascontiguousarray(self.before(np.asarray(rows, np.float32)), np.float32)
+
+
+def _tensors(data: bytes, signature: Signature | None) -> Signature:
+    """The signature, tried on two rows of zeros."""
+    inputs, outputs = read_signature(data) if signature is None else signature
+    runtime = OnnxTensors(data, inputs=inputs, outputs=outputs)
+    try:
+        runtime.run(np.zeros((2, runtime.features), np.float32))
+    finally:
+        runtime.close()
+    return inputs, outputs
 
 
 def _card(name: str) -> bytes:
     return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
 
 
-def _different(names: Sequence[str]) -> tuple[str, ...]:
+def column_order(names: tuple[str, ...]) -> dict[str, bytes]:
+    """The order of the columns, unless it is that of a written plan: versions keep their digests where it is."""
+    return {} if list(names) == sorted(names) else {COLUMNS: msgspec.json.encode(names)}
+
+
+def different(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns of a model.
+
+    Raises
+    ------
+    InputError
+        When there are none, or two are the same.
+    """
     if not names or len(set(names)) < len(names):
         raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
     return tuple(names)
 
 
-def _tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
+def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
     """A plan without parts: the caller sends the columns themselves."""
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
@@ -100,7 +184,7 @@ def _tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> 
 
 
 def _from_estimator(
-    model: Any, names: tuple[str, ...], rows: NDArray[np.float32] | None, task: Task
+    model: Any, names: tuple[str, ...], rows: NDArray[np.float32] | None, *, task: Task, around: Around
 ) -> tuple[bytes, ExportParity]:
     if rows is None or rows.ndim != 2 or rows.shape[1] != len(names) or not len(rows):
         raise InputError(
@@ -108,24 +192,28 @@ def _from_estimator(
             got="none" if rows is None else f"an array of shape {rows.shape}",
             hint=f"pass real rows of shape (n, {len(names)})",
         )
-    exported = OnnxExporter().export(model, np.asarray(rows, np.float32), task=task)
+    exported = OnnxExporter().export(model, around.prepared(rows), task=task)
     return exported.data, exported.parity
 
 
-def _from_file(data: bytes, names: tuple[str, ...]) -> tuple[bytes, ExportParity]:
-    runtime = OnnxModel(data)
-    if runtime.features not in (None, len(names)):
+def _from_file(data: bytes, names: tuple[str, ...], outputs: int, around: Around) -> tuple[bytes, ExportParity]:
+    runtime = OnnxModel(data, outputs=outputs)
+    sent = around.prepared(np.zeros((2, len(names)), np.float32))
+    if sent.ndim != 2 or runtime.features not in (None, sent.shape[1]):
         raise InputError(
             "the ONNX model takes another number of columns",
             got=str(runtime.features),
             hint=f"{len(names)} feature names were given",
         )
-    probe = runtime.run(np.zeros((2, len(names)), np.float32))
+    probe = np.asarray(around.after(runtime.run(sent)))
     runtime.close()
-    if probe.shape != (2, 1):
+    if probe.reshape(len(probe), -1).shape != (2, outputs):
         raise InputError(
-            "the ONNX model does not give one number per row",
+            "the ONNX model does not give one number per row"
+            if outputs == 1
+            else f"the ONNX model does not give {outputs} numbers per row",
             got=f"shape {probe.shape} for two rows",
-            hint="a binary model gives (n, 2) class probabilities or (n, 1); a regression (n, 1) or (n,)",
+            hint="a binary model gives (n, 2) class probabilities or (n, 1); a regression (n, 1) or (n,); several "
+            "classes or numbers (n, k)",
         )
-    return data, ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0)
+    return data, _NOTHING

@@ -7,12 +7,13 @@ float32, as general converters do, sends rows that lie between the two to the ot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-Link = Literal["identity", "sigmoid", "exp", "square"]
-"""From the sum over trees to the prediction; ``square`` is ``x * |x|``."""
+Link = Literal["identity", "sigmoid", "exp", "square", "softmax"]
+"""From the sums over trees to the predictions; ``square`` is ``x * |x|``, ``softmax`` is over all outputs of a row."""
 
 
 def floor32(value: float) -> float:
@@ -28,12 +29,25 @@ def floor32(value: float) -> float:
         return float(np.nextafter(near, np.float32(-np.inf)) if float(near) > value else near)
 
 
+def below32(value: float) -> float:
+    """The largest float32 under ``value``: for a float32, ``x < value`` is ``x <= below32(value)``.
+
+    Examples
+    --------
+    >>> below32(1.0) < 1.0 == float(np.nextafter(np.float32(below32(1.0)), np.float32(2)))
+    True
+    """
+    near = floor32(value)
+    with np.errstate(over="ignore", under="ignore"):
+        return near if near < value else float(np.nextafter(np.float32(near), np.float32(-np.inf)))
+
+
 class TreeEnsemble:
-    """A sum of trees, collected node by node. Nodes of a tree are numbered from 0, the root."""
+    """A sum of trees for each output, collected node by node. Nodes of a tree are numbered from 0, the root."""
 
     def __init__(self) -> None:
         self._nodes: list[tuple[int, int, int, str, float, int, int, int]] = []
-        self._leaves: list[tuple[int, int, float]] = []
+        self._leaves: list[tuple[int, int, int, float]] = []
 
     def add_split(
         self, tree: int, node: int, *, feature: int, threshold: float, children: tuple[int, int], missing_left: bool
@@ -41,13 +55,14 @@ class TreeEnsemble:
         """A node that sends ``x <= threshold`` to the first child, and a missing value where it is told."""
         self._nodes.append((tree, node, feature, "BRANCH_LEQ", floor32(threshold), *children, int(missing_left)))
 
-    def add_leaf(self, tree: int, node: int, *, value: float) -> None:
-        """A node that adds ``value`` to the sum."""
+    def add_leaf(self, tree: int, node: int, *, value: float | Sequence[float], output: int = 0) -> None:
+        """A node that adds ``value`` to the sum of ``output``; several values go to the outputs from 0."""
         self._nodes.append((tree, node, 0, "LEAF", 0.0, 0, 0, 0))
-        self._leaves.append((tree, node, value))
+        for place, one in enumerate(value if isinstance(value, Sequence) else (value,), start=output):
+            self._leaves.append((tree, node, place, float(one)))
 
-    def to_onnx(self, *, features: int, link: Link, base: float = 0.0) -> bytes:
-        """An ONNX file with input ``input`` (n, features) and output ``output`` (n, 1), float32 both.
+    def to_onnx(self, *, features: int, link: Link, base: float | Sequence[float] = 0.0) -> bytes:
+        """An ONNX file with input ``input`` (n, features) and output ``output`` (n, k), float32 both.
 
         Equal ensembles give equal bytes.
 
@@ -58,27 +73,28 @@ class TreeEnsemble:
         link
             Applied to the sum.
         base
-            Added to the sum.
+            Added to the sum; a sequence holds one for each of k outputs.
         """
         from onnx import TensorProto, helper
 
         # ONNX Runtime ignores the operator's own post_transform when there is one target, hence nodes of our own.
         after = _link_nodes(link)
+        bases = [float(one) for one in base] if isinstance(base, Sequence) else [base]
         ensemble = helper.make_node(
             "TreeEnsembleRegressor",
             ["input"],
             ["raw" if after else "output"],
             name="trees",
             domain="ai.onnx.ml",
-            n_targets=1,
-            base_values=[base],
+            n_targets=len(bases),
+            base_values=bases,
             **self._attributes(),
         )
         graph = helper.make_graph(
             [ensemble, *after],
             "model",
             [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features])],
-            [helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, 1])],
+            [helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, len(bases)])],
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
         model = helper.make_model(graph, producer_name="trimtab", opset_imports=opsets, ir_version=8)
@@ -94,8 +110,8 @@ class TreeEnsemble:
             "nodes_missing_value_tracks_true": columns[-1],
             "target_treeids": [leaf[0] for leaf in leaves],
             "target_nodeids": [leaf[1] for leaf in leaves],
-            "target_ids": [0] * len(leaves),
-            "target_weights": [leaf[2] for leaf in leaves],
+            "target_ids": [leaf[2] for leaf in leaves],
+            "target_weights": [leaf[3] for leaf in leaves],
         }
 
 
@@ -105,6 +121,8 @@ def _link_nodes(link: Link) -> list[Any]:
     match link:
         case "sigmoid":
             return [helper.make_node("Sigmoid", ["raw"], ["output"], name="sigmoid")]
+        case "softmax":
+            return [helper.make_node("Softmax", ["raw"], ["output"], name="softmax", axis=1)]
         case "exp":
             return [helper.make_node("Exp", ["raw"], ["output"], name="exp")]
         case "square":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -135,6 +135,22 @@ class LmdbRows:
             database = self._env.open_db()
             with self._env.begin(write=True) as transaction:
                 transaction.drop(database, delete=False)
+
+    def prune(self, over: Callable[[bytes], bool]) -> int:
+        """Delete the rows of which that is so, in one atomic step; how many."""
+        self._refuse_reader()
+        dropped = 0
+        with self._lock, self._translated():
+            self._flush()
+            with self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
+                more = cursor.first()
+                while more:
+                    if over(cursor.value()):
+                        more = cursor.delete()  # stands on the next row then
+                        dropped += 1
+                    else:
+                        more = cursor.next()
+        return dropped
 
     def close(self) -> None:
         """Write what is kept back and free the files; the object is not used again."""

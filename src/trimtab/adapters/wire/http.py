@@ -6,7 +6,7 @@
     GET  /v2 · /v2/health/live · /v2/health/ready  Open Inference Protocol, version 2
     GET  /v2/models/<model>[/versions/<v>][/ready]
     POST /v2/models/<model>[/versions/<v>]/infer
-    GET  /health · /metrics
+    GET  /health · /metrics · /openapi.json · /docs
 """
 
 from __future__ import annotations
@@ -14,16 +14,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.metrics import WorkerMetrics
-from trimtab.adapters.wire.reply import BYTES_TYPE, JSON_TYPE, TEXT_TYPE, Reply, refuse, reply_error, reply_json
+from trimtab.adapters.wire.reply import (
+    BYTES_TYPE,
+    HTML_TYPE,
+    JSON_TYPE,
+    TEXT_TYPE,
+    Reply,
+    refuse,
+    reply_error,
+    reply_json,
+)
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
+from trimtab.serving.ask import NO_STEER, Steer
+from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
+from trimtab.serving.openapi import describe_api
 from trimtab.serving.tensors import TensorAnswer, describe
 
 _log = logging.getLogger("trimtab.serving")
@@ -32,6 +44,7 @@ _BINARY = frozenset({b"application/octet-stream", b"application/gzip", b"applica
 
 
 _REMEMBERED = 1000
+_UNIT, _ARM = b"x-trimtab-unit", b"x-trimtab-arm"
 
 
 class Target(NamedTuple):
@@ -51,11 +64,20 @@ class DataPlane:
     ----------
     software
         Version of the server, as ``/v2`` tells it.
+    page
+        Makes ``/docs`` of the OpenAPI description; without it there is no such path.
     metrics
         What ``/metrics`` tells.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, software: str = "", metrics: WorkerMetrics | None = None) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        software: str = "",
+        page: Callable[[Json], str] | None = None,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         self.dispatcher = dispatcher
         self.replies: Counter[int] = Counter()
         """Answers by HTTP status."""
@@ -67,10 +89,14 @@ class DataPlane:
             "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": list(EXTENSIONS)}),
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
+            "openapi.json": lambda: reply_json(self._api()),
         }
         self.metrics = metrics or WorkerMetrics(None, "alone")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._targets: dict[str, Target] = {}
+        if page is not None:
+            self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
+        self._software = software
         self._running = False
         self._woken = asyncio.Event()
 
@@ -174,7 +200,7 @@ class DataPlane:
             else:
                 respond(self._refused(target.model, result))
 
-        self.dispatcher.submit(target.model, incoming.body, resolve)
+        self.dispatcher.submit(target.model, incoming.body, resolve, steer=_steer(target, incoming.headers))
         self.wake()
 
     def _infer(self, target: Target, incoming: Incoming, respond: Respond) -> None:
@@ -198,15 +224,14 @@ class DataPlane:
                 )
 
         dispatcher = self.dispatcher
-        if json_length is None and not target.version and dispatcher.submit_plain(target.model, incoming.body, resolve):
+        steer = _steer(target, headers)
+        if json_length is None and steer is NO_STEER and dispatcher.submit_plain(target.model, incoming.body, resolve):
             self.wake()
             return
         engine = dispatcher.engine
         timer = engine.pipeline.timer
         start = timer()
-        deployed = (
-            engine.live.pinned(target.model, target.version) if target.version else engine.live.answering(target.model)
-        )
+        deployed = engine.live.described(target.model, target.version)
         asked = decode_infer(
             incoming.body,
             inputs=deployed.manifest.inputs,
@@ -219,7 +244,7 @@ class DataPlane:
             return _infer_reply(encode_infer(answer, binary=asked.binary))
 
         took = timer() - start
-        self.dispatcher.submit_tensors(target.model, asked, encode, resolve, version=target.version, decode_ns=took)
+        self.dispatcher.submit_tensors(target.model, asked, encode, resolve, steer=steer, decode_ns=took)
         self.wake()
 
     def wake(self) -> None:
@@ -238,6 +263,10 @@ class DataPlane:
                 loop.call_soon(self._run, loop)
             if self.dispatcher.engine.shadow_rows:
                 self._woken.set()
+
+    def _api(self) -> Json:
+        engine = self.dispatcher.engine
+        return describe_api(engine.live, software=self._software, max_rows=engine.max_rows)
 
     def _health(self) -> Reply:
         live = self.dispatcher.engine.live
@@ -267,14 +296,27 @@ class DataPlane:
 
     def _described(self, model: str, version: str) -> Json:
         live = self.dispatcher.engine.live
-        deployed = live.pinned(model, version) if version else live.answering(model)
+        deployed = live.described(model, version)
         return {
             "name": model,
-            "versions": sorted({arm.version for arm in live.table.route(model).arms}),
+            "versions": live.versions(model),
             "platform": deployed.manifest.runtime,
+            "parameters": {"runs_on": deployed.runtime.note},
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
         }
+
+
+def _steer(target: Target, headers: Mapping[bytes, bytes]) -> Steer:
+    """What path and headers say about who should answer."""
+    unit, arm = headers.get(_UNIT), headers.get(_ARM)
+    if unit is None and arm is None and not target.version:
+        return NO_STEER
+    return Steer(target.version, _text(unit), _text(arm))
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value[:TEXT_LIMIT].decode("utf-8", "replace")
 
 
 def _infer_reply(encoded: Encoded) -> Reply:

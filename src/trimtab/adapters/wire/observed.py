@@ -21,6 +21,7 @@ _PATTERNS = frozenset(
     {
         *(f"{head}{last}" for head in (_MODEL, _VERSION) for last in ("", "/infer", "/ready")),
         *("/predict/{model}", "/health", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready"),
+        *("/openapi.json", "/docs"),
     }
 )
 _REMEMBERED = 1000

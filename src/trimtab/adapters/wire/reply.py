@@ -10,6 +10,7 @@ from trimtab.core.ids import Json
 from trimtab.errors import InputError, TooLarge, TrimtabError, Unavailable, UnknownName
 
 JSON_TYPE = b"application/json"
+HTML_TYPE = b"text/html; charset=utf-8"
 BYTES_TYPE = b"application/octet-stream"
 TEXT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 

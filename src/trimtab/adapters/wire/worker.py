@@ -20,12 +20,14 @@ from typing import Protocol
 import msgspec
 
 from trimtab.adapters.wire.accesslog import AccessLog
+from trimtab.adapters.wire.grpc_plane import GrpcPlane
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.observed import ObservedPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
 from trimtab.adapters.wire.tracing import Traces, open_traces
 from trimtab.core.clock import Clock
+from trimtab.core.ids import Json
 from trimtab.core.ports import Records
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
@@ -58,6 +60,8 @@ class Worker:
         Monotonic nanoseconds.
     new_id
         Ids for requests that come without one.
+    page
+        Makes the page of the OpenAPI description; None for no page.
     """
 
     load: Loader
@@ -65,6 +69,7 @@ class Worker:
     clock: Clock
     timer: Timer
     new_id: Callable[[], str]
+    page: Callable[[Json], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class WorkerSettings:
     access_log_share: float = 1.0
     trace_share: float = 0.0
     """Of requests without a trace of their own that are traced; 0 traces nothing at all."""
+    grpc_port: int = -1
+    """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -116,6 +123,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     versions: tuple[str, ...]
     problem: str = ""
     """Why the newest route table is not in force; empty when it is."""
+    grpc_port: int = -1
+    """-1 when gRPC is not served."""
 
 
 def read_status(path: Path) -> WorkerStatus | None:
@@ -223,7 +232,7 @@ class _Process:
             deadline_ms=settings.deadline_ms,
         )
         dispatcher.watcher = metrics.meter
-        self._plane = DataPlane(dispatcher, software=settings.software, metrics=metrics)
+        self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page, metrics=metrics)
         self._sinks = _sinks(settings, metrics)
         observed = ObservedPlane(
             self._plane,
@@ -234,6 +243,8 @@ class _Process:
             new_id=worker.new_id,
             sinks=self._sinks,
         )
+        self._grpc = _grpc_plane(dispatcher, self._plane, settings)
+        self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
         self._server = _server(observed, settings)
         self._problem = ""
@@ -244,11 +255,16 @@ class _Process:
 
     async def run(self) -> None:
         """Load, listen, obey the route file; at the end flush the shadow queue."""
+        settings = self._settings
         with ThreadPoolExecutor(1, "trimtab-load") as loading:
             await self._obey(loading)
             self._listener.listen(
                 _BACKLOG
             )  # not sooner: the kernel would give connections to a worker that cannot answer
+            if self._grpc is not None:
+                self._grpc_port = await self._grpc.start(
+                    settings.host, settings.grpc_port, max_body=settings.max_body, max_waiting=settings.max_queue
+                )
             self._tell(self._problem)
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
@@ -258,6 +274,8 @@ class _Process:
             try:
                 await self._server.run(self._listener)
             finally:
+                if self._grpc is not None:
+                    await self._grpc.stop(settings.drain_s)
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -361,8 +379,16 @@ class _Process:
             generation=live.table.generation,
             versions=tuple(sorted(live.deployed)),
             problem=problem,
+            grpc_port=self._grpc_port,
         )
         try:
             replace_file(self._settings.status_file, msgspec.json.encode(status))
         except Unavailable:
             _log.exception("the status file cannot be written; serving goes on")
+
+
+def _grpc_plane(dispatcher: Dispatcher, plane: DataPlane, settings: WorkerSettings) -> GrpcPlane | None:
+    """The gRPC side of a worker; its library is imported only where it is wanted."""
+    if settings.grpc_port < 0:
+        return None
+    return GrpcPlane(dispatcher, wake=plane.wake, software=settings.software)

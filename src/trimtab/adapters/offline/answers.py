@@ -1,0 +1,247 @@
+"""Answers in files: each chunk whole or not there, and a note of each that is done, so that a killed run goes on.
+
+For ``scored.parquet`` or ``scored.csv`` the chunks wait in ``scored.parquet.parts/`` and are put together at the end,
+into a file that appears whole. For a directory they stay what they are: ``part-00000000.parquet`` and so on, with the
+notes in ``_trimtab/``, which every reader of data sets passes over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trimtab.adapters.files import make_directory, settle, sync_directory, write_atomic
+from trimtab.errors import ConflictError, InputError, IntegrityError, Unavailable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RUN, _CHUNKS, _LOCK, _REPORT = "run.json", "chunks.jsonl", "lock", "report.json"
+
+
+class Answered(Protocol):
+    """Where the answers of one run go.
+
+    Contract: a chunk's rows and its note become visible together or not at all, also after ``kill -9``; writing a chunk
+    again replaces it. One run at a time holds the place. ``begin`` drops whatever was there. After ``finish`` the rows
+    of all chunks are there once, in the order of their numbers. A full disk raises ``Unavailable`` and leaves what was
+    done before.
+    """
+
+    def notes(self) -> dict[int, bytes]:
+        """The note of every chunk that is done, by number; -1 is the run's own."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether something is there already, whoever made it."""
+        ...
+
+    def finished(self) -> bytes | None:
+        """The report of a run that is over; None when there is none."""
+        ...
+
+    def begin(self, note: bytes, schema: pa.Schema) -> None:
+        """Start a run: empty the place and remember its note."""
+        ...
+
+    def write(self, number: int, note: bytes, table: pa.Table) -> None:
+        """Keep a chunk and its note."""
+        ...
+
+    def finish(self, report: bytes, *, chunks: int) -> None:
+        """Put the chunks together and keep the report."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the place."""
+        ...
+
+
+class FileAnswers:
+    """:class:`Answered` in a ``.parquet`` or ``.csv`` file, or a directory of Parquet files.
+
+    Raises
+    ------
+    InputError
+        When the place has another kind of name, or its directory does not exist.
+    ConflictError
+        When another run writes there.
+    """
+
+    def __init__(self, out: str) -> None:
+        self._out = Path(out)
+        self._folder = out.endswith("/") or self._out.is_dir() or not self._out.suffix
+        if not self._folder and self._out.suffix not in (".parquet", ".csv"):
+            raise InputError("not a place for answers", got=out, hint="name a .parquet or .csv file, or a directory/")
+        if not self._out.absolute().parent.is_dir():
+            raise InputError("the directory of the answers does not exist", got=str(self._out.absolute().parent))
+        self._work = self._out / "_trimtab" if self._folder else self._out.with_name(f"{self._out.name}.parts")
+        self._parts = self._out if self._folder else self._work
+        self._report = self._work / _REPORT if self._folder else self._out.with_name(f"{self._out.name}.report.json")
+        self._lock = -1
+        self._log = -1
+
+    # -- what is there
+
+    def exists(self) -> bool:
+        """Whether there are answers already, whoever made them."""
+        return any(self._out.glob("*.parquet")) if self._folder else self._out.exists()
+
+    def finished(self) -> bytes | None:
+        """The report of a run that is over."""
+        try:
+            return self._report.read_bytes() if self.exists() else None
+        except FileNotFoundError:
+            return None
+
+    def notes(self) -> dict[int, bytes]:
+        """Of the chunks that are done; a note that a crash has torn does not count."""
+        self._hold()
+        try:
+            found = {-1: (self._work / _RUN).read_bytes()}
+        except FileNotFoundError:
+            return {}
+        for line in self._whole_lines():
+            number, _, note = line.partition(b" ")
+            if (self._parts / _part(int(number))).exists():
+                found[int(number)] = note
+        return found
+
+    # -- writing
+
+    def begin(self, note: bytes, schema: pa.Schema) -> None:
+        """Empty the place and remember the run; answers of a run before stay until these are put together."""
+        del schema
+        self._hold()
+        for stale in (self._work / _CHUNKS, self._work / _RUN, self._report):
+            stale.unlink(missing_ok=True)
+        for part in self._parts.glob("part-*.parquet"):
+            part.unlink()
+        write_atomic(self._work / _RUN, note)
+
+    def write(self, number: int, note: bytes, table: pa.Table) -> None:
+        """Keep a chunk: its file first, whole and on disk, then the note."""
+        import pyarrow.parquet as pq
+
+        data = io.BytesIO()
+        pq.write_table(table, data, compression="zstd", use_dictionary=["version", "status"])
+        write_atomic(self._parts / _part(number), data.getvalue())
+        line = b"%d %s\n" % (number, note)
+        try:
+            if self._log < 0:
+                self._log = os.open(self._work / _CHUNKS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                os.ftruncate(self._log, sum(len(whole) + 1 for whole in self._whole_lines()))
+            taken = os.write(self._log, line)
+        except OSError as error:
+            raise _full(self._work / _CHUNKS, error) from error
+        if taken < len(line):  # the system tells the reason only to the next write
+            raise _full(self._work / _CHUNKS, OSError(0, "no space left"))
+
+    def finish(self, report: bytes, *, chunks: int) -> None:
+        """Put the chunks together, unless they stay apart; then keep the report."""
+        if not self._folder:
+            self._assemble(chunks)
+        write_atomic(self._report, report)
+        if self._folder:
+            for stale in (self._work / _CHUNKS, self._work / _RUN):
+                stale.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self._work)
+            sync_directory(self._out.absolute().parent)
+
+    def close(self) -> None:
+        """Let the next run in; where none was begun nothing is left behind."""
+        if self._lock >= 0 and not self._folder and not (self._work / _RUN).exists():
+            shutil.rmtree(self._work, ignore_errors=True)
+        for descriptor in (self._log, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._log = self._lock = -1
+
+    # -- parts
+
+    def _assemble(self, chunks: int) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from pyarrow import csv
+
+        descriptor, name = tempfile.mkstemp(dir=self._out.absolute().parent, prefix=f".{self._out.name}-")
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            writer: Any = None
+            for number in range(chunks):
+                table = pq.read_table(self._work / _part(number), partitioning=None)
+                if self._out.suffix == ".csv":
+                    table = pa.table([_plain(column) for column in table.columns], names=table.column_names)
+                    writer = writer or csv.CSVWriter(str(temporary), table.schema)
+                else:
+                    writer = writer or pq.ParquetWriter(
+                        str(temporary), table.schema, compression="zstd", use_dictionary=["version", "status"]
+                    )
+                writer.write_table(table)
+            if writer is not None:
+                writer.close()
+            temporary.chmod(0o644)
+            settle(temporary, self._out.absolute())
+        except (OSError, pa.ArrowException) as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise _full(self._out, error) from error
+            raise IntegrityError(
+                "a finished chunk cannot be read", got=f"{self._work}: {error}"[:300], hint="run it with --anew"
+            ) from error
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _whole_lines(self) -> list[bytes]:
+        try:
+            data = (self._work / _CHUNKS).read_bytes()
+        except FileNotFoundError:
+            return []
+        return data.split(b"\n")[:-1]
+
+    def _hold(self) -> None:
+        """Be the one run that writes here."""
+        while self._lock < 0:
+            make_directory(self._work)
+            descriptor = os.open(self._work / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # A run that has just ended may have taken the directory away under us.
+                ours = os.fstat(descriptor).st_ino == (self._work / _LOCK).stat().st_ino
+            except BlockingIOError:
+                os.close(descriptor)
+                raise ConflictError(
+                    "another run writes these answers", got=str(self._out), hint="wait for it, or name another place"
+                ) from None
+            except FileNotFoundError:
+                ours = False
+            if ours:
+                self._lock = descriptor
+            else:
+                os.close(descriptor)
+
+
+def _part(number: int) -> str:
+    return f"part-{number:08d}.parquet"
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _full(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(
+        "answers cannot be written",
+        got=f"{path}: {error.strerror or error}",
+        hint="make room on the disk, then run the same again: it goes on where it ended",
+    )

@@ -1,0 +1,268 @@
+"""What a batch is asked for, what it reads, and the version that scores it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from trimtab.adapters.offline.answers import Answered, FileAnswers
+from trimtab.adapters.offline.sql import Address, SqlAnswers, SqlTable, is_url
+from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
+from trimtab.adapters.project.file import load_project
+from trimtab.app.history import history_limit, read_limited
+from trimtab.app.home import HOME, Home
+from trimtab.app.loading import bundle_modules, deployed, live_pipeline
+from trimtab.core.clock import Clock, Micros, instant
+from trimtab.datasets.ingest import logged_columns
+from trimtab.errors import InputError, ProjectError, Unavailable, UnknownName
+from trimtab.features.asof import HistoryReader
+from trimtab.features.history import History
+from trimtab.registry.bundle import Bundle
+from trimtab.serving.pipeline import Deployed, Pipeline
+from trimtab.serving.routing import decode_table
+from trimtab.serving.scoring import PIECE, Intake, RowNumbers, Scored, output_width, score
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK = 8 * PIECE
+"""Rows of a chunk: what a killed run does again at most, and one row group of the answers."""
+SENT = "the table's columns"
+LIVE = "online rows"
+HISTORY = "history, each row as of its own time"
+AS_OF = "history, every row as of one time"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """What is to be scored, by what, and where the answers go."""
+
+    model: str
+    rows: object
+    """A file, directory or glob, an address of a database, or a data frame."""
+    out: str
+    version: str = ""
+    """Empty for the version that answers, which a resumed run keeps."""
+    query: str = ""
+    id: str = ""
+    """The column that names the rows in the answers; empty: the model's own id, or else the number of the row."""
+    as_of: str = ""
+    """ISO 8601: answer every row as of then; ``now``: from the online rows, whatever columns there are."""
+    record: bool = False
+    precompute: Micros = 0
+    """How long the answers are good for when workers give them out; 0 to keep none."""
+    anew: bool = False
+    threads: int = 0
+    """Of the model; 0 for one per processor."""
+    chunk: int = CHUNK
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What makes two runs the same: then one goes on where the other ended."""
+
+    input: str
+    identity: str
+    model: str
+    version: str
+    id: str
+    features: str
+    at: Micros
+    """When rows that do not say it were asked: when the run began, or as of when it was told."""
+    chunk: int
+    record: bool
+    precompute: Micros
+
+
+# -- what is asked
+
+
+def batch_home(project: Path) -> Home:
+    """The home of a project, or the directory itself where models were registered in it without one."""
+    folder = project if project.is_dir() else project.parent
+    if (folder / HOME).is_dir():
+        return Home(folder.resolve() / HOME)
+    if (folder / "blobs").is_dir():
+        return Home(folder.resolve())
+    raise Unavailable(
+        "there is no model here yet", got=str(folder.resolve()), hint="`trimtab up` or `trimtab train` makes one"
+    )
+
+
+def resolve(home: Home, model: str, version: str) -> str:
+    """The digest of the version that is to score: the one named, or the champion.
+
+    Raises
+    ------
+    UnknownName
+        When there is none.
+    """
+    if version and len(version) == 64:
+        return version
+    if version:
+        found = [path.parent.name + path.name for path in (home.root / "blobs").glob(f"{version[:2]}/{version[2:]}*")]
+        if len(found) != 1:
+            raise UnknownName(
+                "no such version" if not found else "that begins several files",
+                got=repr(version),
+                hint="`trimtab log` lists the versions of a model",
+            )
+        return found[0]
+    try:
+        table = decode_table(home.route_file.read_bytes())
+    except FileNotFoundError:
+        raise Unavailable(
+            f"no version of {model!r} is live", got=str(home.root), hint="name one with --version, or train one first"
+        ) from None
+    return next(arm.version for arm in table.route(model).arms if arm.share > 0)
+
+
+def open_rows(asked: BatchRequest) -> Table:
+    """The table that was named."""
+    if not isinstance(asked.rows, str | Path):
+        return FrameTable(asked.rows)
+    place = str(asked.rows)
+    if is_url(place):
+        return SqlTable(Address.of(place), asked.query)
+    if asked.query:
+        raise InputError(
+            "a query needs a database", got=place, hint="as in --in sqlite:///shop.db --query 'SELECT ...'"
+        )
+    return open_files(place)
+
+
+def open_output(out: str) -> Answered:
+    """The place of the answers that was named."""
+    return SqlAnswers(Address.of(out)) if is_url(out) else FileAnswers(out)
+
+
+def as_of(asked: BatchRequest, clock: Clock) -> Micros:
+    """The time of rows that do not say their own."""
+    return clock.now() if asked.as_of in ("", "now") else instant(asked.as_of)
+
+
+def features_of(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
+    """Where the features come from."""
+    if not bundle.plan.parts:
+        return SENT
+    if asked.as_of:
+        return LIVE if asked.as_of == "now" else AS_OF
+    return HISTORY if bundle.plan.requests.at in table.columns else LIVE
+
+
+def id_column(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
+    """The column that names the rows; empty when they have but their number."""
+    if asked.id:
+        if asked.id not in table.columns:
+            raise UnknownName("no such column", got=repr(asked.id), hint=f"the columns are {', '.join(table.columns)}")
+        return asked.id
+    return next((name for name in (bundle.plan.requests.id, "id") if name in table.columns), "")
+
+
+# -- what scores
+
+
+class _NoRows:
+    """In place of the online rows where nothing of them is read."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Nothing is asked for."""
+        if keys:
+            raise Unavailable("no online rows were opened", got=f"{len(keys)} keys")
+        return []
+
+    def put_many(self, rows: Mapping[bytes, bytes]) -> None:
+        """Nothing writes."""
+
+    def sync(self) -> None:
+        """Nothing was written."""
+
+    def clear(self) -> None:
+        """There is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A version that is ready to score tables."""
+
+    pipeline: Pipeline
+    deployed: Deployed
+    intake: Intake
+    width: int
+    at: Micros
+
+    def chunk(self, chunk: Chunk) -> Scored:
+        """Score one chunk."""
+        numbers = np.arange(chunk.first, chunk.first + chunk.rows)
+        ids: Sequence[str] = RowNumbers(numbers)
+        if chunk.ids is not None and not self.intake.straight:
+            found = chunk.ids.to_pylist()
+            ids = [str(n if value is None else value) for n, value in zip(numbers.tolist(), found, strict=True)]
+        taken = self.intake.take(chunk.columns, chunk.rows, ids=ids, at=self.at)
+        return score(self.pipeline, self.deployed, taken, width=self.width, first=chunk.first)
+
+    def schema(self, ids: Any) -> pa.Schema:
+        """The columns of the answers; ``ids`` is the Arrow type of the ids."""
+        import pyarrow as pa
+
+        text = pa.dictionary(pa.int32(), pa.string())
+        predictions = [(name, pa.float64()) for name in prediction_names(self.width)]
+        return pa.schema([("id", ids), *predictions, ("version", text), ("status", text)])
+
+    def table(self, chunk: Chunk, scored: Scored) -> pa.Table:
+        """The answers of a chunk: id, predictions, version and status of every row."""
+        import pyarrow as pa
+
+        ids = chunk.ids
+        if ids is None:
+            ids = pa.array(np.arange(chunk.first, chunk.first + chunk.rows))
+        gone = np.array([not status.startswith(("ok", "stale")) for status in scored.statuses])[scored.codes]
+        columns: dict[str, Any] = {"id": ids}
+        for place, name in enumerate(prediction_names(self.width)):
+            columns[name] = pa.array(scored.outputs[:, place], mask=gone if gone.any() else None)
+        version = pa.DictionaryArray.from_arrays(np.zeros(chunk.rows, np.int32), [self.deployed.version])
+        columns["version"] = version
+        columns["status"] = pa.DictionaryArray.from_arrays(scored.codes, scored.statuses)
+        return pa.table(columns)
+
+
+def prediction_names(width: int) -> list[str]:
+    """The columns that hold the predictions: one by its plain name, several numbered as the outputs of the model."""
+    return ["prediction"] if width == 1 else [f"prediction_{place}" for place in range(width)]
+
+
+def make_scorer(project: Path, home: Home, bundle: Bundle, run: Run, *, threads: int = 0) -> Scorer:
+    """Load a version with the reader of features that the run needs, and try it on a row of zeros."""
+    count = threads or len(os.sched_getaffinity(0))
+    rows = home.online(readonly=True) if run.features == LIVE and bundle.plan.sources() else _NoRows()
+    ready = deployed(bundle, rows, threads=count)
+    if run.features in (HISTORY, AS_OF):
+        modules = bundle_modules(bundle)
+        ready = replace(ready, reader=HistoryReader(bundle.plan, _histories(project, home, bundle), modules))
+    pipeline = live_pipeline()
+    exact = run.record or run.precompute > 0
+    intake = Intake(bundle.plan, timed=run.features == HISTORY, exact=exact)
+    return Scorer(pipeline, ready, intake, output_width(pipeline, ready), run.at)
+
+
+def _histories(project: Path, home: Home, bundle: Bundle) -> dict[str, History]:
+    """What is known of every source of a plan: the history files as far as they count, then the event log."""
+    names = bundle.plan.sources()
+    if not names:
+        return {}
+    declared = load_project(project)
+    records, until = home.records("reader"), history_limit(home.root)
+    found = {}
+    for name in names:
+        source = declared.sources.get(name)
+        if source is None:
+            raise ProjectError(f"the project has no source {name!r} any more", hint="this version needs its history")
+        history = read_limited(declared, name, until)
+        logged = logged_columns(source, records)
+        found[name] = history if logged is None else history.extend(logged)
+    return found

@@ -1,0 +1,103 @@
+"""``trimtab batch`` on a project with features: as of each row's own time from history, and as of now from online rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.e2e.live_house import MODEL, cli
+
+from trimtab.adapters.project.file import load_project
+from trimtab.app.batches import batch_home, resolve
+from trimtab.app.jobs import modules_of
+from trimtab.app.loading import live_pipeline, load_deployed
+from trimtab.features.history import point_in_time
+from trimtab.testing.memory import MemoryRows
+
+pytest_plugins = ["tests.e2e.live_fixtures"]
+
+
+def batch(project, rows, out, *more):
+    done = cli("batch", MODEL, "-p", project, "--in", rows, "--out", out, "--json", *more)
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def project(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "clicks")
+
+
+def test_rows_with_a_time_are_answered_as_of_that_time(project, tmp_path):
+    from trimtab.app.data import read_known
+
+    rows = project / "data" / "visits.parquet"
+    code, result = batch(project, rows, tmp_path / "s.parquet", "--chunk", "500", "--record")
+    assert code == 0, result
+    assert result["features"].startswith("history, each row")
+    loaded = load_project(project)
+    spec = loaded.model(MODEL)
+    known = read_known(loaded, spec)
+    values = point_in_time(loaded.plan(MODEL), known.histories, known.requests, modules_of(loaded))
+    home = batch_home(project)
+    ready = load_deployed(home.blobs(), MemoryRows(), resolve(home, MODEL, ""))
+    wanted = dict(zip(known.requests.ids, live_pipeline().postprocess(ready, ready.runtime.run(values)), strict=True))
+    found = pq.read_table(tmp_path / "s.parquet")
+    assert found["id"].to_pylist() == pq.read_table(rows)["visit"].to_pylist()
+    assert result["answered"] == len(found) > 500
+    # Trees are added up in another order when other numbers of rows go through the model at once.
+    predictions = [wanted[name] for name in found["id"].to_pylist()]
+    np.testing.assert_allclose(found["prediction"].to_numpy(), predictions, rtol=0, atol=5e-7)
+
+
+def test_rows_without_a_time_are_answered_from_the_online_rows(live, tmp_path):
+    live.start()
+    table = pq.read_table(live.project / "data" / "visits.parquet").drop_columns(["asked"]).slice(0, 40)
+    pq.write_table(table, tmp_path / "r.parquet")
+    _, result = batch(live.project, tmp_path / "r.parquet", tmp_path / "s.parquet")
+    assert result["features"] == "online rows"
+    found = pq.read_table(tmp_path / "s.parquet")["prediction"].to_pylist()
+    for row, prediction in zip(table.slice(0, 5).to_pylist(), found[:5], strict=True):
+        done = cli("predict", MODEL, "-p", live.project, f"shop={row['shop']}", f"basket={row['basket']}", "--json")
+        assert json.loads(done.stdout)["outputs"] == pytest.approx([prediction], abs=1e-6)
+
+
+def test_all_rows_as_of_one_time(project, tmp_path):
+    table = pq.read_table(project / "data" / "visits.parquet")
+    moment = table["asked"][300].as_py()
+    pq.write_table(table.slice(300, 1), tmp_path / "own.parquet")
+    pq.write_table(table.slice(300, 1).drop_columns(["asked"]), tmp_path / "one.parquet")
+    batch(project, tmp_path / "own.parquet", tmp_path / "a.parquet")
+    _, result = batch(project, tmp_path / "one.parquet", tmp_path / "b.parquet", "--as-of", moment.isoformat())
+    assert result["as_of"].startswith(moment.isoformat()[:19])
+    assert pq.read_table(tmp_path / "a.parquet")["prediction"] == pq.read_table(tmp_path / "b.parquet")["prediction"]
+
+
+def test_bad_rows_end_with_1_and_bad_input_with_2(project, tmp_path):
+    table = pq.read_table(project / "data" / "visits.parquet").slice(0, 50)
+    baskets = table["basket"].to_pylist()
+    baskets[7] = -5.0
+    place = table.column_names.index("basket")
+    pq.write_table(table.set_column(place, "basket", pa.array(baskets)), tmp_path / "r.parquet")
+    code, result = batch(project, tmp_path / "r.parquet", tmp_path / "s.parquet")
+    assert code == 1
+    assert result["reasons"] == [{"column": "basket", "reason": "out of range", "rows": 1}]
+    text = cli("batch", MODEL, "-p", project, "--in", tmp_path / "r.parquet", "--out", tmp_path / "s.parquet").stdout
+    assert "done already" in text
+    assert "row 7: basket = -5.0: out of range" in text
+    pq.write_table(table.drop_columns(["basket"]), tmp_path / "w.parquet")
+    code, result = batch(project, tmp_path / "w.parquet", tmp_path / "t.parquet")
+    assert (code, result["kind"]) == (2, "SchemaError")
+
+
+def test_records_of_a_batch_do_not_feed_the_training(project, tmp_path):
+    from trimtab.app.eventlog import asked_requests
+    from trimtab.app.home import Home
+
+    batch(project, project / "data" / "visits.parquet", tmp_path / "s.parquet", "--record")
+    records = Home.of(project).records("reader")
+    assert "batch" in records.tables()
+    assert asked_requests(load_project(project).model(MODEL), records) is None
