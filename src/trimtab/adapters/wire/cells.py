@@ -13,6 +13,7 @@ takes it over into ``past.msgpack``. Totals therefore never fall, whoever dies w
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -73,7 +74,7 @@ class CellFile:
             self._file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._file, _SIZE)
-            os.posix_fallocate(self._file, 0, _CELLS_AT)
+            _reserve(self._file, 0, _CELLS_AT)
             self._map = mmap.mmap(self._file, _SIZE)
         except OSError as error:
             raise Unavailable("cannot make a file for metrics", got=f"{path}: {error.strerror}") from error
@@ -103,11 +104,19 @@ class CellFile:
     def _room(self, stop: int) -> bool:
         while self._taken < stop:
             try:
-                os.posix_fallocate(self._file, self._taken, _GROW)
+                _reserve(self._file, self._taken, _GROW)
             except OSError:
                 return False
             self._taken += _GROW
         return True
+
+
+def _reserve(file: int, at: int, length: int) -> None:
+    """Take space on disk for bytes that nobody has used yet."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, at, length)
+    elif os.pwrite(file, bytes(length), at) < length:  # macOS
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_counts(folder: Path) -> Counted:
