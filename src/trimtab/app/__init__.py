@@ -408,3 +408,31 @@ def predict(
     from trimtab.app.operations import predict_once
 
     return predict_once(project, model, fields, url=url, home=home)
+
+
+def latency(
+    project: Path,
+    model: str | None = None,
+    *,
+    source: str = "workers",
+    during_s: float = 0.0,
+    since: str | None = None,
+    home: Path | None = None,
+) -> Result:
+    """How long answers take beside their budget: ``{from, during_s, arms: [{model, version, arm, stages, ...}]}``.
+
+    Parameters
+    ----------
+    source
+        ``workers``: what they have counted; ``records``: the timings in prediction records.
+    during_s
+        Only what is answered in the next seconds; 0 for everything since the version went live.
+    since
+        Of records: ISO 8601, only those asked at that time or later.
+    home
+        Where its state is kept, as :func:`up` takes it.
+    """
+    from trimtab.app.latency import LatencyRequest, show_latency
+
+    request = LatencyRequest(project, model, "records" if source == "records" else "workers", during_s, since, home)
+    return show_latency(request)
