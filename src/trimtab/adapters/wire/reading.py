@@ -18,6 +18,7 @@ _OWN = frozenset({b"content-length", b"expect", b"transfer-encoding"})
 _READ = WANTED | _OWN
 _WRAPPING = 8
 """A chunked body may take so many times its own length on the wire."""
+_VERSIONS = ("1.1", "1.0")
 
 
 class Phase(IntEnum):
@@ -90,13 +91,14 @@ class RequestReader:
         "path",
         "phase",
         "since",
+        "version",
     )
 
     def __init__(self, sink: Sink, limits: Limits, budget: Budget) -> None:
         self._sink, self._limits, self._budget = sink, limits, budget
         self._parser: Any = httptools.HttpRequestParser(self)
         self.phase, self.since = Phase.IDLE, budget.now
-        self.path, self.keep, self.method = "", False, b""
+        self.path, self.keep, self.method, self.version = "", False, b"", ""
         self.headers: dict[bytes, bytes] = {}
         self._url = self._body = b""
         self._more: bytearray | None = None
@@ -112,9 +114,12 @@ class RequestReader:
                 self._parser.feed_data(rest)
                 return None if self.phase is Phase.IDLE else self._bound(len(rest))
             except httptools.HttpParserUpgrade as stopped:
-                # Another protocol is offered, not demanded: the request was answered in this one, and so are the next.
+                # Another protocol is offered, not demanded: the request is answered in this one, and so are the next.
                 rest = memoryview(rest)[stopped.args[0] :]
+                plain = self._without_offer() if self.phase is Phase.BODY else b""
                 self._parser = httptools.HttpRequestParser(self)
+                if plain:
+                    rest = plain + bytes(rest)
                 if not rest:
                     return None
             except httptools.HttpParserCallbackError as error:
@@ -129,6 +134,13 @@ class RequestReader:
         """Let go of what is held."""
         self._let_go()
         self._parser = self._more = None
+
+    def _without_offer(self) -> bytes:
+        """The head that was read last, for a new parser: after an offer of another protocol it skips the body."""
+        lines = [self.method + b" " + self._url + b" HTTP/1.1"]
+        lines += [b"connection: close"] * (not self._parser.should_keep_alive())
+        own = {name: value for name, value in self.headers.items() if name != b"expect"}  # that was dealt with
+        return b"\r\n".join([*lines, *(name + b": " + value for name, value in own.items()), b"", b""])
 
     def _bound(self, size: int) -> Reply | None:
         """Refuse a request whose head, or the wrapping of its body, goes on and on; and one body too many."""
@@ -179,7 +191,9 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         self.phase, self.since = Phase.BODY, self._budget.now
         headers, parser = self.headers, self._parser
-        self.method = parser.get_method()
+        self.method, self.version = parser.get_method(), parser.get_http_version()
+        if self.version not in _VERSIONS:
+            raise _Refused(refuse(400, "this is not HTTP/1.1", got=f"HTTP/{self.version}"))
         if self.method == b"CONNECT":
             allow = ((b"allow", b"GET, HEAD, POST"),)
             raise _Refused(refuse(405, "this is no proxy", got="CONNECT", headers=allow))
@@ -195,7 +209,7 @@ class RequestReader:
     def _expect(self, what: bytes) -> None:
         if what.strip().lower() != b"100-continue":
             raise _Refused(refuse(417, "an expectation that is not met", got=what[:80].decode("latin-1")))
-        if self._parser.get_http_version() == "1.1":
+        if self.version == "1.1":
             self._sink.invite()
 
     def on_body(self, body: bytes) -> None:
@@ -212,11 +226,13 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         parser = self._parser
+        if parser.should_upgrade() and (b"transfer-encoding" in self.headers or b"content-length" in self.headers):
+            return  # its body is still to be read, by another parser
         self.phase, self.since = Phase.IDLE, self._budget.now
         if self._counted:
             self._let_go()
         # HTTP/1.0 would have to be told that its connection is kept.
-        self.keep = parser.should_keep_alive() and parser.get_http_version() == "1.1"
+        self.keep = parser.should_keep_alive() and self.version == "1.1"
         self.path = target_path(self._url)
         body = self._body if self._more is None else bytes(self._more)
         incoming = Incoming(self.method.decode("ascii"), self.path, self.headers or NO_HEADERS, body)
