@@ -6,7 +6,10 @@
 The server stands on core 0, the load generator on core 1. In each repeat every server is started afresh, one after the
 other. The figure is user and system time of the server's process tree per request; every answer is verified. Trimtab
 runs with records, metrics and routing, as it always does; `trimtab:bare` is the same without records and counting.
-`--forms predict` asks Trimtab's friendly path, which peers do not have.
+`trimtab:uvicorn` is the same behind the maintained server. `fastapi` runs the session in the event loop, `fastapi-def` in
+FastAPI's thread pool (a plain `def`, as most teams write it), `fastapi-orjson` has no pydantic; `mlserver-batch` and
+`bentoml-batch` are those with their adaptive batching. `--forms predict` asks Trimtab's friendly path, which peers do
+not have.
 """
 
 from __future__ import annotations
@@ -18,21 +21,20 @@ from rig.load import ServerLost
 from rig.measure import Measured, measured, server, settle, workload
 from rig.models import made
 from rig.options import common, finished, listed
-from rig.peers import NAMES
 from rig.processes import LOAD_CORE, NotStarted, stay_on
 from rig.report import machine, medians, print_problems, print_table, write_json
 
-DEFAULT = ["trimtab", "trimtab:bare", *NAMES]
+DEFAULT = ["trimtab", "trimtab:uvicorn", "trimtab:bare", "fastapi", "fastapi-def", "mlserver", "bentoml", "triton"]
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=listed, default=["TAB", "MLP"])
     parser.add_argument("--forms", type=listed, default=["infer"], help="infer, predict")
-    return finished(common(parser, servers=DEFAULT, seconds=3.0).parse_args())
+    return finished(common(parser, servers=DEFAULT, seconds=2.0).parse_args())
 
 
-def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Measured]:
+def run_server(spec: str, model_name: str, given: argparse.Namespace, problems: dict[str, str]) -> list[Measured]:
     """Start a server on a model and load it with every number of connections."""
     model = made(model_name)
     ours = spec.startswith("trimtab")
@@ -57,6 +59,8 @@ def run_server(spec: str, model_name: str, given: argparse.Namespace) -> list[Me
                     print(f"  {work} {spec} {connections}: {run.cpu_us:.1f} µs, {run.rps:.0f}/s", file=sys.stderr)
         finally:
             started.stop()
+        if ours and (problem := under_test.unrecorded()):
+            problems[f"{spec} on {model_name}, records"] = problem
     finally:
         under_test.close()
     return found
@@ -76,7 +80,7 @@ def main() -> int:
                 if f"{spec} on {model_name}" in problems:
                     continue
                 try:
-                    runs += run_server(spec, model_name, given)
+                    runs += run_server(spec, model_name, given, problems)
                 except (NotStarted, ServerLost, OSError) as error:
                     problems[f"{spec} on {model_name}"] = f"{type(error).__name__}: {error}"
     print({**machine(), "seconds": given.seconds, "repeats": given.repeats})

@@ -3,17 +3,12 @@
 This module holds the names that a project file uses, and nothing else.
 """
 
-import typing
-
 from trimtab.features.sources import Entity, Events, Requests, Table, column
 from trimtab.features.views import latest, windows
-from trimtab.gates.declare import at_least, beats_champion, p99_below, size_below
+from trimtab.gates.declare import at_least, at_most, beats_champion, p99_below, size_below
 from trimtab.loop.declare import canary, every, shadow, slo, when_drifts, when_new_labels, when_quality_drops
 from trimtab.loop.model import Model
-from trimtab.training.task import TrainingData, binary, label, last, multiclass, regression
-
-if typing.TYPE_CHECKING:
-    from trimtab.training.task import all_history as all_history
+from trimtab.training.task import TrainingData, all_history, binary, label, last, multiclass, regression
 
 __all__ = [
     "Entity",
@@ -22,7 +17,9 @@ __all__ = [
     "Requests",
     "Table",
     "TrainingData",
+    "all_history",
     "at_least",
+    "at_most",
     "beats_champion",
     "binary",
     "canary",
@@ -42,12 +39,3 @@ __all__ = [
     "when_quality_drops",
     "windows",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """``all_history`` is what ``on=`` means anyway; projects that write it go on working."""
-    if name == "all_history":
-        from trimtab.training.task import all_history
-
-        return all_history
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

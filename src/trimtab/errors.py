@@ -17,6 +17,7 @@
     ├── ParityError             two computations that must agree do not
     ├── Unavailable             a needed process, file or store cannot be reached now
     ├── JobFailed               a job ended without a result
+    ├── ModelFailed             a model's own code raised an error
     └── MissingExtra            an optional dependency is not installed                (ImportError)
 
 Every message says what happened, what was got, and what to do about it. The three parts are
@@ -33,6 +34,7 @@ __all__ = [
     "JobFailed",
     "LedgerCorrupt",
     "MissingExtra",
+    "ModelFailed",
     "NotEnoughData",
     "ParityError",
     "ProjectError",
@@ -139,6 +141,21 @@ class Unavailable(TrimtabError):
 
 class JobFailed(TrimtabError):
     """A job ended without a result."""
+
+
+class ModelFailed(TrimtabError):
+    """A model's own code raised an error; ``got`` begins with its kind.
+
+    Examples
+    --------
+    >>> ModelFailed("the model's own code failed", got="KeyError: 'age'").kind
+    'KeyError'
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of the error's class, as a prediction record shows it."""
+        return self.got.partition(":")[0] or type(self).__name__
 
 
 class MissingExtra(TrimtabError, ImportError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,8 @@ from trimtab.app.jobs import modules_of
 from trimtab.app.loading import live_pipeline, load_deployed
 from trimtab.features.history import point_in_time
 from trimtab.testing.memory import MemoryRows
+
+pytest_plugins = ["tests.e2e.live_fixtures"]
 
 
 def batch(project, rows, out, *more):
@@ -45,7 +48,9 @@ def test_rows_with_a_time_are_answered_as_of_that_time(project, tmp_path):
     found = pq.read_table(tmp_path / "s.parquet")
     assert found["id"].to_pylist() == pq.read_table(rows)["visit"].to_pylist()
     assert result["answered"] == len(found) > 500
-    assert [wanted[name] for name in found["id"].to_pylist()] == found["prediction"].to_pylist()
+    # Trees are added up in another order when other numbers of rows go through the model at once.
+    predictions = [wanted[name] for name in found["id"].to_pylist()]
+    np.testing.assert_allclose(found["prediction"].to_numpy(), predictions, rtol=0, atol=5e-7)
 
 
 def test_rows_without_a_time_are_answered_from_the_online_rows(live, tmp_path):

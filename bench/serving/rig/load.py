@@ -9,6 +9,8 @@ import gc
 import select
 import socket
 import time
+from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +20,10 @@ Check = Callable[[int, bytes], bool]
 """(row number, body) → whether the body is the right answer."""
 SILENCE_S = 20.0
 """A server that says nothing for so long is given up."""
+
+
+answered = Counter()
+"""Answers of status 200 that were had, by port."""
 
 
 class ServerLost(Exception):
@@ -76,7 +82,9 @@ def drive(
     gc.collect()
     gc.disable()
     try:
-        return _looped(open_connections, requests, check, seconds, count)
+        load = _looped(open_connections, requests, check, seconds, count)
+        answered[address[1]] += load.requests - load.errors
+        return load
     finally:
         gc.enable()
         for one in open_connections:
@@ -118,13 +126,7 @@ def _looped(opened: list[_Connection], requests: Sequence[bytes], check: Check, 
             one.buffer = b""
             came = now()
             latencies.append(came - one.sent)
-            status, body = found
-            if status != b"200":
-                load.errors += 1
-                load.first_error = load.first_error or f"{status.decode()}: {body[:300].decode(errors='replace')}"
-            elif not check(one.row, body):
-                load.wrong += 1
-                load.first_error = load.first_error or f"wrong for row {one.row}: {body[:300].decode(errors='replace')}"
+            _verify(load, found, one.row, check)
             if left and came < end:
                 left -= 1
                 one.row, following, one.sent = following, (following + 1) % kinds, came
@@ -136,6 +138,85 @@ def _looped(opened: list[_Connection], requests: Sequence[bytes], check: Check, 
     load.requests = len(latencies)
     poll.close()
     return load
+
+
+def hold(
+    address: tuple[str, int],
+    requests: Sequence[bytes],
+    check: Check,
+    *,
+    connections: int,
+    rate: float,
+    seconds: float,
+) -> Load:
+    """Ask at a fixed rate, whatever the server does, for some seconds.
+
+    A latency counts from when the request was due, so that a server that stalls is charged for all it kept waiting.
+    A request that is due while every connection is busy waits for one.
+
+    Raises
+    ------
+    ServerLost
+        As :func:`drive`.
+    """
+    opened = [_Connection(address) for _ in range(connections)]
+    gc.collect()
+    gc.disable()
+    try:
+        load = _held(opened, requests, check, rate, seconds)
+        answered[address[1]] += load.requests - load.errors
+        return load
+    finally:
+        gc.enable()
+        for one in opened:
+            one.socket.close()
+
+
+def _held(opened: list[_Connection], requests: Sequence[bytes], check: Check, rate: float, seconds: float) -> Load:
+    now, load, latencies = time.perf_counter_ns, Load(), array("q")
+    poll, by_number = select.epoll(), {one.socket.fileno(): one for one in opened}
+    for number in by_number:
+        poll.register(number, select.EPOLLIN)
+    idle, step, kinds = list(opened), 1e9 / rate, len(requests)
+    total, sent, begun = int(rate * seconds), 0, now()
+    while len(latencies) < total:
+        late = now() - begun
+        while idle and sent < total and sent * step <= late:
+            one = idle.pop()
+            one.row, one.sent = sent % kinds, begun + int(sent * step)
+            one.socket.sendall(requests[one.row])
+            sent += 1
+        # The system's timer is too coarse for the gap between two requests: look without waiting while one is near.
+        gap = sent * step - late if idle and sent < total else 1e9
+        ready = poll.poll(max(0.0, gap / 1e9 - 0.0005)) if gap < 1e9 else poll.poll(SILENCE_S)
+        if not ready and gap >= 1e9 and len(idle) < len(opened):
+            raise ServerLost(f"silent for {SILENCE_S:g} s")
+        for number, _ in ready:
+            one = by_number[number]
+            data = one.socket.recv(262_144)
+            if not data:
+                raise ServerLost("a connection was closed before its answer")
+            data = one.buffer + data
+            found = _response(data)
+            one.buffer = data if found is None else b""
+            if found is not None:
+                latencies.append(now() - one.sent)
+                _verify(load, found, one.row, check)
+                idle.append(one)
+    load.seconds, load.requests = (now() - begun) / 1e9, total
+    load.latencies_ns = np.array(latencies, np.int64)
+    poll.close()
+    return load
+
+
+def _verify(load: Load, found: tuple[bytes, bytes], row: int, check: Check) -> None:
+    status, body = found
+    if status != b"200":
+        load.errors += 1
+        load.first_error = load.first_error or f"{status.decode()}: {body[:300].decode(errors='replace')}"
+    elif not check(row, body):
+        load.wrong += 1
+        load.first_error = load.first_error or f"wrong for row {row}: {body[:300].decode(errors='replace')}"
 
 
 _lengths: dict[bytes, int] = {}

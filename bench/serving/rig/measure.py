@@ -79,6 +79,8 @@ def settle(address: tuple[str, int], requests: Sequence[bytes], check: Check, *,
             problem = found.first_error
             if not problem:
                 return
+            if found.wrong:
+                raise NotStarted(f"wrong answers: {problem}")
         except (ServerLost, OSError) as error:
             problem = str(error)
         if time.monotonic() > end:
@@ -104,10 +106,10 @@ def measured(
     before, own = cpu_seconds(started.pid), sum(os.times()[:2])
     load = drive(address, requests, check, connections=connections, seconds=seconds, count=count)
     spent, own = cpu_seconds(started.pid) - before, sum(os.times()[:2]) - own
-    return _judged(load, labels, connections, spent, own, memory_mib(started.pid))
+    return judged(load, labels, connections, spent, own, memory_mib(started.pid))
 
 
-def _judged(load: Load, labels: tuple[str, str], connections: int, spent: float, own: float, memory: float) -> Measured:
+def judged(load: Load, labels: tuple[str, str], connections: int, spent: float, own: float, memory: float) -> Measured:
     return Measured(
         server=labels[0],
         work=labels[1],

@@ -5,18 +5,22 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from rig.load import answered
 from rig.models import BenchModel
 from rig.processes import Started, free_port
+from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.routefile import write_routes
 from trimtab.app import worker
 from trimtab.app.home import Home
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import COLUMNS, FORMAT, MODEL, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import Arm, Route, RouteTable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,14 +34,18 @@ def home_with(model: BenchModel, root: Path) -> Home:
     inputs = dict.fromkeys(model.columns, "float")
     plan = Plan(RequestShape(model.name, id="id", at="at", keys={}, inputs=inputs, optional=(), ranges={}), ())
     data = model.file.read_bytes()
-    route_to(
-        home, model.name, pack_version(home, model.name, data, plan, features=model.features, outputs=model.outputs)
+    version = pack_version(
+        home, model.name, data, plan, features=model.features, outputs=model.outputs, columns=model.columns
     )
+    route_to(home, model.name, version)
     return home
 
 
-def pack_version(home: Home, name: str, data: bytes, plan: Plan, *, features: int, outputs: int) -> str:
+def pack_version(
+    home: Home, name: str, data: bytes, plan: Plan, *, features: int, outputs: int, columns: Sequence[str] = ()
+) -> str:
     """An ONNX file and a plan as a version in the blobs of a home."""
+    files = {MODEL: data, PLAN: plan.to_json()} | ({COLUMNS: msgspec.json.encode(columns)} if columns else {})
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -53,7 +61,7 @@ def pack_version(home: Home, name: str, data: bytes, plan: Plan, *, features: in
         libraries={},
         parity=ExportParity(0, 0.0, 0.0, 0, 0.0),
     )
-    return pack(home.blobs(), {MODEL: data, PLAN: plan.to_json()}, manifest=manifest)
+    return pack(home.blobs(), files, manifest=manifest)
 
 
 def route_to(home: Home, model: str, version: str) -> None:
@@ -75,6 +83,7 @@ class Trimtab:
     def __init__(self, kind: str = "", *, bare: bool = False) -> None:
         self.kind, self.bare = kind, bare
         self.name = ":".join(["trimtab", *([kind] if kind else []), *(["bare"] if bare else [])])
+        self._served = Path(), 0
         self.homes = Path(tempfile.mkdtemp(prefix="trimtab-bench-home-"))
 
     def command(self, home: Path, port: int, **more: object) -> list[str]:
@@ -93,6 +102,7 @@ class Trimtab:
     def started(self, home: Home, **more: object) -> tuple[Started, int]:
         """Start it on a home that is ready."""
         port = free_port()
+        self._served = home.root, port
         command = self.command(home.root, port, **more)
         started = Started(command, log=home.root / "worker.log", environment={"PYTHONPATH": python_path()})
         try:
@@ -101,6 +111,13 @@ class Trimtab:
             started.stop()
             raise
         return started, port
+
+    def unrecorded(self) -> str:
+        """What is wrong with the prediction records of the worker that has ended: one for each answer, none if bare."""
+        root, port = self._served
+        rows = sum(1 for _ in SpoolRecords(root / "records", "reader").scan(PREDICTIONS))
+        wanted = 0 if self.bare else answered.pop(port, 0)
+        return "" if rows == wanted else f"{rows} prediction records for {wanted} answers"
 
     def close(self) -> None:
         shutil.rmtree(self.homes, ignore_errors=True)

@@ -79,6 +79,7 @@ def up(
     console_port: int | None = None,
     grpc_port: int | None = None,
     workers: int | None = None,
+    memory_budget: str | None = None,
     clock: str | None = None,
     take_over: bool = False,
     new_token: bool = False,
@@ -91,7 +92,7 @@ def up(
     ----------
     home
         Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
-    host, port, console_port, grpc_port, workers
+    host, port, console_port, grpc_port, workers, memory_budget
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
@@ -117,7 +118,8 @@ def up(
     """
     from trimtab.app.running import UpRequest, run_platform
 
-    request = UpRequest(project, home, host, port, console_port, grpc_port, workers, clock, take_over, new_token)
+    ports = (port, console_port, grpc_port)
+    request = UpRequest(project, home, host, *ports, workers, clock, take_over, new_token, memory_budget)
     run_platform(request, ready=ready, page=page)
 
 
@@ -183,18 +185,76 @@ def gate(project: Path, model: str, version: str, *, home: Path | None = None) -
 def deploy(
     project: Path,
     model: str,
-    version: str,
+    version: str = "",
     *,
     reason: str,
     home: Path | None = None,
     actor: str | None = None,
     force: bool = False,
+    how: Mapping[str, str | None] | None = None,
 ) -> Result:
-    """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``."""
-    from trimtab.app.operations import ask
+    """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``.
 
-    kind = "force" if force else "deploy"
-    return ask(project, model, kind, home=home, version=version, reason=reason, actor=actor)
+    Parameters
+    ----------
+    how
+        None for the policy's own way; else ``strategy`` (``shadow``, ``canary``, ``blue-green`` or ``ab``) with the
+        ``share`` of a canary, or the ``arms`` and the ``unit`` of an A/B test; or the ``winner`` that ends such a test.
+        A blue-green deployment is waited for.
+    """
+    from trimtab.app.deploying import deploy
+
+    return deploy(project, model, version, home=home, reason=reason, actor=actor, force=force, how=how or {})
+
+
+def kill(
+    project: Path,
+    model: str,
+    *,
+    to: str,
+    value: str | None = None,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
+) -> Result:
+    """Pull the kill switch: ``{accepted, sentence, effective_ms, workers, obeying, problem, event}``.
+
+    In force before it is recorded, with or without a control process.
+
+    Parameters
+    ----------
+    to
+        ``previous`` or ``constant``.
+    value
+        Of a constant: a number, or one for each output of the model with commas between.
+    """
+    from trimtab.app.deploying import kill
+
+    return kill(project, model, home=home, to=to, value=value, reason=reason, actor=actor)
+
+
+def revive(project: Path, model: str, *, reason: str, home: Path | None = None, actor: str | None = None) -> Result:
+    """End the kill switch, so that the champion answers again: ``{accepted, sentence, event}``."""
+    from trimtab.app.deploying import revive
+
+    return revive(project, model, home=home, reason=reason, actor=actor)
+
+
+def ab(
+    project: Path, model: str, *, metric: str = "outcome", test: str | None = None, home: Path | None = None
+) -> Result:
+    """How an A/B test stands: ``{model, test, unit, metric, since, ended, arms, differences, split_kept, …}``.
+
+    Parameters
+    ----------
+    metric
+        ``outcome``, the label itself, or ``loss``, that of the predictions.
+    test
+        The beginning of a test's id; the newest one when not given.
+    """
+    from trimtab.app.abtests import ab
+
+    return ab(project, model, home=home, metric=metric, test=test)
 
 
 def approve(
@@ -219,6 +279,22 @@ def rollback(project: Path, model: str, *, reason: str, home: Path | None = None
     from trimtab.app.operations import ask
 
     return ask(project, model, "rollback", home=home, reason=reason, actor=actor)
+
+
+def quantise(
+    project: Path, model: str, *, version: str | None = None, mode: str = "dynamic", home: Path | None = None
+) -> Result:
+    """Make an int8 variant of a version and register it as a candidate.
+
+    ``{model, version, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
+    ``before`` and ``after`` hold metrics, latencies and sizes.
+    """
+    from trimtab.app.variants import quantise_version
+    from trimtab.errors import InputError
+
+    if mode not in ("dynamic", "static"):
+        raise InputError("no such mode", got=repr(mode), hint="dynamic or static")
+    return quantise_version(project, model, version, mode=mode, home=home)  # type: ignore[arg-type]
 
 
 def status(project: Path, *, home: Path | None = None) -> Result:
@@ -293,6 +369,33 @@ def batch(
 
     asked = BatchRequest(model, rows, str(out), **(options or {}))
     return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
+
+
+def schedule_batch(
+    project: Path, model: str, rows: str, *, out: str, every: Micros, options: Mapping[str, Any] | None = None
+) -> Result:
+    """Let the control process run a batch every so often: ``{model, rows, out, every, scheduled}``; 0 ends it.
+
+    ``{time}`` in ``rows`` and ``out`` becomes the scheduled time.
+
+    Raises
+    ------
+    InputError
+        When ``out`` has no ``{time}``, ``every`` is below a minute, or there is no schedule to end.
+    """
+    from trimtab.app.batches import batch_home
+    from trimtab.app.live import standing_clock
+    from trimtab.app.schedules import Schedule, absolute, end_schedule, put_schedule
+    from trimtab.errors import InputError
+
+    home, place = batch_home(Path(project)), absolute(out)
+    if not every:
+        if not end_schedule(home, model, place):
+            raise InputError("there is no such schedule", got=f"{model} to {place}")
+    else:
+        now = standing_clock(home)[0].now()
+        put_schedule(home, Schedule(model, absolute(rows), place, every, now, dict(options or {})))
+    return {"model": model, "rows": rows, "out": place, "every": every, "scheduled": bool(every)}
 
 
 def predict(

@@ -137,6 +137,11 @@ def train_job(**order: Json) -> Json:
     return _train(msgspec.convert(order, TrainingOrder))
 
 
+def held_out(order: TrainingOrder) -> FrozenSplit:
+    """The rows that an order trains on and holds back."""
+    return _data(read_inputs(order.project, order.model, order.faults, order.home, order.until), order)
+
+
 def _train(order: TrainingOrder) -> Json:
     if order.home:
         read_inputs.cache_clear()  # the event log has grown since the last job

@@ -18,7 +18,7 @@ def judged(ledger: Ledger, model: str, version: str) -> Result:
     events = list(ledger.read(stream=model_stream(model)))
     if not events:
         raise UnknownName("nothing is known of that model", got=repr(model))
-    digest = _version(events, version)
+    digest = named_version(events, version)
     floors = [event.data for event in events if event.type == e.FLOORS_JUDGED and event.data["version"] == digest]
     checks = [_floor(check, floors[-1]["measured_values"]) for check in floors[-1]["checks"]] if floors else []
     passed = bool(floors) and bool(floors[-1]["passed"])
@@ -32,13 +32,21 @@ def judged(ledger: Ledger, model: str, version: str) -> Result:
 def numbered(ledger: Ledger, model: str, named: str) -> str:
     """The version that people call by this number; what was named when there is none (it may be a digest)."""
     for event in ledger.read(stream=model_stream(model)):
-        if event.type == e.VERSION_REGISTERED and str(event.data.get("number")) == named:
+        registered = event.type in (e.VERSION_REGISTERED, e.VARIANT_MEASURED)
+        if registered and str(event.data.get("number")) == named:
             return str(event.data["version"])
     return named
 
 
-def _version(events: Sequence[Event], named: str) -> str:
-    registered = [event.data for event in events if event.type == e.VERSION_REGISTERED]
+def named_version(events: Sequence[Event], named: str) -> str:
+    """The version that a person means by a number or by first digits.
+
+    Raises
+    ------
+    UnknownName
+        When there is none, or there are several.
+    """
+    registered = [event.data for event in events if event.type in (e.VERSION_REGISTERED, e.VARIANT_MEASURED)]
     known = [data["version"] for data in registered]
     numbered = [data["version"] for data in registered if str(data.get("number")) == named]
     found = numbered or [version for version in known if version.startswith(named)]

@@ -8,6 +8,8 @@ from trimtab.loop.sentences import describe
 
 EPOCH_TAKEN = "EpochTaken"
 HISTORY_READ = "HistoryRead"
+BATCH_RAN = "BatchRan"
+BATCH_FAILED = "BatchFailed"
 
 
 def sentence(event: Event) -> str:
@@ -18,5 +20,10 @@ def sentence(event: Event) -> str:
             return f"A control process has taken over: epoch {data['epoch']}"
         case "HistoryRead":
             return f"The history of {data['source']!r} counts {data['rows']} rows, content {data['digest'][:12]}"
+        case "BatchRan":
+            told = f"{data['rows']} rows, {data['quarantined']} quarantined, {data['failed']} failed"
+            return f"The batch of {data['model']!r} for {data['due']} ran: {told}, to {data['out']}"
+        case "BatchFailed":
+            return f"The batch of {data['model']!r} for {data['due']} failed: {data['error']}"
         case _:
             return describe(event)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.compute.processes import ProcessCompute
-from trimtab.adapters.compute.quiet import quiet
 from trimtab.adapters.offline.parquet import history_digest
 from trimtab.adapters.project.file import load_project
 from trimtab.app.data import Known, UnitFault, read_known
 from trimtab.app.home import HOME, Home
-from trimtab.app.jobs import FOREVER, PREPARE, TrainingOrder
+from trimtab.app.jobs import FOREVER
 from trimtab.app.loading import deployed
+from trimtab.app.trainer import Staged, Trainer
 from trimtab.core.clock import DAY, SECOND, WEEK, Micros, VirtualClock, instant, iso
 from trimtab.core.ids import derived_id, digest
 from trimtab.core.ledger import Event
@@ -26,7 +26,7 @@ from trimtab.datasets.profile import Profile
 from trimtab.errors import ConflictError, InputError, IntegrityError, JobFailed, ProjectError
 from trimtab.features.online import OnlineWriter
 from trimtab.features.ports import OnlineRows
-from trimtab.loop.commands import Command, Train
+from trimtab.loop.commands import Command
 from trimtab.loop.engine import Loop
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.policy import policy_of
@@ -38,7 +38,6 @@ from trimtab.monitoring.observer import Observer, ObserverConfig
 from trimtab.registry.bundle import load
 from trimtab.serving.engine import Engine
 from trimtab.serving.pipeline import Deployed, Pipeline
-from trimtab.training.ports import Job
 from trimtab.web.kinds import KIND_OF_EVENT
 
 FINISHED = "finished"
@@ -46,26 +45,6 @@ REPLAY = "replay"
 """Says which replay a home belongs to: only what a replay wrote is ever taken away."""
 FIRST_SPAN = 60 * DAY
 """How much history trains the first model, unless told: whole weeks from there on are replayed. At most a third."""
-
-
-@dataclass(frozen=True)
-class Staged:
-    """The faults of a replay, by what they change."""
-
-    units: tuple[str, ...]
-    bad_challengers: tuple[Micros, ...]
-
-    @staticmethod
-    def parse(faults: Sequence[str]) -> Staged:
-        """Read ``unit:…`` and ``bad-challenger@TIME``."""
-        units, bad = [], []
-        for text in faults:
-            if text.startswith("bad-challenger@"):
-                bad.append(instant(text.partition("@")[2]))
-            else:
-                UnitFault.parse(text)
-                units.append(text)
-        return Staged(tuple(units), tuple(bad))
 
 
 @dataclass
@@ -153,7 +132,14 @@ def stage(request: ReplayRequest, watch: Callable[[Micros, Micros], Watch]) -> S
     spec = only_model(project, request.model)
     home = _home(request, project, spec)
     home.blobs()
-    trainer = Trainer.of(request, project, spec, home=home)
+    trainer = Trainer.of(
+        project,
+        spec,
+        home,
+        faults=Staged.parse(request.faults),
+        seed=request.seed,
+        until=instant(request.until) if request.until else FOREVER,
+    )
     try:
         trainer.prepare()
         known = read_known(project, spec, [UnitFault.parse(text) for text in trainer.faults.units])
@@ -261,55 +247,6 @@ def _empty(root: Path, kept: Path) -> None:
             shutil.rmtree(item)
         elif item != kept:
             item.unlink()
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """Turns what the loop asks for into jobs of one warm process, which reads the history while this one does."""
-
-    project: Project
-    spec: ModelSpec
-    compute: ProcessCompute
-    blobs: Path
-    faults: Staged
-    seed: int
-    until: Micros
-    """Requests asked later are never learned from."""
-
-    @staticmethod
-    def of(request: ReplayRequest, project: Project, spec: ModelSpec, *, home: Home) -> Trainer:
-        """The trainer of a replay; the replay itself waits for each training."""
-        return Trainer(
-            project,
-            spec,
-            compute=ProcessCompute(home.jobs, reuse=True, idle=quiet()),
-            blobs=home.root / "blobs",
-            faults=Staged.parse(request.faults),
-            seed=request.seed,
-            until=instant(request.until) if request.until else FOREVER,
-        )
-
-    def prepare(self) -> None:
-        """Let the process read the history; when that fails, the first training says why."""
-        arguments = {"project": self._file(), "model": self.spec.name, "faults": [*self.faults.units]}
-        self.compute.submit(Job("prepare", PREPARE, {**arguments, "until": self.until}))
-
-    def job(self, command: Train, sabotage: bool) -> Job:
-        """The job that trains what a command asks for."""
-        return TrainingOrder(
-            project=self._file(),
-            model=self.spec.name,
-            cutoff=command.cutoff,
-            seed=command.seed + self.seed,
-            blobs=str(self.blobs),
-            champion=command.champion,
-            faults=self.faults.units,
-            until=self.until,
-            sabotage=sabotage,
-        ).job(command.job_id)
-
-    def _file(self) -> str:
-        return str(Path(self.project.root) / self.project.file)
 
 
 class _Wiring:

@@ -33,6 +33,7 @@ from trimtab.app.replaying import checked_project
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
+from trimtab.gates.declare import size_below
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -53,6 +54,7 @@ class UpRequest:
     clock: str | None = None
     take_over: bool = False
     new_token: bool = False
+    memory_budget: str | None = None
 
 
 def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None], page: Page | None = None) -> None:
@@ -81,17 +83,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
-            options = WorkerOptions(
-                host=setting("host", request.host),
-                port=port,
-                driven=driven,
-                max_body=_number("max_body"),
-                max_rows=_number("max_batch_rows"),
-                max_queue=_number("max_queue"),
-                software=_software(),
-                grpc_port=grpc,
-                providers=",".join(read_order(setting("providers"))),
-            )
+            options = _options(request, port=port, grpc_port=grpc, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -251,6 +243,22 @@ def _write_private(path: Path, text: str) -> None:
         os.close(handle)
 
 
+def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
+    return WorkerOptions(
+        host=setting("host", request.host),
+        port=port,
+        driven=driven,
+        max_body=_number("max_body"),
+        max_rows=_number("max_batch_rows"),
+        max_queue=_number("max_queue"),
+        software=_software(),
+        grpc_port=grpc_port,
+        providers=",".join(read_order(setting("providers"))),
+        memory_budget=_bytes("memory_budget", request.memory_budget),
+        model_python=setting("model_python"),
+    )
+
+
 def _workers(request: UpRequest) -> int:
     count = _number("workers", request.workers)
     if count < 1:
@@ -263,6 +271,11 @@ def _number(name: str, given: int | None = None) -> int:
     if not text.isdigit():
         raise InputError(f"the setting {name} must be a whole number", got=repr(text))
     return int(text)
+
+
+def _bytes(name: str, given: str | None = None) -> int:
+    text = setting(name, given)
+    return int(text) if text.isdigit() else int(size_below(text).bound)
 
 
 @contextmanager

@@ -22,16 +22,18 @@ from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.jobdir import mark
 from trimtab.adapters.compute.supervisor import claim
+from trimtab.adapters.models.memory import trim
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
-from trimtab.app.loading import load_deployed
+from trimtab.app.loading import Runtimes, load_deployed
 from trimtab.core.clock import Clock
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.residency import Residency
 
 MODULE = "trimtab.app.worker"
 POSTS = "worker-*"
@@ -56,6 +58,10 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """-1 serves no gRPC."""
     providers: str = "cpu"
     """What models run on, best first."""
+    memory_budget: int = 0
+    """Most bytes of models in memory; 0 for any number."""
+    model_python: str = ""
+    """Interpreter of models in child processes; ours when empty."""
 
 
 def post_name(number: int) -> str:
@@ -71,15 +77,21 @@ def command(home: Path, number: int, options: WorkerOptions) -> list[str]:
 class Loader:
     """Loads versions; the online store is opened when it is first needed, because there may be none yet."""
 
-    def __init__(self, root: Path, providers: str) -> None:
-        self._root, self._providers = root, read_order(providers)
+    def __init__(self, root: Path, options: WorkerOptions) -> None:
+        self._root = root
         self._blobs = DirectoryBlobs(root / "blobs")
         self._rows: LmdbRows | None = None
+        self.runtimes = Runtimes(
+            Residency(options.memory_budget, freed=trim),
+            scratch=root / "run" / "models",
+            python=options.model_python,
+            providers=read_order(options.providers),
+        )
 
     def __call__(self, version: str) -> Deployed:
         if self._rows is None:
             self._rows = LmdbRows(self._root / "online", readonly=True)
-        return load_deployed(self._blobs, self._rows, version, providers=self._providers)
+        return load_deployed(self._blobs, self._rows, version, runtimes=self.runtimes)
 
 
 def _ids() -> Callable[[], str]:
@@ -108,7 +120,7 @@ def main(arguments: list[str]) -> int:
     clock: Clock = SharedClock(root / "run" / CLOCK) if options.driven else SystemClock()
     records.prepare(PREDICTIONS)
     worker = Worker(
-        load=Loader(root, options.providers),
+        load=Loader(root, options),
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,

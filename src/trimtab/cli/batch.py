@@ -20,6 +20,7 @@ _FIRST = 10
     "trimtab batch buys --in 'data/2026-*.csv' --out scored/ --as-of 2026-11-01",
     "trimtab batch buys --in sqlite:///shop.db --query 'SELECT * FROM visits ORDER BY id' --out sqlite:///s.db#scored",
     "trimtab batch buys --in tomorrow.parquet --out tomorrow/ --precompute 24h",
+    "trimtab batch buys --in rows.parquet --out 'scores/{time}.parquet' --every 24h",
 )
 @model
 @click.option("--in", "rows", required=True, help="Parquet or CSV: a file, a directory or a glob; or a database URL.")
@@ -30,10 +31,11 @@ _FIRST = 10
 @click.option("--version", default="", help="Its digest or the first digits of it.  [default: the champion]")
 @click.option("--record", is_flag=True, help="Write prediction records, arm batch, apart from those of live traffic.")
 @click.option("--precompute", default="", metavar="TIME", help="Keep the answers for workers, good for e.g. 24h.")
+@click.option("--every", default="", metavar="TIME", help="Let `trimtab up` run it every 24h, say; off ends that.")
 @click.option("--anew", is_flag=True, help="Start again, and replace what is there.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Of the model.  [default: one per processor]")
 @click.option("--chunk", type=click.IntRange(min=1), help="Rows of a chunk.  [default: 65536]")
-def batch(project: Path, *, model: str, rows: str, out: str, as_json: bool, **options: Any) -> None:
+def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json: bool, **options: Any) -> None:
     """Score a table with MODEL, through the pipeline that serves HTTP.
 
     A model with features takes entity keys and inputs as columns. Rows with the model's column of time are answered as
@@ -51,6 +53,9 @@ def batch(project: Path, *, model: str, rows: str, out: str, as_json: bool, **op
         options["precompute"] = duration(options["precompute"]) if options["precompute"] else 0
         options["id"] = options.pop("id_column")
         given = {name: value for name, value in options.items() if value}
+        if every:
+            length = 0 if every == "off" else duration(every)
+            return app.schedule_batch(project, model, rows, out=out, every=length, options=given)
         progress = Progress(sys.stderr, timer=app.monotonic)
         shows = not as_json and sys.stderr.isatty()
         try:
@@ -62,11 +67,15 @@ def batch(project: Path, *, model: str, rows: str, out: str, as_json: bool, **op
         work,
         lambda result: "\n".join(_text(result)),
         as_json=as_json,
-        good=lambda result: not result["quarantined"] + result["failed"],
+        good=lambda result: not result.get("quarantined", 0) + result.get("failed", 0),
     )
 
 
 def _text(result: Result) -> Iterator[str]:
+    if "scheduled" in result:
+        said = "scheduled; `trimtab up` runs it" if result["scheduled"] else "ended"
+        yield f"{result['model']} to {result['out']}: {said}"
+        return
     if result["already"]:
         yield f"{result['out']}: done already; --anew scores it again"
     resumed = f", {result['resumed_chunks']} of {result['chunks']} chunks were done" if result["resumed_chunks"] else ""

@@ -18,6 +18,9 @@ _port = click.IntRange(0, 65535)
 @click.option("--console-port", type=_port, help="Port of the console and the API.  [default: setting console_port]")
 @click.option("--grpc-port", type=_port, help="Port of gRPC predictions.  [default: setting grpc_port, off]")
 @click.option("--workers", type=click.IntRange(min=1), help="Serving workers.  [default: setting workers]")
+@click.option(
+    "--memory-budget", help="Most memory for models in a worker, as in 2GB.  [default: setting memory_budget]"
+)
 @click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
 @click.option("--take-over", is_flag=True, help="Replace a control process of this project that is alive.")
 @click.option("--new-token", is_flag=True, help="Make a new token for the console and the API; the old one ends.")
@@ -33,6 +36,7 @@ def up(
     console_port: int | None,
     grpc_port: int | None,
     workers: int | None,
+    memory_budget: str | None,
     as_json: bool,
 ) -> None:
     """Run the platform: console, API, serving workers, monitors and the loop.
@@ -58,6 +62,7 @@ def up(
             console_port=console_port,
             grpc_port=grpc_port,
             workers=workers,
+            memory_budget=memory_budget,
             clock=clock,
             take_over=take_over,
             new_token=new_token,

@@ -27,6 +27,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "providers", "cpu", "What models run on, best first, of tensorrt, cuda and cpu; what is absent is skipped."
     ),
+    Setting(
+        "memory_budget",
+        "0",
+        "Memory for models in a worker, as in 2GB; the least recently asked make room. 0: no limit.",
+    ),
+    Setting("model_python", "", "Python of models in child processes, unless a version names one; by default ours."),
     Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
     Setting("job_time", "3600", "Seconds after which a training job is ended."),
 )

@@ -43,20 +43,7 @@ def inspect_module(name: str, text: str, where: str) -> ModuleSource:
     >>> inspect_module("features.double", text, "double.py").features
     ('double',)
     """
-    try:
-        tree = ast.parse(text)
-    except SyntaxError as error:
-        raise ProjectError(
-            f"on-request module {name!r} is not valid Python", got=str(error.msg), where=f"{where}:{error.lineno}"
-        ) from None
-    for imported, line in _imports(tree):
-        if imported.partition(".")[0] not in sys.stdlib_module_names | {"numpy"}:
-            raise ProjectError(
-                f"on-request module {name!r} imports more than the standard library and numpy",
-                got=imported,
-                hint="it runs in every serving worker: compute with numpy, or move the work into a source",
-                where=f"{where}:{line}",
-            )
+    tree = check_code(name, text, where, what="on-request module")
     if not any(isinstance(node, ast.FunctionDef) and node.name == "compute" for node in tree.body):
         raise ProjectError(
             f"on-request module {name!r} has no function compute",
@@ -64,6 +51,31 @@ def inspect_module(name: str, text: str, where: str) -> ModuleSource:
             where=where,
         )
     return ModuleSource(name, text, _declared_features(tree, name, where), sha256_of(text.encode()))
+
+
+def check_code(name: str, text: str, where: str, *, what: str) -> ast.Module:
+    """Read code that travels in a bundle, without running it.
+
+    Raises
+    ------
+    ProjectError
+        When it is no Python, or imports more than the standard library and numpy.
+    """
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise ProjectError(
+            f"{what} {name!r} is not valid Python", got=str(error.msg), where=f"{where}:{error.lineno}"
+        ) from None
+    for imported, line in _imports(tree):
+        if imported.partition(".")[0] not in sys.stdlib_module_names | {"numpy"}:
+            raise ProjectError(
+                f"{what} {name!r} imports more than the standard library and numpy",
+                got=imported,
+                hint="it runs in every serving worker: compute with numpy, or move the work into a source",
+                where=f"{where}:{line}",
+            )
+    return tree
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -177,16 +189,28 @@ def load_module(name: str, text: str, sha256: str) -> LoadedModule:
     if sha256_of(text.encode()) != sha256:
         raise BundleCorrupt(f"on-request module {name!r} is not the text that was registered", got=sha256[:12])
     source = inspect_module(name, text, name)
-    module = ModuleType(f"trimtab_onrequest_{sha256}")
+    found = run_code(name, text, sha256, what="on-request module")
+    return LoadedModule(name, source.features, sha256, found["compute"])
+
+
+def run_code(name: str, text: str, sha256: str, *, what: str) -> dict[str, Any]:
+    """Run the source of a module under its digest; the names that it defines.
+
+    Raises
+    ------
+    ProjectError
+        When it fails.
+    """
+    module = ModuleType(f"trimtab_{what.partition(' ')[0].replace('-', '')}_{sha256}")
     sys.modules[module.__name__] = module  # dataclasses and typing look their module up
     try:
         exec(compile(text, f"<{name} {sha256[:12]}>", "exec"), module.__dict__)  # noqa: S102 - signed project code
     except (Exception, SystemExit) as error:  # foreign code may raise anything
         del sys.modules[module.__name__]
         raise ProjectError(
-            f"on-request module {name!r} raises an error when it is loaded", got=f"{type(error).__name__}: {error}"
+            f"{what} {name!r} raises an error when it is loaded", got=f"{type(error).__name__}: {error}"
         ) from error
-    return LoadedModule(name, source.features, sha256, module.__dict__["compute"])
+    return module.__dict__
 
 
 def request_columns(batch: RequestBatch, shape: RequestShape) -> Columns:

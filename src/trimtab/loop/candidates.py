@@ -78,6 +78,25 @@ def _finished(done: JobDone) -> dict[str, Json]:
 
 
 def _judge(work: Deliberation, finished: Mapping[str, Json], *, cause: str) -> None:
+    """Judge the floors; a version that passes is introduced, any other rejected."""
+    cause, failed = judge_version(work, finished, cause=cause)
+    version = work.state.versions[finished["version"]]
+    reason = ""
+    if failed:
+        reason = f"it fails {', '.join(failed)}"
+    elif work.state.killed is not None:
+        reason = "the kill switch is on"
+    elif work.state.rollout is not None:
+        reason = "another version is being rolled out"
+    if reason:
+        data = {"rollout": "", "version": version.digest, "reason": reason, "evidence": {}}
+        work.record(e.REJECTED, data, cause=cause)
+    else:
+        introduce(work, version, cause=cause)
+
+
+def judge_version(work: Deliberation, finished: Mapping[str, Json], *, cause: str) -> tuple[str, list[str]]:
+    """Record what the floors say of a version: the event, and the measures that fail."""
     measures = {name: value for name, value in finished["metrics"].items() if value is not None}
     measures["size_bytes"] = float(finished["size_bytes"])
     if finished["p99_ms"] is not None:
@@ -93,15 +112,4 @@ def _judge(work: Deliberation, finished: Mapping[str, Json], *, cause: str) -> N
         "measured_values": {check.measure: check.value for check in checks if check.measure in MEASURED},
     }
     cause = work.record(e.FLOORS_JUDGED, data, cause=cause)
-    version = work.state.versions[finished["version"]]
-    reason = ""
-    if not passed:
-        reason = f"it fails {', '.join(check.measure for check in checks if not check.passed)}"
-    elif work.state.rollout is not None:
-        reason = "another version is being rolled out"
-    if reason:
-        work.record(
-            e.REJECTED, {"rollout": "", "version": version.digest, "reason": reason, "evidence": {}}, cause=cause
-        )
-    else:
-        introduce(work, version, cause=cause)
+    return cause, [check.measure for check in checks if not check.passed]

@@ -18,6 +18,7 @@ TRAINING_FINISHED = "TrainingFinished"
 TRAINING_FAILED = "TrainingFailed"
 TRAINING_REPEATED = "TrainingRepeated"
 VERSION_REGISTERED = "VersionRegistered"
+VARIANT_MEASURED = "VariantMeasured"
 FLOORS_JUDGED = "FloorsJudged"
 ROLLOUT_STARTED = "RolloutStarted"
 GATE_PROGRESSED = "GateProgressed"
@@ -36,6 +37,8 @@ QUALITY_JUDGED = "QualityJudged"
 DRIFT_CHANGED = "DriftChanged"
 DRIFT_CONFIRMED = "DriftConfirmed"
 REQUEST_REFUSED = "RequestRefused"
+KILLED = "Killed"
+REVIVED = "Revived"
 NOTIFIED = "Notified"
 
 
@@ -64,6 +67,10 @@ SHAPES: dict[str, Shape] = {
     TRAINING_FAILED: _shape("job error"),
     TRAINING_REPEATED: _shape("job version"),
     VERSION_REGISTERED: _shape("version number job metrics dataset rows trained_until reference_weeks reference_level"),
+    VARIANT_MEASURED: _shape(
+        "version parent variant metrics parent_metrics size_bytes parent_size_bytes largest_difference flipped rows",
+        measured="p99_ms latencies",
+    ),
     FLOORS_JUDGED: _shape("version passed checks", measured="measured_values"),
     ROLLOUT_STARTED: _shape("rollout version champion bound margin alpha expires"),
     GATE_PROGRESSED: _shape("rollout version day rows days gain e_superior e_inferior e_harm state"),
@@ -82,11 +89,15 @@ SHAPES: dict[str, Shape] = {
     DRIFT_CHANGED: _shape("version feature severity previous psi alarm_psi ks rows start end"),
     DRIFT_CONFIRMED: _shape("version severity since end psi alarm_psi"),
     REQUEST_REFUSED: _shape("asked kind by reason version"),
+    KILLED: _shape("version to constant by reason asked"),
+    REVIVED: _shape("version by reason asked"),
     NOTIFIED: _shape("keys"),
 }
 """Every type of a model's stream. Optional fields may come beside these (``asked``, ``number`` …)."""
 
-OPTIONAL = frozenset({"asked", "number", "champion_number", "replaces_number", "to_number"})
+OPTIONAL = frozenset(
+    {"asked", "number", "champion_number", "replaces_number", "to_number", "strategy", "wanted", "arms", "unit"}
+)
 
 
 def _unknown_alpha(data: Mapping[str, Json]) -> Mapping[str, Json]:

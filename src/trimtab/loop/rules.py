@@ -288,7 +288,7 @@ def _floor(floor: Floor, spec: ModelSpec) -> Iterator[Problem]:
         got = f"{floor.side}({floor.measure!r}, {floor.bound:g})"
         hint = f"write tt.at_least({floor.measure!r}, ...)"
         if floor.side == "at_least":
-            hint = f"write at_most({floor.measure!r}, ...), after: from trimtab.gates.declare import at_most"
+            hint = f"write tt.at_most({floor.measure!r}, ...)"
         yield Problem(f"a floor of {spec.name!r} asks for a bad model", got, hint, spec.where)
 
 

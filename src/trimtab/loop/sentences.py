@@ -65,6 +65,15 @@ def _finished(data: Data) -> str:
     )
 
 
+def _variant(data: Data) -> str:
+    smaller = data["parent_size_bytes"] / max(1, data["size_bytes"])
+    return (
+        f"{version_text(data).capitalize()} is version {str(data['parent'])[:8]} as {data['variant']},"
+        f" {smaller:.2g} times smaller: {_metrics_text(data['metrics'])}"
+        f" (before: {_metrics_text(data['parent_metrics'])})"
+    )
+
+
 def _floors(data: Data) -> str:
     values = {**{check["measure"]: check["value"] for check in data["checks"]}, **data["measured_values"]}
     parts = []
@@ -83,6 +92,12 @@ def _rollout_started(data: Data) -> str:
     who = version_text(data).capitalize()
     if not data["champion"]:
         return f"{who} waits to become the first version"
+    match data.get("strategy"):
+        case "blue-green":
+            return f"{who} is being loaded beside {version_text(data, 'champion', 'champion_number')}"
+        case "ab":
+            arms = ", ".join(f"{arm['name']} ({arm['version'][:8]}) {arm['share']:.0%}" for arm in data["arms"])
+            return f"An A/B test by {data['unit']} begins: {arms}"
     return (
         f"{who} runs in the shadow of {version_text(data, 'champion', 'champion_number')}: a day's gain counts up to"
         f" ±{data['bound']:.3g}, chance of promotion by luck at most {data['alpha']:.0%},"
@@ -155,6 +170,12 @@ def _by(verb: str) -> Callable[[Data], str]:
     return lambda data: f"{data['by']} {verb} {version_text(data)}: {data['reason']}"
 
 
+def _killed(data: Data) -> str:
+    said = ", ".join(f"{value:g}" for value in data["constant"])
+    instead = f"every answer is {said}" if said else f"{version_text(data, 'to', 'to_number')} answers"
+    return f"{data['by']} pulled the kill switch of {version_text(data)}: {instead}: {data['reason']}"
+
+
 _SENTENCES: dict[str, Callable[[Data], str]] = {
     e.MODEL_DECLARED: lambda d: (
         f"Model {d['model']} is under policy {d['policy'][:8]}"
@@ -176,6 +197,7 @@ _SENTENCES: dict[str, Callable[[Data], str]] = {
     ),
     e.APPROVED: _by("approved"),
     e.DENIED: _by("denied"),
+    e.VARIANT_MEASURED: _variant,
     e.FORCED: _by("forced past the gate"),
     e.TRAFFIC_SHIFTED: _shifted,
     e.STEP_PASSED: _step_passed,
@@ -189,6 +211,8 @@ _SENTENCES: dict[str, Callable[[Data], str]] = {
         f"Drift of predictions is confirmed: {d['severity']} since {iso(d['since'])[:10]}, PSI {d['psi']:.3f} against"
         f" {d['alarm_psi']:.3f} in ordinary weeks"
     ),
+    e.KILLED: _killed,
+    e.REVIVED: lambda d: f"{d['by']} ended the kill switch, {version_text(d)} answers again: {d['reason']}",
     e.REQUEST_REFUSED: lambda d: f"{d['by']} asked to {d['kind']}, which cannot be done: {d['reason']}",
     e.NOTIFIED: lambda d: f"{len(d['keys'])} notification{'s' if len(d['keys']) != 1 else ''} handed over",
 }

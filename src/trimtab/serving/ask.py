@@ -11,6 +11,7 @@ import msgspec
 from trimtab.errors import InputError, TrimtabError
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import RequestCodec
+from trimtab.serving.record import CONSTANT
 
 Resolve = Callable[[Any], None]
 """Takes what ``encode`` made of the answer (bytes for a friendly request), or the ``TrimtabError`` that says why there
@@ -26,6 +27,20 @@ class Lane(NamedTuple):
     codec: RequestCodec | None
     """None when the callers bring the features."""
     width: int
+
+
+class Steer(NamedTuple):
+    """What a caller says about who should answer."""
+
+    version: str = ""
+    """Digest of a version that takes part in the route."""
+    unit: str = ""
+    """What stays with one arm; the id of each request when empty."""
+    arm: str = ""
+    """An arm of the route; its version then answers, as pinned."""
+
+
+NO_STEER = Steer()
 
 
 class Told(NamedTuple):
@@ -148,4 +163,6 @@ def _status(answers: Answers, value: Any) -> str:
     """As :func:`trimtab.serving.recording.statuses` says it, for one row."""
     if not (math.isfinite(value) if type(value) is float else all(map(math.isfinite, value))):
         return "error:not_finite"
+    if answers.arm == CONSTANT:
+        return CONSTANT
     return f"stale:{','.join(answers.features.stale)}" if answers.features.stale else "ok"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from trimtab.core.clock import Clock
 from trimtab.core.ports import Records
-from trimtab.errors import TrimtabError, Unavailable
+from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
-from trimtab.serving.ask import Ask, Lane, Resolve, Told, encode_many, encode_one
+from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine, Live
 from trimtab.serving.plain import PlainReader, PlainWriter
@@ -71,15 +71,8 @@ class Dispatcher:
 
     # -- in
 
-    def submit(self, model: str, body: bytes, resolve: Resolve, *, unit: str = "", arm: str = "") -> None:
+    def submit(self, model: str, body: bytes, resolve: Resolve, *, steer: Steer = NO_STEER) -> None:
         """Decode a friendly request and let it wait.
-
-        Parameters
-        ----------
-        unit
-            What stays with one arm; each request's id when not given.
-        arm
-            Given when the caller names an arm; its version then answers, as pinned.
 
         Raises
         ------
@@ -92,13 +85,19 @@ class Dispatcher:
         live = self.engine.live
         width = live.answering(model).width
         codec = live.codecs[model]
+        pinned = _pinned(live, model, steer)
+        if pinned and live.pinned(model, pinned).plan.requests != codec.shape:
+            raise InputError(
+                "that version takes other requests than the one that answers",
+                got=pinned[:12],
+                hint=f"send its features to /v2/models/{model}/versions/{pinned}/infer",
+            )
         rows, ids, single = codec.decode(body, new_id=self._new_id)
-        pinned = live.arm(model, arm) if arm else ""
         now = self._timer()
         ask = Ask(Lane(model, pinned, codec, width), ids, rows, encode=encode_one if single else encode_many,
                   resolve=resolve, decode_ns=now - start, came=now)  # fmt: skip
-        if unit:
-            ask.units = [unit] * len(ids)
+        if steer.unit:
+            ask.units = [steer.unit] * len(ids)
         self._wait(ask)
 
     def submit_tensors(
@@ -108,9 +107,7 @@ class Dispatcher:
         encode: Callable[[TensorAnswer], Any],
         resolve: Resolve,
         *,
-        version: str = "",
-        unit: str = "",
-        arm: str = "",
+        steer: Steer = NO_STEER,
         decode_ns: int = 0,
     ) -> None:
         """Let a decoded tensor request wait; raises as :meth:`submit`.
@@ -119,24 +116,15 @@ class Dispatcher:
         ----------
         encode
             Writes the answer down in the caller's protocol; its result goes to ``resolve``.
-        version
-            Given when the caller names one; it must take part in the route.
-        unit
-            What stays with one arm; the request's id when not given.
-        arm
-            Given when the caller names an arm; its version then answers, as pinned.
         decode_ns
             What decoding took.
         """
-        live = self.engine.live
-        pinned = version or (live.arm(model, arm) if arm else "")
-        if pinned:
-            live.pinned(model, pinned)
+        pinned = _pinned(self.engine.live, model, steer)
         ids = asked.row_ids(self._new_id)
         ask = Ask(Lane(model, pinned, None, asked.values.shape[1]), ids, asked.values,
                   encode=lambda ask: encode(_tensor_answer(ask, asked, self.engine)),
                   resolve=resolve, decode_ns=decode_ns, came=self._timer())  # fmt: skip
-        ask.units = [unit or ids[0]] * len(ids)  # one body, one version
+        ask.units = [steer.unit or ids[0]] * len(ids)  # one body, one version
         self._wait(ask)
 
     def submit_plain(self, model: str, body: bytes, resolve: Resolve) -> bool:
@@ -157,12 +145,20 @@ class Dispatcher:
 
         def encode(ask: Ask) -> bytes:
             answers, _, value = ask.told[0]
-            return writers[answers.version].write(name, value)
+            return (writers.get(answers.version) or self._writer(model, answers.version)).write(name, value)
 
         now = self._timer()
         self._wait(Ask(plain.lane, [name or self._new_id()], row, encode=encode, resolve=resolve,
                        decode_ns=now - start, came=now))  # fmt: skip
         return True
+
+    def _writer(self, model: str, version: str) -> PlainWriter:
+        """For an answer of a version that came after the request, or of none."""
+        live = self.engine.live
+        found = PlainWriter.of(model, version, (live.deployed.get(version) or live.answering(model)).manifest.outputs)
+        if found is None:
+            raise Unavailable("the model now gives other outputs", hint="read its description and send again")
+        return found
 
     def _plain(self, model: str) -> _Plain | None:
         """What :meth:`submit_plain` needs; made once per model and route table."""
@@ -278,6 +274,14 @@ class Dispatcher:
                 ask.resolve(body)
 
 
+def _pinned(live: Live, model: str, steer: Steer) -> str:
+    """The version that a caller names, himself or by its arm; empty for none."""
+    version = steer.version or (live.arm(model, steer.arm) if steer.arm else "")
+    if version:
+        live.pinned(model, version)
+    return version
+
+
 def _told(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:
     """What was said, in the order of the rows of the batch."""
     if len(answered) == 1:
@@ -296,7 +300,7 @@ def _plain(live: Live, model: str) -> _Plain | None:
     reader = PlainReader.of(front.manifest.inputs)
     versions = {arm.version for arm in live.table.route(model).arms if arm.share > 0}
     writers = {version: PlainWriter.of(model, version, live.deployed[version].manifest.outputs) for version in versions}
-    if reader is None or not all(writers.values()):
+    if reader is None or not all(writers.values()) or live.table.route(model).constant:
         return None
     return _Plain(
         Lane(model, "", None, front.width), reader, {name: one for name, one in writers.items() if one is not None}

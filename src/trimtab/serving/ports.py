@@ -28,8 +28,18 @@ class FeatureReader(Protocol):
 class ModelRuntime(Protocol):
     """A loaded model.
 
-    Contract: ``run`` is pure (same rows, same outputs), thread-safe, and takes any number of rows from 1.
+    Contract: ``run`` is pure (same rows, same outputs), thread-safe, and takes any number of rows from 1. It raises
+    ``InputError`` for rows that do not fit, ``Unavailable`` when it cannot answer now, and ``ModelFailed`` when the
+    model's own code failed.
     """
+
+    @property
+    def blocking(self) -> bool:
+        """Whether ``run`` may wait, for another process or for the disk: an event loop must call it from a thread.
+
+        A class attribute where it is always the same; a model that is loaded on demand says it anew each time.
+        """
+        ...
 
     @property
     def note(self) -> str:

@@ -39,19 +39,16 @@ def compare_exported(
 ) -> ExportParity:
     """Compare the predictions of an exported model with those of the original.
 
-    A difference is taken relative to ``max(1, |original|)``: absolute for probabilities and small numbers, relative
-    for large ones, whose float32 representation is itself coarse.
+    Differences are those of :func:`relative_difference`: absolute for probabilities and small numbers, relative for
+    large ones, whose float32 representation is itself coarse.
 
     Parameters
     ----------
     original, exported
-        Predictions, shape (n,): probabilities of the positive class, or numbers; (n, k) for k outputs, of which the
-        worst counts.
-    binary
-        Whether a decision is made at 0.5. A flip within the tolerance is counted but does not refuse the export:
-        float32 cannot tell the two sides apart.
-    multiclass
-        Whether the decision is the most probable of k classes.
+        Predictions, shape (n,), probabilities or numbers; (n, k) for k outputs, of which the worst counts.
+    binary, multiclass
+        Whether a decision is made, at 0.5 or for the most probable class. A flip within the tolerance is counted but
+        does not refuse the export: float32 cannot tell the two sides apart.
     tolerance
         Largest difference that is put down to float32 arithmetic.
 
@@ -65,21 +62,10 @@ def compare_exported(
     >>> compare_exported(np.array([0.2, 0.8]), np.array([0.2, 0.8]), binary=True).flipped
     0
     """
-    if original.shape != exported.shape:
-        raise ParityError(
-            "the exported model gives another number of outputs than the original",
-            got=f"shape {exported.shape}, not {original.shape}",
-        )
-    both_missing = np.isnan(original) & np.isnan(exported)
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
-    difference = np.where(both_missing | (original == exported), 0.0, difference)
-    difference = np.where(np.isnan(difference), np.inf, difference)
+    difference = relative_difference(original, exported)
     flipped = 0
-    if binary:
-        flipped = int(np.sum((original >= 0.5) != (exported >= 0.5)))
-    elif multiclass:
-        flipped = int(np.sum(original.argmax(axis=1) != exported.argmax(axis=1)))
+    if binary or multiclass:
+        flipped = int(np.sum(decisions(original) != decisions(exported)))
     if original.ndim == 2:
         place = np.arange(len(original)), difference.argmax(axis=1)
         original, exported, difference = original[place], exported[place], difference[place]
@@ -102,6 +88,25 @@ def compare_exported(
             "scaling or encoding inside the estimator is best moved into a feature",
         )
     return parity
+
+
+def relative_difference(original: NDArray[np.float64], exported: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``|original - exported| / max(1, |original|)``; 0 where both are missing, infinite where one is."""
+    if original.shape != exported.shape:
+        raise ParityError(
+            "the exported model gives another number of outputs than the original",
+            got=f"shape {exported.shape}, not {original.shape}",
+        )
+    both_missing = np.isnan(original) & np.isnan(exported)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(original - exported) / np.maximum(1.0, np.abs(original))
+    difference = np.where(both_missing | (original == exported), 0.0, difference)
+    return np.where(np.isnan(difference), np.inf, difference)
+
+
+def decisions(said: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The most probable class of each row; of a single probability whether it is at least a half."""
+    return (said >= 0.5).astype(np.int64) if said.ndim == 1 else said.argmax(axis=1)
 
 
 def predictions(outputs: NDArray[np.float32]) -> NDArray[np.float64]:

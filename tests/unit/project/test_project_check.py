@@ -54,9 +54,8 @@ def test_the_good_project_has_no_problem(tmp_path):
 
 
 def test_what_the_hints_about_floors_and_budgets_say_can_be_written(tmp_path):
-    imported = f"{LINES['import']}; from trimtab.gates.declare import at_most"
-    policy = 'policy = {"gates": [at_most("log_loss", 0.5)], "budget": (2, "7d")}'
-    assert write(tmp_path, **{"import": imported, "policy": policy}) == []
+    policy = 'policy = {"gates": [tt.at_most("log_loss", 0.5)], "budget": (2, "7d")}'
+    assert write(tmp_path, policy=policy) == []
     spec = load_project(tmp_path).model("m")
     assert (spec.budget.runs, spec.budget.period) == (2, 7 * DAY)
     assert [(floor.measure, floor.side) for floor in spec.floors] == [("log_loss", "at_most")]
@@ -234,7 +233,7 @@ CASES = {
         {"policy": 'policy = {"gates": [tt.at_least("log_loss", 0.7)]}'},
         "a floor of 'm' asks for a bad model",
         "at_least('log_loss', 0.7)",
-        "write at_most('log_loss', ...), after: from trimtab.gates.declare import at_most",
+        "write tt.at_most('log_loss', ...)",
         "model",
     ),
     "unknown loss": (

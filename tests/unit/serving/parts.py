@@ -14,6 +14,7 @@ from trimtab.errors import Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch, Watermark
 from trimtab.features.plan import ModulePart, Plan, RequestShape
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.serving.ask import Steer
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine
 from trimtab.serving.infer import decode_infer, encode_infer
@@ -88,6 +89,8 @@ class Reader:
 
 class Linear:
     """``bias + sum of features`` per row; refuses to run once closed."""
+
+    blocking = False
 
     def __init__(self, bias: float, *, outputs: int = 1, error: Exception | None = None) -> None:
         self.bias, self.outputs, self.error = bias, outputs, error
@@ -189,7 +192,7 @@ class Desk:
         manifest = (live.pinned("m", version) if version else live.answering("m")).manifest
         asked = decode_infer(msgspec.json.encode(body), inputs=manifest.inputs, outputs=manifest.outputs)
         self.dispatcher.submit_tensors(
-            "m", asked, lambda answer: encode_infer(answer).body, self.answers.append, version=version, **more
+            "m", asked, lambda answer: encode_infer(answer).body, self.answers.append, steer=Steer(version, **more)
         )
 
     def run(self) -> list:

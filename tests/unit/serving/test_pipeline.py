@@ -48,9 +48,36 @@ def test_the_whole_with_its_timings():
     assert answers.timings == (0, 1000, 1000, 1000, 1000, 0)
 
 
-def test_a_stage_can_be_replaced():
-    pipeline = Pipeline(clock(), infer=lambda deployed, values: np.full((len(values), 1), 9, np.float32))
-    assert pipeline.predict(deployed(), batch_of("r1")).outputs.tolist() == [9]
+@pytest.mark.parametrize(
+    ("stage", "other", "answer"),
+    [
+        (
+            "features",
+            lambda deployed, batch: FeatureBatch(np.array([[5, 5]], np.float32), np.empty((1, 0), np.float32), {}, ()),
+            10.5,
+        ),
+        ("preprocess", lambda deployed, values: values * 10, 30.5),
+        ("infer", lambda deployed, values: np.full((len(values), 1), 9, np.float32), 9),
+        ("postprocess", lambda deployed, outputs: outputs[:, 0].astype(np.float64) + 100, 103.5),
+    ],
+)
+def test_each_stage_is_replaced_alone_and_the_others_are_as_they_were(stage, other, answer):
+    called = []
+
+    def replaced(*arguments):
+        called.append(stage)
+        return other(*arguments)
+
+    pipeline = Pipeline(clock(), **{stage: replaced})
+    assert pipeline.predict(deployed(), batch_of("r1")).outputs.tolist() == [answer]
+    assert called == [stage]
+
+
+def test_a_model_is_replaced_without_a_touch_to_the_stages():
+    first, second = deployed(), replace(deployed(), version="v2", runtime=Linear(1000.0))
+    pipeline = Pipeline(clock())
+    answers = [pipeline.predict(one, batch_of("r1")) for one in (first, second)]
+    assert [(one.version, one.outputs.tolist()) for one in answers] == [("v1", [3.5]), ("v2", [1003])]
 
 
 def test_given_features_are_not_read_again():

@@ -40,6 +40,8 @@ class OnnxModel:
         When it is not ONNX, or not a model of one float32 matrix.
     """
 
+    blocking = False
+
     def __init__(
         self, data: bytes, *, threads: int = 1, outputs: int | None = None, providers: Sequence[str] = CPU
     ) -> None:
@@ -60,7 +62,7 @@ class OnnxModel:
                 got=", ".join(f"{one.name}: {one.type}" for one in self._session.get_outputs()),
                 hint="export classifiers with the option zipmap=False",
             )
-        self._input = inputs[0].name
+        self.input_name: str = inputs[0].name
         self._outputs = [found[-1].name]
         self._both = outputs == 2
         self.features: int | None = inputs[0].shape[1] if isinstance(inputs[0].shape[1], int) else None
@@ -78,7 +80,7 @@ class OnnxModel:
             raise InputError(
                 "the rows do not fit the model", got=f"shape {values.shape}", hint=f"it takes (n, {self.features})"
             )
-        found: NDArray[np.float32] = self._run(self._outputs, {self._input: values}, None)[0]
+        found: NDArray[np.float32] = self._run(self._outputs, {self.input_name: values}, None)[0]
         if found.ndim == 1:
             return found[:, None]
         return found[:, 1:] if found.shape[1] == 2 and not self._both else found

@@ -47,6 +47,8 @@ class OnnxTensors:
         When it is not ONNX, or the signature is not that of the file.
     """
 
+    blocking = False
+
     def __init__(
         self,
         data: bytes,
@@ -76,14 +78,18 @@ class OnnxTensors:
             raise InputError(
                 "the rows do not fit the model", got=f"shape {values.shape}", hint=f"it takes (n, {self.features})"
             )
+        said = self._session.run(self._names, self.feeds(values))
+        blocks = [_flat(tensor, block, rows=len(values)) for tensor, block in zip(self._outputs, said, strict=True)]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def feeds(self, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """The rows as the tensors that ONNX Runtime takes; raises as :meth:`run`."""
         given, start = {}, 0
         for tensor in self._inputs:
             width = math.prod(tensor.shape[1:])
             given[tensor.name] = _cast(tensor, values[:, start : start + width])
             start += width
-        said = self._session.run(self._names, given)
-        blocks = [_flat(tensor, block, rows=len(values)) for tensor, block in zip(self._outputs, said, strict=True)]
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+        return given
 
     def close(self) -> None:
         """Free the session; the model is not used again."""

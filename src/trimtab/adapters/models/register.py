@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,11 +15,13 @@ from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.adapters.models.onnx_tensors import OnnxTensors
 from trimtab.adapters.models.onnx_tensors import signature as read_signature
 from trimtab.core.clock import Micros
+from trimtab.core.ids import sha256
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
 from trimtab.features.plan import Plan, RequestShape
-from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, pack
+from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, module_path, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.serving.transforms import Stage, load_transform
 from trimtab.training.task import Task
 
 Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
@@ -38,6 +41,7 @@ def register(
     rows: NDArray[np.float32] | None = None,
     trained_until: Micros = 0,
     files: Mapping[str, bytes] | None = None,
+    stages: Mapping[Stage, str] | None = None,
 ) -> str:
     """Pack an already trained model as a version that takes its columns, or its tensors, as inputs of the request.
 
@@ -63,6 +67,9 @@ def register(
     files
         Further files of the bundle: ``profile.json``, the reference profile that monitors need
         (:mod:`trimtab.datasets.profile`), and ``card.md``, what people should know.
+    stages
+        Source of the modules that run before and after a model of columns, by ``preprocess`` and ``postprocess``. Rows
+        then are what callers send, and the model is checked on what ``preprocess`` makes of them.
 
     Returns
     -------
@@ -74,21 +81,23 @@ def register(
     InputError, ParityError
         When model and columns do not fit, nothing can export it, or its exported form differs on the rows.
     """
-    if isinstance(model, bytes) and not feature_names:
-        plan, parity, order = _tensor_plan(name, (), ()), _NOTHING, {}
+    stages = stages or {}
+    if isinstance(model, bytes) and not feature_names and not stages:
+        plan, parity, order = tensor_plan(name, (), ()), _NOTHING, {}
         data, (inputs, outputs) = model, _tensors(model, signature)
     elif task is None or signature is not None:
         raise InputError("a model of columns needs a task, and has no signature", hint="tt.regression(target=...)")
     else:
-        names = _different(feature_names)
-        width = task.outputs
-        data, parity = (
-            _from_file(model, names, width) if isinstance(model, bytes) else _from_estimator(model, names, rows, task)
-        )
-        plan, order = _tensor_plan(name, names, optional), _order(names)
+        names, width, around = different(feature_names), task.outputs, Around.of(stages)
+        if isinstance(model, bytes):
+            data, parity = _from_file(model, names, width, around)
+        else:
+            data, parity = _from_estimator(model, names, rows, task=task, around=around)
+        plan, order = tensor_plan(name, names, optional), column_order(names)
         inputs = (Tensor("input", "float32", (-1, len(names))),)
         outputs = (Tensor("output", "float32", (-1, width)),)
     packed = {CARD: _card(name), **(files or {}), **order, MODEL: data, PLAN: plan.to_json()}
+    packed |= {module_path(stage): text.encode() for stage, text in stages.items()}
     manifest = Manifest(
         format=FORMAT,
         model=name,
@@ -103,9 +112,34 @@ def register(
         code_revision="",
         libraries={} if isinstance(model, bytes) else libraries(model),
         parity=parity,
+        preprocess="preprocess" if "preprocess" in stages else "",
+        postprocess="postprocess" if "postprocess" in stages else "",
         classes=() if task is None else task.names,
     )
     return pack(blobs, packed, manifest=manifest)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What runs before and after a model."""
+
+    before: Callable[[Any], Any]
+    after: Callable[[Any], Any]
+
+    @staticmethod
+    def of(stages: Mapping[Stage, str]) -> Around:
+        """The functions of the modules, and nothing where there is none."""
+
+        def stage(name: Stage) -> Callable[[Any], Any]:
+            if name not in stages:
+                return lambda values: values
+            return load_transform(name, stages[name], sha256(stages[name].encode()), name)
+
+        return Around(stage("preprocess"), stage("postprocess"))
+
+    def prepared(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the model is given for rows of a caller."""
+        return np.ascontiguousarray(self.before(np.asarray(rows, np.float32)), np.float32)
 
 
 def _tensors(data: bytes, signature: Signature | None) -> Signature:
@@ -123,18 +157,25 @@ def _card(name: str) -> bytes:
     return f"# {name}\n\nTrained elsewhere and registered as it was.\n".encode()
 
 
-def _order(names: tuple[str, ...]) -> dict[str, bytes]:
+def column_order(names: tuple[str, ...]) -> dict[str, bytes]:
     """The order of the columns, unless it is that of a written plan: versions keep their digests where it is."""
     return {} if list(names) == sorted(names) else {COLUMNS: msgspec.json.encode(names)}
 
 
-def _different(names: Sequence[str]) -> tuple[str, ...]:
+def different(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns of a model.
+
+    Raises
+    ------
+    InputError
+        When there are none, or two are the same.
+    """
     if not names or len(set(names)) < len(names):
         raise InputError("the columns of a model have different names", got=", ".join(names) or "none")
     return tuple(names)
 
 
-def _tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
+def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
     """A plan without parts: the caller sends the columns themselves."""
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
@@ -143,7 +184,7 @@ def _tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> 
 
 
 def _from_estimator(
-    model: Any, names: tuple[str, ...], rows: NDArray[np.float32] | None, task: Task
+    model: Any, names: tuple[str, ...], rows: NDArray[np.float32] | None, *, task: Task, around: Around
 ) -> tuple[bytes, ExportParity]:
     if rows is None or rows.ndim != 2 or rows.shape[1] != len(names) or not len(rows):
         raise InputError(
@@ -151,21 +192,22 @@ def _from_estimator(
             got="none" if rows is None else f"an array of shape {rows.shape}",
             hint=f"pass real rows of shape (n, {len(names)})",
         )
-    exported = OnnxExporter().export(model, np.asarray(rows, np.float32), task=task)
+    exported = OnnxExporter().export(model, around.prepared(rows), task=task)
     return exported.data, exported.parity
 
 
-def _from_file(data: bytes, names: tuple[str, ...], outputs: int) -> tuple[bytes, ExportParity]:
+def _from_file(data: bytes, names: tuple[str, ...], outputs: int, around: Around) -> tuple[bytes, ExportParity]:
     runtime = OnnxModel(data, outputs=outputs)
-    if runtime.features not in (None, len(names)):
+    sent = around.prepared(np.zeros((2, len(names)), np.float32))
+    if sent.ndim != 2 or runtime.features not in (None, sent.shape[1]):
         raise InputError(
             "the ONNX model takes another number of columns",
             got=str(runtime.features),
             hint=f"{len(names)} feature names were given",
         )
-    probe = runtime.run(np.zeros((2, len(names)), np.float32))
+    probe = np.asarray(around.after(runtime.run(sent)))
     runtime.close()
-    if probe.shape != (2, outputs):
+    if probe.reshape(len(probe), -1).shape != (2, outputs):
         raise InputError(
             "the ONNX model does not give one number per row"
             if outputs == 1

@@ -2,7 +2,7 @@
 
 ::
 
-    POST /predict/<model>                          by entity keys and inputs
+    POST /predict/<model>[/versions/<v>]           by entity keys and inputs
     GET  /v2 · /v2/health/live · /v2/health/ready  Open Inference Protocol, version 2
     GET  /v2/models/<model>[/versions/<v>][/ready]
     POST /v2/models/<model>[/versions/<v>]/infer
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
@@ -31,6 +31,8 @@ from trimtab.adapters.wire.reply import (
 )
 from trimtab.core.ids import Json
 from trimtab.errors import TrimtabError, UnknownName
+from trimtab.serving.ask import NO_STEER, Steer
+from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
 from trimtab.serving.openapi import describe_api
@@ -42,6 +44,7 @@ _BINARY = frozenset({b"application/octet-stream", b"application/gzip", b"applica
 
 
 _REMEMBERED = 1000
+_UNIT, _ARM = b"x-trimtab-unit", b"x-trimtab-arm"
 
 
 class Target(NamedTuple):
@@ -137,6 +140,8 @@ class DataPlane:
         match parts:
             case ["predict", model]:
                 found = Target("predict", model)
+            case ["predict", model, "versions", version]:
+                found = Target("predict", model, version)
             case ["v2", "models", model, "infer"]:
                 found = Target("infer", model)
             case ["v2", "models", model, "versions", version, "infer"]:
@@ -179,7 +184,7 @@ class DataPlane:
         def resolve(result: bytes | TrimtabError) -> None:
             respond(self.counted(Reply(200, result) if isinstance(result, bytes) else reply_error(result)))
 
-        self.dispatcher.submit(target.model, incoming.body, resolve)
+        self.dispatcher.submit(target.model, incoming.body, resolve, steer=_steer(target, incoming.headers))
         self.wake()
 
     def _infer(self, target: Target, incoming: Incoming, respond: Respond) -> None:
@@ -199,7 +204,8 @@ class DataPlane:
                 respond(self.counted(result if isinstance(result, Reply) else reply_error(result, plain=True)))
 
         dispatcher = self.dispatcher
-        if json_length is None and not target.version and dispatcher.submit_plain(target.model, incoming.body, resolve):
+        steer = _steer(target, headers)
+        if json_length is None and steer is NO_STEER and dispatcher.submit_plain(target.model, incoming.body, resolve):
             self.wake()
             return
         engine = dispatcher.engine
@@ -218,7 +224,7 @@ class DataPlane:
             return _infer_reply(encode_infer(answer, binary=asked.binary))
 
         took = timer() - start
-        self.dispatcher.submit_tensors(target.model, asked, encode, resolve, version=target.version, decode_ns=took)
+        self.dispatcher.submit_tensors(target.model, asked, encode, resolve, steer=steer, decode_ns=took)
         self.wake()
 
     def wake(self) -> None:
@@ -271,6 +277,18 @@ class DataPlane:
             "inputs": describe(deployed.manifest.inputs),
             "outputs": describe(deployed.manifest.outputs),
         }
+
+
+def _steer(target: Target, headers: Mapping[bytes, bytes]) -> Steer:
+    """What path and headers say about who should answer."""
+    unit, arm = headers.get(_UNIT), headers.get(_ARM)
+    if unit is None and arm is None and not target.version:
+        return NO_STEER
+    return Steer(target.version, _text(unit), _text(arm))
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value[:TEXT_LIMIT].decode("utf-8", "replace")
 
 
 def _infer_reply(encoded: Encoded) -> Reply:

@@ -1,0 +1,120 @@
+"""Register a model that runs in a process of its own: it is loaded there and asked once before it is a version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.adapters.models.foreign import FILE, Foreign, own_files, read_directory
+from trimtab.adapters.models.isolated import IsolatedModel
+from trimtab.adapters.models.register import column_order, different, tensor_plan
+from trimtab.core.clock import Micros
+from trimtab.core.ports import Blobs
+from trimtab.errors import InputError
+from trimtab.registry.bundle import CARD, FORMAT, PLAN, pack
+from trimtab.registry.manifest import ExportParity, Manifest, Tensor
+from trimtab.training.task import Task
+
+
+class ForeignModel(msgspec.Struct, frozen=True):
+    """A model to be registered, and what is known of it beside how it is run."""
+
+    name: str
+    path: Path
+    """Its directory, or the file of a handler that needs no other."""
+    foreign: Foreign
+    task: Task
+    optional: Sequence[str] = ()
+    """Columns that a request may leave out; the model then sees None (rows) or NaN."""
+    trained_until: Micros = 0
+
+
+def register_foreign(
+    blobs: Blobs, model: ForeignModel, *, root: Path, python: str, rows: NDArray[np.float32] | None = None
+) -> str:
+    """Try a model in its own process and pack it as a version.
+
+    Parameters
+    ----------
+    root
+        Where its private directory is made for the trial.
+    python
+        The interpreter, unless the model names one.
+    rows
+        What it is tried on, shape (n, columns); two rows of zeros when left out.
+
+    Returns
+    -------
+    str
+        The version. Equal files, tried with equal libraries, give the same version again.
+
+    Raises
+    ------
+    InputError
+        When its columns are not known, or what it answers does not fit the task.
+    ModelFailed
+        When its own code raises an error.
+    Unavailable
+        When its process does not start.
+    """
+    files = read_directory(model.path)
+    # Named outputs are taken by name, in the order of the task, and counted at every answer.
+    foreign = msgspec.structs.replace(model.foreign, outputs=model.task.names)
+    running = IsolatedModel(own_files(files), foreign, model=model.name, root=root, python=python)
+    try:
+        names = _columns(model.foreign.inputs or [name for name, _ in running.found["columns"]])
+        answer = running.run(np.zeros((2, len(names)), np.float32) if rows is None else np.asarray(rows, np.float32))
+        said = running.output_names()
+        libraries = running.found["libraries"]
+    finally:
+        running.close()
+        running.wait()
+    width = answer.shape[1]
+    if width != model.task.outputs:
+        raise InputError(
+            "the answers do not fit the task",
+            got=f"{width} numbers per row for {model.task.outputs} of {model.task.kind}",
+            hint="a binary model answers with the probability of the positive class",
+        )
+    called = tuple(said) or ("output",)
+    files[FILE] = msgspec.json.encode(msgspec.structs.replace(foreign, inputs=names, outputs=called))
+    return _packed(blobs, model, files, libraries=libraries, names=names)
+
+
+def _columns(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        raise InputError("the columns of the model are not known", hint="name them: its signature does not")
+    return different(names)
+
+
+def _packed(
+    blobs: Blobs,
+    model: ForeignModel,
+    files: dict[str, bytes],
+    *,
+    libraries: dict[str, str],
+    names: tuple[str, ...],
+) -> str:
+    plan = tensor_plan(model.name, names, model.optional)
+    card = f"# {model.name}\n\nMade elsewhere; it runs in a process of its own.\n"
+    manifest = Manifest(
+        format=FORMAT,
+        model=model.name,
+        task=model.task.kind,
+        runtime=model.foreign.kind,
+        files={},
+        inputs=(Tensor("input", "float32", (-1, len(names))),),
+        outputs=(Tensor("output", "float32", (-1, model.task.outputs)),),
+        plan_digest=plan.digest,
+        dataset_digest="",
+        trained_until=model.trained_until,
+        code_revision="",
+        libraries=libraries,
+        classes=model.task.names,
+        parity=ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0),
+    )
+    return pack(blobs, {**files, **column_order(names), PLAN: plan.to_json(), CARD: card.encode()}, manifest=manifest)

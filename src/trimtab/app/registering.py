@@ -1,0 +1,223 @@
+"""Register what was made elsewhere: ONNX files, TorchServe-style handlers, MLflow pyfunc models.
+
+>>> from trimtab.app.registering import register_handler, register_onnx, register_pyfunc
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.adapters.models.foreign import Foreign
+from trimtab.core.clock import Micros
+from trimtab.errors import InputError
+from trimtab.training.task import Task, binary, multiclass, regression
+
+_OPTIONS = {
+    "onnx": {"columns", "optional"},
+    "pyfunc": {"columns", "optional", "python", "start_s", "call_s", "memory_mb"},
+    "handler": {"columns", "optional", "entry", "takes", "python", "start_s", "call_s", "memory_mb"},
+}
+"""What the command line may say of each kind."""
+
+
+def register_handler(
+    home: Path | str,
+    path: Path | str,
+    *,
+    name: str,
+    task: Task,
+    columns: Sequence[str],
+    entry: str = "handler.py",
+    takes: Literal["rows", "matrix"] = "rows",
+    rows: NDArray[np.float32] | None = None,
+    **more: Any,
+) -> str:
+    """Pack a TorchServe-style handler as a version. It never runs in our process, but in a child of its own.
+
+    Parameters
+    ----------
+    home
+        A directory; made when it is missing.
+    path
+        The directory with the handler and all that it reads, its ``model_dir``; or the handler's file alone.
+    name
+        What it is called in ``/predict/<name>``.
+    columns
+        Names of its input columns, in order.
+    entry
+        Its file in that directory, and after a colon its class where there are several.
+    takes
+        ``rows``: it is given ``[{"body": {column: number or None}}, …]``, as TorchServe does; ``matrix``: a float32
+        array of shape (n, columns), with NaN for what is missing.
+    rows
+        Rows to try it on, shape (n, columns); two rows of zeros when left out.
+    more
+        ``optional`` (columns that may be left out), ``trained_until``, and the limits of its process: ``python``,
+        ``start_s``, ``call_s``, ``memory_mb``, ``threads``; see :class:`trimtab.adapters.models.foreign.Foreign`.
+
+    Returns
+    -------
+    str
+        The version.
+
+    Raises
+    ------
+    InputError
+        When there are no files, or its answers do not fit the task.
+    ModelFailed
+        When its code raises an error, at its start or on these rows.
+    Unavailable
+        When its process does not start.
+
+    Examples
+    --------
+    See ``docs/foreign-models.md``.
+    """
+    path = Path(path)
+    entry = path.name if path.is_file() else entry
+    foreign = {"kind": "handler", "entry": entry, "inputs": tuple(columns), "takes": takes}
+    return _register(home, path, foreign, name=name, task=task, rows=rows, more=more)
+
+
+def register_pyfunc(
+    home: Path | str,
+    path: Path | str,
+    *,
+    name: str,
+    task: Task,
+    columns: Sequence[str] = (),
+    rows: NDArray[np.float32] | None = None,
+    **more: Any,
+) -> str:
+    """Pack a model directory of MLflow as a version. It is unpickled in a child process only, never in ours.
+
+    Parameters
+    ----------
+    path
+        The directory that holds ``MLmodel``.
+    columns
+        Names of its input columns; those of its signature when left out.
+    more
+        As for :func:`register_handler`; ``python`` is most likely needed: an interpreter that has ``mlflow`` and the
+        libraries of the model.
+
+    Raises
+    ------
+    InputError
+        When it is no such directory, its columns are not known, or its answers do not fit the task.
+    ModelFailed
+        When it cannot be loaded or raises an error; the interpreter without ``mlflow`` is one way to that.
+    """
+    path = Path(path)
+    if not (path / "MLmodel").is_file():
+        raise InputError("not a model of MLflow", got=str(path), hint="name the directory that holds the file MLmodel")
+    foreign = {"kind": "pyfunc", "inputs": tuple(columns)}
+    return _register(home, path, foreign, name=name, task=task, rows=rows, more=more)
+
+
+def register_onnx(
+    home: Path | str,
+    path: Path | str,
+    *,
+    name: str,
+    task: Task | None,
+    columns: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    trained_until: Micros = 0,
+) -> str:
+    """Pack an ONNX file as a version; it runs in the serving worker itself. Without columns, by its tensors.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or it and the columns do not fit.
+    """
+    from trimtab.app.alone import register_model
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError("the file cannot be read", got=str(error)) from None
+    return register_model(
+        home, data, name=name, task=task, columns=columns, optional=optional, trained_until=trained_until
+    )
+
+
+def register_kind(
+    home: Path, path: Path, kind: str, *, name: str, task: str, options: Mapping[str, Any]
+) -> dict[str, str]:
+    """What the command line asks for: ``{model, version, kind, home}``.
+
+    Parameters
+    ----------
+    options
+        Parameters of the function of that kind; columns as text with commas, and None or empty for what was not said.
+
+    Raises
+    ------
+    InputError
+        When an option does not go with the kind.
+    """
+    said = {key: value for key, value in options.items() if value not in (None, "")}
+    said |= {key: [one.strip() for one in said[key].split(",")] for key in ("columns", "optional") if key in said}
+    outputs = [one.strip() for one in said.pop("outputs", "").split(",") if one.strip()]
+    if task == "tensors" and (kind != "onnx" or outputs or said):
+        raise InputError(
+            "only an ONNX file without columns is served by its tensors", hint="--kind onnx --task tensors"
+        )
+    if kind != "pyfunc" and task != "tensors" and "columns" not in said:
+        raise InputError("the columns of the model are not named", hint="--columns a,b,c")
+    if odd := sorted(set(said) - _OPTIONS[kind]):
+        raise InputError(f"this does not go with --kind {kind}", got=", ".join(f"--{one}" for one in odd))
+    return {
+        "model": name,
+        "version": _REGISTER[kind](home, path, name=name, task=_task(task, name, outputs), **said),
+        "kind": kind,
+        "home": str(home),
+    }
+
+
+def _task(kind: str, name: str, outputs: Sequence[str]) -> Task | None:
+    if kind == "tensors":
+        return None
+    if kind == "multiclass":
+        return multiclass(classes=outputs)
+    return binary(positive=name) if kind == "binary" else regression(target=outputs or name)
+
+
+def _register(
+    home: Path | str,
+    path: Path,
+    foreign: dict[str, Any],
+    *,
+    name: str,
+    task: Task,
+    rows: NDArray[np.float32] | None,
+    more: dict[str, Any],
+) -> str:
+    from trimtab.adapters.models.register_foreign import ForeignModel, register_foreign
+    from trimtab.app.home import Home, setting
+
+    own = {key: more.pop(key) for key in ("optional", "trained_until") if key in more}
+    if unknown := sorted(set(more) - {"python", "start_s", "call_s", "memory_mb", "threads"}):
+        raise InputError("no such option of a model", got=", ".join(unknown))
+    if more.get("python"):
+        # Not resolved: the python of a virtual environment is a link, and what it leads to has other libraries.
+        more["python"] = str(Path(more["python"]).absolute())
+    place = Home(Path(home)).made()
+    model = ForeignModel(name, path, Foreign(**foreign, **more), task, **own)
+    python = setting("model_python") or sys.executable
+    return register_foreign(place.blobs(), model, root=place.run / "models", python=python, rows=rows)
+
+
+_REGISTER: dict[str, Callable[..., str]] = {
+    "onnx": register_onnx,
+    "handler": register_handler,
+    "pyfunc": register_pyfunc,
+}

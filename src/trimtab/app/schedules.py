@@ -1,0 +1,166 @@
+"""Batches on a schedule: kept in a file of the home, run by the control process, told in the ledger.
+
+A scheduled time is a multiple of the length since 1970. Each is one job with an id of its own, so that it runs once,
+whatever is killed and started again meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trimtab.adapters.compute.processes import ProcessCompute
+from trimtab.adapters.files import write_atomic
+from trimtab.adapters.offline.sql import is_url
+from trimtab.app.fencing import append_platform
+from trimtab.app.home import Home, setting
+from trimtab.app.platform import BATCH_FAILED, BATCH_RAN
+from trimtab.core.clock import MINUTE, SECOND, Micros, iso
+from trimtab.core.ids import Json, derived_id
+from trimtab.core.ledger import PLATFORM, Draft, Ledger
+from trimtab.errors import InputError
+from trimtab.training.ports import Job, JobState
+
+FILE = "batches.json"
+JOB = "trimtab.app.schedules:batch_job"
+_TIME = "{time}"
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """A batch that is run again and again."""
+
+    model: str
+    rows: str
+    out: str
+    every: Micros
+    since: Micros
+    """Times up to this one are none of its."""
+    options: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """What it is known by: one model and one place of answers have one schedule."""
+        return derived_id("batch", self.model, self.out)
+
+    def due(self, now: Micros) -> Micros | None:
+        """The latest scheduled time, None before the first."""
+        latest = now // self.every * self.every
+        return latest if latest > self.since else None
+
+    def job(self, project: Path, due: Micros) -> Job:
+        """The job of one scheduled time."""
+        moment = datetime.fromtimestamp(due // SECOND, UTC).strftime("%Y%m%dT%H%M%SZ")
+        arguments = {
+            "project": str(project),
+            "model": self.model,
+            "rows": self.rows.replace(_TIME, moment),
+            "out": self.out.replace(_TIME, moment),
+            "options": self.options,
+        }
+        return Job(f"batch-{derived_id(self.name, due)}", JOB, arguments)
+
+
+def read_schedules(home: Home) -> list[Schedule]:
+    """The schedules of a home."""
+    try:
+        return msgspec.json.decode((home.root / FILE).read_bytes(), type=list[Schedule])
+    except FileNotFoundError:
+        return []
+
+
+def put_schedule(home: Home, schedule: Schedule) -> None:
+    """Keep a schedule, in place of the one before for the same model and place.
+
+    Raises
+    ------
+    InputError
+        When it is shorter than a minute, or each time would write over the answers of the one before.
+    """
+    if schedule.every < MINUTE:
+        raise InputError("a schedule is a minute at least", got=f"{schedule.every / SECOND:g} s", hint="--every 24h")
+    if _TIME not in schedule.out:
+        raise InputError(
+            "each scheduled time needs a place of its own", got=schedule.out, hint="as in --out 'scores/{time}.parquet'"
+        )
+    others = [one for one in read_schedules(home) if one.name != schedule.name]
+    write_atomic(home.root / FILE, msgspec.json.encode([*others, schedule]))
+
+
+def end_schedule(home: Home, model: str, out: str) -> bool:
+    """End a schedule; False when there is none."""
+    schedules = read_schedules(home)
+    name = derived_id("batch", model, out)
+    kept = [one for one in schedules if one.name != name]
+    write_atomic(home.root / FILE, msgspec.json.encode(kept))
+    return len(kept) < len(schedules)
+
+
+def absolute(place: str) -> str:
+    """A place as another process finds it, wherever it was started.
+
+    Examples
+    --------
+    >>> absolute("sqlite:////data/shop.db#visits"), absolute("/data/rows.parquet")
+    ('sqlite:////data/shop.db#visits', '/data/rows.parquet')
+    """
+    local = re.fullmatch(r"sqlite:///([^/#][^#]*)(#.*)?", place)
+    if local is not None:
+        return f"sqlite:///{Path(local[1]).absolute()}{local[2] or ''}"
+    if is_url(place):
+        return place
+    return f"{Path(place).absolute()}{'/' if place.endswith('/') else ''}"
+
+
+class Schedules:
+    """Runs what is due; the control process calls :meth:`beat` now and then, from one thread."""
+
+    def __init__(self, project: Path, home: Home, ledger: Ledger, *, epoch: int) -> None:
+        self._project, self._home, self._ledger, self._epoch = project, home, ledger, epoch
+        self._compute = ProcessCompute(home.jobs, timeout_s=float(setting("job_time")))
+        self._over = {str(event.data["job"]) for event in ledger.read(stream=PLATFORM) if event.type in _OVER}
+
+    def beat(self, now: Micros) -> None:
+        """Start what is due, and tell the ledger of what is over."""
+        for schedule in read_schedules(self._home):
+            due = schedule.due(now)
+            if due is None:
+                continue
+            job = schedule.job(self._project, due)
+            if job.id in self._over:
+                continue
+            state = self._compute.poll(job.id)
+            if state.status == "unknown":
+                self._compute.submit(job)
+            elif state.status != "running":
+                self._tell(schedule, job, due, state=state, now=now)
+
+    def _tell(self, schedule: Schedule, job: Job, due: Micros, *, state: JobState, now: Micros) -> None:
+        facts: dict[str, Json] = {"job": job.id, "model": schedule.model, "due": iso(due)}
+        facts["out"] = job.arguments["out"]
+        if state.status == "done":
+            kind = BATCH_RAN
+            facts |= {name: state.result[name] for name in ("version", "rows", "answered", "failed", "quarantined")}
+        else:
+            kind, facts["error"] = BATCH_FAILED, state.error[:500]
+        draft = Draft(derived_id(PLATFORM, kind, job.id), kind, facts, now, now, actor="control")
+        append_platform(self._ledger, draft, epoch=self._epoch)
+        self._over.add(job.id)
+
+
+_OVER = (BATCH_RAN, BATCH_FAILED)
+
+
+def batch_job(*, project: str, model: str, rows: str, out: str, options: Mapping[str, Json]) -> Json:
+    """Run one scheduled time: what the report says, without the rows."""
+    from trimtab.app.batches import BatchRequest, batch_home
+    from trimtab.app.live import standing_clock
+    from trimtab.app.scoring import run_batch
+
+    clock, _ = standing_clock(batch_home(Path(project)))
+    report = run_batch(Path(project), BatchRequest(model, rows, out, **options), clock=clock)
+    return {name: report[name] for name in ("model", "version", "rows", "answered", "failed", "quarantined", "out")}

@@ -1,0 +1,245 @@
+"""A model in a child process: what it is asked and answers, and what happens when it fails, hangs, dies or eats memory."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trimtab.adapters.models.foreign import Foreign
+from trimtab.adapters.models.isolated import IsolatedModel
+from trimtab.errors import ModelFailed, Unavailable
+
+HANDLER = """
+import os, subprocess, sys, time
+
+class Handler:
+    def initialize(self, context):
+        with open(os.path.join(context.system_properties["model_dir"], "weights.txt")) as file:
+            self.weight = float(file.read())
+        print("loaded", context.manifest["model"]["modelName"])
+
+    def preprocess(self, data):
+        rows = [one["body"] for one in data]
+        for row in rows:
+            what = row["what"]
+            if what == 1:
+                raise KeyError("age")
+            if what == 2:
+                time.sleep(60)
+            if what == 3:
+                os._exit(7)
+            if what == 4:
+                bytearray(4 << 30)
+            if what == 5:
+                subprocess.Popen(["sleep", "600"])
+            if what == 6:
+                sys.exit("bye")
+        return rows
+
+    def inference(self, rows):
+        return [self.weight * (0.0 if row["x"] is None else row["x"]) for row in rows]
+
+    def postprocess(self, outputs):
+        return [{"twice": value} for value in outputs]
+"""
+FILES = {"handler.py": HANDLER.encode(), "weights.txt": b"2.0"}
+SPEC = Foreign("handler", entry="handler.py", inputs=("what", "x"), start_s=20, call_s=5)
+
+
+def rows(*values, what=0.0):
+    return np.array([[what, value] for value in values], np.float32)
+
+
+@pytest.fixture
+def make(tmp_path):
+    import sys
+
+    made = []
+
+    def build(files=FILES, spec=SPEC):
+        made.append(IsolatedModel(files, spec, model="m", root=tmp_path / "models", python=sys.executable))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.close()
+    until(lambda: not list((tmp_path / "models").glob("model-*")))
+
+
+def until(holds, within=8.0):
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in time")
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def answers(model):
+    try:
+        return model.run(rows(1)).tolist() == [[2.0]]
+    except Unavailable:
+        return False
+
+
+def test_it_answers_and_says_what_it_runs_on(make):
+    model = make()
+    assert model.run(rows(1, 2.5, np.nan)).tolist() == [[2], [5], [0]]
+    assert model.run(rows(*range(5000))).shape == (5000, 1)
+    assert model.output_names() == ["twice"]
+    assert model.found["libraries"]["numpy"] == np.__version__
+    assert model.pid != os.getpid()
+    assert model.blocking
+
+
+def test_nothing_of_it_is_imported_here(make):
+    import sys
+
+    before = set(sys.modules)
+    make().run(rows(1))
+    assert "handler" not in set(sys.modules) - before
+
+
+def test_an_error_of_the_handler_has_its_name_and_costs_no_process(make):
+    model = make()
+    before = model.pid
+    with pytest.raises(ModelFailed) as caught:
+        model.run(rows(1, what=1))
+    assert caught.value.kind == "KeyError"
+    assert caught.value.got == "KeyError: 'age'"
+    with pytest.raises(ModelFailed, match="SystemExit: bye"):
+        model.run(rows(1, what=6))
+    assert (model.pid, model.run(rows(1)).tolist()) == (before, [[2]])
+
+
+def test_a_call_that_hangs_is_ended_and_the_next_ones_are_answered(make):
+    model = make(spec=Foreign("handler", entry="handler.py", inputs=("what", "x"), call_s=0.3))
+    start, before = time.monotonic(), model.pid
+    with pytest.raises(Unavailable, match="did not answer in time"):
+        model.run(rows(1, what=2))
+    assert time.monotonic() - start < 2
+    until(lambda: answers(model))
+    assert model.pid != before
+    assert not alive(before)
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_a_process_that_dies_is_replaced(make, how):
+    model = make()
+    before = model.pid
+    if how == "exit":
+        with pytest.raises(Unavailable, match="has ended"):
+            model.run(rows(1, what=3))
+    else:
+        os.kill(before, signal.SIGKILL)
+    until(lambda: model.pid not in (0, before))
+    assert model.run(rows(1)).tolist() == [[2]]
+
+
+def test_memory_past_its_limit_is_an_error_and_not_ours(make):
+    model = make(spec=Foreign("handler", entry="handler.py", inputs=("what", "x"), memory_mb=2000))
+    with pytest.raises(ModelFailed) as caught:
+        model.run(rows(1, what=4))
+    assert caught.value.kind == "MemoryError"
+    assert model.run(rows(1)).tolist() == [[2]]
+
+
+def test_closing_ends_all_that_it_started(make):
+    model = make()
+    model.run(rows(1, what=5))
+    group = model.pid
+    assert any_of_group(group)
+    model.close()
+    until(lambda: not any_of_group(group))
+    with pytest.raises(Unavailable):
+        model.run(rows(1))
+
+
+def any_of_group(group):
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(place.name))
+    return found
+
+
+def test_several_threads_may_ask_at_once(make):
+    model, wrong = make(), []
+
+    def ask(number):
+        for step in range(50):
+            value = float(number * 100 + step)
+            if model.run(rows(value)).tolist() != [[2 * value]]:
+                wrong.append(value)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("files", "entry", "error", "words"),
+    [
+        ({"handler.py": b"def ("}, "handler.py", ModelFailed, "SyntaxError"),
+        ({"handler.py": b"import nosuchthing"}, "handler.py", ModelFailed, "ModuleNotFoundError"),
+        ({"handler.py": b"x = 1"}, "handler.py", ModelFailed, "no single handler class"),
+        ({"handler.py": HANDLER.encode()}, "handler.py", ModelFailed, "FileNotFoundError"),
+        ({"handler.py": b"import os; print('last'); os._exit(3)"}, "handler.py", Unavailable, "last words: last"),
+        (FILES, "other.py", ModelFailed, "FileNotFoundError"),
+    ],
+)
+def test_a_model_that_cannot_load_says_why_and_leaves_nothing(make, files, entry, error, words):
+    with pytest.raises(error, match=words):
+        make(files, Foreign("handler", entry=entry, inputs=("what", "x")))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("return [1.0]", "one answer per row"),
+        ("return ['a', 'b']", "no numbers"),
+        ("return [None, 'b']", "no numbers"),
+        ("return [[1, 2], [3, 4]]", "1 outputs were registered"),
+        ("return None", "one answer per row"),
+    ],
+)
+def test_answers_that_do_not_fit_are_errors(make, code, words):
+    files = {"h.py": f"def handle(data, context):\n    {code}\n".encode()}
+    model = make(files, Foreign("handler", entry="h.py", inputs=("x",), outputs=("y",)))
+    with pytest.raises(ModelFailed, match=words):
+        model.run(np.ones((2, 1), np.float32))
+
+
+def test_a_handler_may_take_the_matrix_and_be_one_of_several_classes(make):
+    code = "class A:\n  def handle(self, data, context): return data * 2\nclass B(A): pass\n"
+    model = make({"h.py": code.encode()}, Foreign("handler", entry="h.py:B", inputs=("x", "y"), takes="matrix"))
+    assert model.run(np.array([[1, 2]], np.float32)).tolist() == [[2, 4]]
+
+
+def test_the_directory_of_a_dead_worker_is_removed(make, tmp_path):
+    left = tmp_path / "models" / "model-dead"
+    left.mkdir(parents=True)
+    (left / "lock").write_bytes(b"")
+    model = make()
+    assert not left.exists()
+    assert len(list((tmp_path / "models").glob("model-*"))) == 1
+    assert model.run(rows(1)).tolist() == [[2]]
