@@ -4,9 +4,9 @@ import itertools
 import random
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import long
 
 from trimtab.adapters.wire.connection import Connection
 from trimtab.adapters.wire.exchange import Incoming
@@ -202,10 +202,10 @@ def test_noise_gives_one_answer_to_each_request(pieces, later, seed):
     never_too_much(pieces, later=later, seed=seed)
 
 
-@pytest.mark.soak
+@long
 @settings(deadline=None, max_examples=60_000)
 @given(pieces=streams(noise=True), later=st.booleans(), seed=st.integers(0, 9))
-def test_much_noise_gives_one_answer_to_each_request(pieces, later, seed):
+def test_soak_much_noise_gives_one_answer_to_each_request(pieces, later, seed):
     never_too_much(pieces, later=later, seed=seed)
 
 
