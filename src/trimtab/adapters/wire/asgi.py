@@ -39,7 +39,8 @@ def asgi(plane: Plane, *, max_body: int) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        headers = {name: value for name, value in scope["headers"] if name in WANTED}
+        # From behind: the server adds trailers at the end, which must not take the place of headers.
+        headers = {name: value for name, value in reversed(scope["headers"]) if name in WANTED}
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         if encoding not in ("", "identity"):
             reply = refuse(

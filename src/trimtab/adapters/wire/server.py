@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
-from trimtab.adapters.wire.connection import Connection, Head
+from trimtab.adapters.wire.connection import Connection
 from trimtab.adapters.wire.exchange import Incoming, Respond
+from trimtab.adapters.wire.heads import KnownHeads
+from trimtab.adapters.wire.limits import Limits
+from trimtab.adapters.wire.listening import turn_away
+from trimtab.adapters.wire.reading import Budget
 from trimtab.adapters.wire.reply import Reply
 
 _log = logging.getLogger("trimtab.serving")
 _SWEEP_S = 0.5
+_HANDSHAKES_S = 0.1
+"""From when no new connection begins until the listening socket closes: those that have begun are taken."""
 _GRACE_S = 1.0
 """While draining: how long a connection must have been idle to be closed without an answer that says so."""
 
@@ -35,27 +40,6 @@ class Plane(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one caller may take of a server. Bytes and seconds."""
-
-    body: int = 1_048_576
-    head: int = 32_768
-    """Request line and headers together."""
-    headers: int = 100
-    connections: int = 10_000
-    pipelined: int = 16
-    """Requests of one connection under way; beyond, it is not read."""
-    head_s: float = 10.0
-    """From the first byte of a request to the end of its headers."""
-    body_s: float = 60.0
-    """From the end of the headers to the end of the body."""
-    idle_s: float = 75.0
-    """Without a request."""
-    write_s: float = 30.0
-    """Without reading what was answered."""
-
-
 class HttpServer:
     """Serves a plane on one listening socket.
 
@@ -68,15 +52,13 @@ class HttpServer:
     def __init__(self, plane: Plane, limits: Limits, *, drain_s: float = 10.0) -> None:
         self.plane, self.limits = plane, limits
         self.connections: set[Connection] = set()
-        self.now = 0.0
-        """Seconds by the loop's clock, as of the last sweep: exact enough for limits in seconds."""
+        self.budget = Budget()
         self.draining = False
         self.json_head = b""
         """The head of an ordinary answer, up to its length."""
         self.date = b""
         self.refused_connections = 0
-        self.heads: dict[bytes, Head] = {}
-        """Heads of requests that were parsed before, byte for byte: callers repeat themselves."""
+        self.heads = KnownHeads()
         self._drain_s = drain_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -95,9 +77,8 @@ class HttpServer:
         sweeper = loop.create_task(self._sweep_on(loop))
         try:
             await self._stop.wait()
-            # What the kernel has accepted for us by now is taken in this turn of the loop, before the socket closes.
-            await asyncio.sleep(0.01)
             self.draining = True
+            await asyncio.sleep(_HANDSHAKES_S if turn_away(listener) else 0.01)
             server.close()
             await self._drain(loop)
         finally:
@@ -118,9 +99,9 @@ class HttpServer:
             await asyncio.sleep(_SWEEP_S)
             self._tell_time(loop.time())
             for connection in list(self.connections):
-                connection.check_time(self.now)
+                connection.check_time(self.budget.now)
 
     def _tell_time(self, now: float) -> None:
-        self.now = now
+        self.budget.now = now
         self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
         self.json_head = b"HTTP/1.1 200 OK\r\n" + self.date + b"content-type: application/json\r\ncontent-length: "

@@ -22,6 +22,7 @@ import msgspec
 from trimtab.adapters.wire.accesslog import AccessLog
 from trimtab.adapters.wire.grpc_plane import GrpcPlane
 from trimtab.adapters.wire.http import DataPlane
+from trimtab.adapters.wire.listening import listening_socket
 from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.observed import ObservedPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
@@ -137,27 +138,6 @@ def read_status(path: Path) -> WorkerStatus | None:
         return None
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket that several workers can listen on at once: the kernel spreads the connections.
-
-    Raises
-    ------
-    Unavailable
-        When the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise Unavailable(f"cannot listen on {host}:{port}", got=str(error), hint="choose another port") from error
-    listener.setblocking(False)
-    return listener
-
-
 def serve(worker: Worker, settings: WorkerSettings) -> None:
     """Run a worker until SIGTERM or SIGINT, then answer what was accepted and return.
 
@@ -197,7 +177,8 @@ class _Server(Protocol):
 def _server(plane: ObservedPlane, settings: WorkerSettings) -> _Server:
     match settings.server:
         case "httptools":
-            from trimtab.adapters.wire.server import HttpServer, Limits
+            from trimtab.adapters.wire.limits import Limits
+            from trimtab.adapters.wire.server import HttpServer
 
             return HttpServer(plane, Limits(body=settings.max_body), drain_s=settings.drain_s)
         case "uvicorn":

@@ -1,0 +1,221 @@
+"""Our own HTTP server without sockets: the same bytes in every cut, with and without remembered heads, and noise."""
+
+import itertools
+import random
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.soak import long
+
+from trimtab.adapters.wire.connection import Connection
+from trimtab.adapters.wire.exchange import Incoming
+from trimtab.adapters.wire.heads import KnownHeads
+from trimtab.adapters.wire.limits import Limits
+from trimtab.adapters.wire.reply import Reply, reply_json
+from trimtab.adapters.wire.server import HttpServer
+
+LIMITS = Limits(body=300, head=600, headers=10, pipelined=3)
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written, self.paused, self.closed = b"", False, False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = write_eof = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        assert not self.paused
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        assert self.paused
+        self.paused = False
+
+
+class Plane:
+    """Answers at once, or when it is told to, in an order of its own."""
+
+    def __init__(self, seed: int, *, later: bool) -> None:
+        self.seen: list[Incoming] = []
+        self.refusals = 0
+        self._order, self._later, self._open = random.Random(seed), later, []
+
+    def counted(self, reply: Reply) -> Reply:
+        self.refusals += 1
+        return reply
+
+    def take(self, incoming: Incoming, respond) -> None:
+        self.seen.append(incoming)
+        assert len(self._open) < LIMITS.pipelined + 1
+        reply = reply_json({"number": len(self.seen)})
+        if not self._later:
+            respond(reply)
+        else:
+            self._open.append((respond, reply))
+
+    def answer(self) -> None:
+        while self._open:
+            respond, reply = self._open.pop(self._order.randrange(len(self._open)))
+            respond(reply)
+
+
+class Forgetful(KnownHeads):
+    """Parses every head."""
+
+    def remember(self, *_: object) -> None:
+        return
+
+
+def played(pieces: list[bytes], *, remember: bool, later: bool, seed: int = 0, rounds: int = 1):
+    """What the plane saw and what was written, for each of some connections that say the same to one server."""
+    plane = Plane(seed, later=later)
+    server = HttpServer(plane, LIMITS)
+    server._tell_time(5.0)
+    server.date, server.json_head = b"", b"HTTP/1.1 200 OK\r\ncontent-length: "
+    server.heads = KnownHeads() if remember else Forgetful()
+    written = []
+    for _ in range(rounds):
+        plane.seen.clear()
+        plane.refusals = 0
+        connection, wire = Connection(server), Wire()
+        connection.connection_made(wire)
+        for piece in pieces:
+            while wire.paused and not wire.closed:
+                plane.answer()
+            if wire.closed:
+                break
+            connection.data_received(piece)
+            if later and seed % 2:
+                plane.answer()
+        plane.answer()
+        written.append((list(plane.seen), wire.written, plane.refusals, wire.closed, connection))
+    return written, server
+
+
+HEADERS = [
+    b"host: x", b"Content-Type: application/json", b"X-Trimtab-Unit: u1", b"X-Request-Id: a", b"connection: close",
+    b"connection: keep-alive", b"expect: 100-continue", b"upgrade: h2c\r\nconnection: upgrade", b"x-a:b", b"x-a: \t b ",
+    b"content-encoding: identity", b"content-encoding: gzip", b"content-length: 4", b"transfer-encoding: chunked",
+]  # fmt: skip
+BODIES = [
+    b"",
+    b"abc",
+    b"\r\n\r\n",
+    b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+    b"x" * 301,
+    b"3\r\nabc\r\n0\r\n\r\n",
+]
+
+
+@st.composite
+def requests(draw) -> bytes:
+    """Mostly ordinary ones, so that heads repeat."""
+    if draw(st.integers(0, 3)):
+        body = draw(st.sampled_from([b"abc", b"abd", b"\r\n\r\n"]))
+        more = draw(st.sampled_from([b"", b"", b"x-trimtab-unit: u\r\n"]))
+        return b"POST /echo HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b" % (more, len(body), body)
+    method = draw(st.sampled_from([b"POST", b"GET", b"HEAD", b"CONNECT", b"\r\nPOST", b"PUT"]))
+    target = draw(st.sampled_from([b"/echo", b"/e%20a?b", b"http://x/echo", b"*"]))
+    version = draw(st.sampled_from([b"1.1"] * 4 + [b"1.0", b"0.9", b"2.0"]))
+    headers = draw(st.lists(st.sampled_from(HEADERS[:12]), max_size=4))
+    body = draw(st.sampled_from(BODIES))
+    if draw(st.booleans()):
+        headers.append(b"content-length: %d" % len(body))
+    elif body == BODIES[-1]:
+        headers.append(HEADERS[-1])
+    return b"\r\n".join([b"%b %b HTTP/%b" % (method, target, version), *headers, b"", body])
+
+
+@st.composite
+def streams(draw, *, noise: bool) -> list[bytes]:
+    """Requests one after the other, cut anywhere: often between two."""
+    asked = draw(st.lists(requests(), min_size=1, max_size=8))
+    data = bytearray(b"".join(asked))
+    ends, at = [], 0
+    for request in asked:
+        at += len(request)
+        ends.append(at)
+    for _ in range(draw(st.integers(1, 4)) if noise else 0):
+        place = draw(st.integers(0, len(data)))
+        what = draw(st.sampled_from([b"\r", b"\n", b"\r\n", b"\0", b" ", b":", b"\xff", b"0", b"9", HEADERS[-1], b""]))
+        data[place : place + draw(st.integers(0, 3))] = what
+    cuts = {end for end in ends if draw(st.integers(0, 4))} | set(draw(st.lists(st.integers(0, len(data)), max_size=6)))
+    places = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
+    return [bytes(data[a:b]) for a, b in itertools.pairwise(places) if a < b]
+
+
+@settings(deadline=None, max_examples=300)
+@given(pieces=streams(noise=False), later=st.booleans(), seed=st.integers(0, 9))
+def test_remembered_heads_change_nothing(pieces, later, seed):
+    with_memory, _ = played(pieces, remember=True, later=later, seed=seed, rounds=3)
+    without, _ = played(pieces, remember=False, later=later, seed=seed, rounds=3)
+    assert [found[:4] for found in with_memory] == [found[:4] for found in without]
+
+
+@settings(deadline=None, max_examples=300)
+@given(pieces=streams(noise=False), seed=st.integers(0, 9))
+def test_cuts_change_nothing(pieces, seed):
+    in_pieces, _ = played(pieces, remember=True, later=True, seed=seed, rounds=2)
+    whole, _ = played([b"".join(pieces)], remember=True, later=False, rounds=2)
+    assert [found[0] for found in in_pieces] == [found[0] for found in whole]
+
+
+def never_too_much(pieces: list[bytes], *, later: bool, seed: int) -> None:
+    found, server = played(pieces, remember=True, later=later, seed=seed, rounds=2)
+    for seen, written, refusals, closed, connection in found:
+        assert refusals <= 1
+        finals = written.count(b"HTTP/1.1 ") - written.count(b"HTTP/1.1 100 ")
+        assert finals == len(seen) + refusals
+        if refusals:
+            assert closed
+        # Whatever state that left it in, time ends it.
+        for second in range(400):
+            connection.check_time(float(second))
+        assert connection._transport.closed
+        connection.connection_lost(None)
+    assert server.connections == set()
+    assert server.budget.bodies == 0
+
+
+@settings(deadline=None, max_examples=300)
+@given(pieces=streams(noise=True), later=st.booleans(), seed=st.integers(0, 9))
+def test_noise_gives_one_answer_to_each_request(pieces, later, seed):
+    never_too_much(pieces, later=later, seed=seed)
+
+
+@long
+@settings(deadline=None, max_examples=60_000)
+@given(pieces=streams(noise=True), later=st.booleans(), seed=st.integers(0, 9))
+def test_soak_much_noise_gives_one_answer_to_each_request(pieces, later, seed):
+    never_too_much(pieces, later=later, seed=seed)
+
+
+def test_heads_are_remembered():
+    request = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc"
+    _, server = played([request, request], remember=True, later=False)
+    assert Counter(head.length for head in server.heads.values()) == {3: 1}
+
+
+def test_no_more_heads_are_remembered_than_agreed():
+    asked = [b"POST /%d HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % number for number in range(1000)]
+    _, server = played(asked, remember=True, later=False)
+    assert 0 < len(server.heads) <= 256
