@@ -6,7 +6,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check fix bench clean help
+.PHONY: demo test soak check fix bench clean help
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -24,6 +24,9 @@ demo: $(READY) ## replay a year of real flights through the whole loop, then ser
 
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest $(PYTEST)
+
+soak: $(READY) ## run the tests that take minutes
+	SOAK=1 $(BIN)/python -m pytest -k soak $(PYTEST) tests
 
 check: $(READY) ## lint, types, import contracts, no left-over merge conflicts
 	@! git grep -nE '^(<{7}|>{7}|\|{7})( |$$)' || { echo 'merge conflicts are left over' >&2; exit 1; }

@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.service_pb2 as published
-from tests.e2e.protocol_worker import SHAPES_1, start
+from tests.e2e.protocol_worker import SHAPES_1, SHAPES_2, start
 
 from trimtab.adapters.wire.grpc_messages import METHODS, SERVICE, TABLE, protocol
 
@@ -73,6 +73,15 @@ def test_typed_values_give_typed_values(channel):
     assert (scores.name, scores.datatype, list(scores.shape)) == ("scores", "FP32", [2, 3])
     assert list(scores.contents.fp32_contents) == [16, 18, 20] * 2
     assert (list(label.shape), list(label.contents.int64_contents)) == ([2], [2, 2])
+
+
+def test_metadata_names_an_arm(channel):
+    call = channel.unary_unary(f"/{SERVICE}/ModelInfer", response_deserializer=published.ModelInferResponse.FromString)
+    answer = call(infer().SerializeToString(), timeout=20, metadata=[("x-trimtab-arm", "shadow"), ("x-some-bin", b"1")])
+    assert answer.model_version == SHAPES_2
+    with pytest.raises(grpc.RpcError) as error:
+        call(infer().SerializeToString(), timeout=20, metadata=[("x-trimtab-arm", "none")])
+    assert error.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_bytes_give_bytes(channel):

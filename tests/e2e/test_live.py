@@ -19,7 +19,7 @@ from trimtab.errors import InputError, Unavailable
 
 HEAVY = {
     "pandas", "sklearn", "lightgbm", "mlflow", "pyarrow", "starlette", "scipy", "onnx", "skl2onnx", "onnxmltools",
-    "sqlite3", "trimtab.loop.engine", "trimtab.loop.decide", "trimtab.web", "trimtab.monitoring", "trimtab.cli",
+    "grpc", "google.protobuf", "sqlite3", "trimtab.loop.engine", "trimtab.loop.decide", "trimtab.web", "trimtab.monitoring", "trimtab.cli",
 }  # fmt: skip
 
 pytest_plugins = ["tests.e2e.live_fixtures"]

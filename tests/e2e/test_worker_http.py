@@ -43,6 +43,13 @@ def test_predict_many(house):
     assert len(answer["predictions"][0]["id"]) == 32
 
 
+def test_a_version_can_be_named(house):
+    status, _, answer = post(house, f"/predict/m/versions/{house.versions[1]}", GOOD)
+    assert (status, answer["version"], answer["arm"]) == (200, house.versions[1], "pinned")
+    assert post(house, "/predict/m/versions/none", GOOD)[0] == 404
+    assert call(house.port, "GET", f"/predict/m/versions/{house.versions[1]}")[0] == 405
+
+
 def test_answers_and_shadow_scores_are_recorded(house):
     post(house, "/predict/m", {**GOOD, "id": "recorded"})
 

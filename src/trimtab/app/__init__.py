@@ -185,18 +185,76 @@ def gate(project: Path, model: str, version: str, *, home: Path | None = None) -
 def deploy(
     project: Path,
     model: str,
-    version: str,
+    version: str = "",
     *,
     reason: str,
     home: Path | None = None,
     actor: str | None = None,
     force: bool = False,
+    how: Mapping[str, str | None] | None = None,
 ) -> Result:
-    """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``."""
-    from trimtab.app.operations import ask
+    """Ask for a rollout of a version, with ``force`` past the gates: ``{accepted, sentence, event}``.
 
-    kind = "force" if force else "deploy"
-    return ask(project, model, kind, home=home, version=version, reason=reason, actor=actor)
+    Parameters
+    ----------
+    how
+        None for the policy's own way; else ``strategy`` (``shadow``, ``canary``, ``blue-green`` or ``ab``) with the
+        ``share`` of a canary, or the ``arms`` and the ``unit`` of an A/B test; or the ``winner`` that ends such a test.
+        A blue-green deployment is waited for.
+    """
+    from trimtab.app.deploying import deploy
+
+    return deploy(project, model, version, home=home, reason=reason, actor=actor, force=force, how=how or {})
+
+
+def kill(
+    project: Path,
+    model: str,
+    *,
+    to: str,
+    value: str | None = None,
+    reason: str,
+    home: Path | None = None,
+    actor: str | None = None,
+) -> Result:
+    """Pull the kill switch: ``{accepted, sentence, effective_ms, workers, obeying, problem, event}``.
+
+    In force before it is recorded, with or without a control process.
+
+    Parameters
+    ----------
+    to
+        ``previous`` or ``constant``.
+    value
+        Of a constant: a number, or one for each output of the model with commas between.
+    """
+    from trimtab.app.deploying import kill
+
+    return kill(project, model, home=home, to=to, value=value, reason=reason, actor=actor)
+
+
+def revive(project: Path, model: str, *, reason: str, home: Path | None = None, actor: str | None = None) -> Result:
+    """End the kill switch, so that the champion answers again: ``{accepted, sentence, event}``."""
+    from trimtab.app.deploying import revive
+
+    return revive(project, model, home=home, reason=reason, actor=actor)
+
+
+def ab(
+    project: Path, model: str, *, metric: str = "outcome", test: str | None = None, home: Path | None = None
+) -> Result:
+    """How an A/B test stands: ``{model, test, unit, metric, since, ended, arms, differences, split_kept, …}``.
+
+    Parameters
+    ----------
+    metric
+        ``outcome``, the label itself, or ``loss``, that of the predictions.
+    test
+        The beginning of a test's id; the newest one when not given.
+    """
+    from trimtab.app.abtests import ab
+
+    return ab(project, model, home=home, metric=metric, test=test)
 
 
 def approve(

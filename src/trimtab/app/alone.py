@@ -275,6 +275,8 @@ class ServedModel:
     url: str
     """``http://host:port``; the model is at ``/predict/<model>`` and ``/v2/models/<model>/infer``."""
     process: subprocess.Popen[bytes] = field(repr=False)
+    grpc: str = ""
+    """``host:port`` of the Open Inference Protocol over gRPC; empty when it was not asked for."""
 
     def __enter__(self) -> Self:
         return self
@@ -317,8 +319,10 @@ def _plain(row: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if value != value else value for name, value in found.items()}  # noqa: PLR0124 - only NaN is unlike itself
 
 
-def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port: int = 8080) -> ServedModel:
-    """Serve a registered version over HTTP, from a worker process, until it is stopped.
+def serve_model(
+    home: Path | str, version: str, *, host: str = "127.0.0.1", port: int = 8080, grpc_port: int | None = None
+) -> ServedModel:
+    """Serve a registered version over HTTP, from a worker process, until it is stopped; see ``docs/alone-serve.md``.
 
     Parameters
     ----------
@@ -326,6 +330,8 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
         The directory it was registered in; answers are recorded there too, below ``records``.
     port
         0 takes a free one; :attr:`ServedModel.url` says which.
+    grpc_port
+        Given when it is to be served over gRPC too, which needs ``pip install 'trimtab[grpc]'``; 0 as above.
 
     Raises
     ------
@@ -337,10 +343,6 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
         When it belongs to a project: its features need the project's data.
     Unavailable
         When ``home`` serves a model already, the port is taken, or the worker does not start.
-
-    Examples
-    --------
-    See ``docs/alone-serve.md``.
     """
     from trimtab.adapters.compute.supervisor import read_post
     from trimtab.adapters.wire.routefile import write_routes
@@ -363,16 +365,20 @@ def serve_model(home: Path | str, version: str, *, host: str = "127.0.0.1", port
     route = Route(model, (Arm("champion", version, 1.0),))
     write_routes(place.route_file, RouteTable(table.generation + 1, {model: route}))
     options = worker.WorkerOptions(
-        host=host, port=port, providers=setting("providers"), model_python=setting("model_python")
+        host=host,
+        port=port,
+        providers=setting("providers"),
+        model_python=setting("model_python"),
+        grpc_port=-1 if grpc_port is None else grpc_port,
     )
     log = place.run / "worker.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our own module
-    return _ready(ServedModel(place.root, model, version, "", process), log)
+    return _ready(ServedModel(place.root, model, version, "", process), log, grpc=grpc_port is not None)
 
 
-def _ready(served: ServedModel, log: Path) -> ServedModel:
+def _ready(served: ServedModel, log: Path, *, grpc: bool) -> ServedModel:
     """Wait until the worker says where it listens."""
     from trimtab.adapters.wire.worker import read_status
     from trimtab.app.worker import post_name
@@ -382,8 +388,9 @@ def _ready(served: ServedModel, log: Path) -> ServedModel:
     while served.process.poll() is None and time.monotonic() < deadline:
         status = read_status(served.home / "run" / f"{post_name(1)}.json")
         if status is not None and status.pid == served.process.pid:
-            if served.version in status.versions:
+            if served.version in status.versions and (status.grpc_port > 0 or not grpc):
                 served.url = f"http://{status.host}:{status.port}"
+                served.grpc = f"{status.host}:{status.grpc_port}" if grpc else ""
                 return served
             problem = status.problem
         time.sleep(0.005)

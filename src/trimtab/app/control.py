@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from trimtab.adapters.compute.supervisor import Supervisor
+from trimtab.app.asked import read_request
 from trimtab.app.keeping import Compactor
+from trimtab.app.killing import standing_orders
 from trimtab.app.live import Live
 from trimtab.app.live_parity import LiveParity
 from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
@@ -23,14 +22,14 @@ from trimtab.app.schedules import Schedules
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event
-from trimtab.errors import InputError, StaleEpoch, TrimtabError, UnknownName
+from trimtab.errors import StaleEpoch, TrimtabError, UnknownName
 from trimtab.loop import events as e
 from trimtab.loop.observations import Asked
+from trimtab.loop.state import Version
 
 Page = Callable[[Mapping[str, Any]], str]
 
-ASKED = ("train", "approve", "deny", "rollback", "force", "deploy", "variant")
-_FIELDS = frozenset({"actor", "reason", "version", "id", "cutoff", "facts"})
+ASKED = ("train", "approve", "deny", "rollback", "force", "deploy", "kill", "revive", "variant")
 _SAVE_S, _BEAT_S, _LOOK_S = 10.0, 1.0, 0.1
 _log = logging.getLogger("trimtab.control")
 
@@ -92,7 +91,8 @@ class LiveControl:
         with self._lock:
             asked = read_request(kind, fields, self._versions(model))
             events = self._live.ask(model, asked)
-            return answer_of(asked, events or self._followed(model, asked))
+            ours = any(event.data.get("asked") == asked.id for event in events)
+            return answer_of(asked, events if ours else self._followed(model, asked))
 
     def advance(self, when: str) -> dict[str, Json]:
         """Move the clock, where a driver controls it."""
@@ -124,6 +124,7 @@ class LiveControl:
             try:
                 with self._workers:
                     self._supervisor.check()
+                self._switch()
                 if time.monotonic() >= due:
                     due = time.monotonic() + _BEAT_S
                     self.beat()
@@ -149,6 +150,15 @@ class LiveControl:
             except TrimtabError as error:  # a schedule that cannot be kept must not stop the loop
                 _log.error("batches: %s", error)
 
+    def _switch(self) -> None:
+        """Between two beats: what must not wait for the next one."""
+        live = self._live
+        if standing_orders(live.home.run) or any(model.loop.state.warming for model in live.models.values()):
+            with self._lock:
+                live.tenure.check()
+                live.adopt()
+                live.warm()
+
     def save(self) -> None:
         """Keep what the observers hold; at the end."""
         with self._lock:
@@ -169,9 +179,9 @@ class LiveControl:
             "behind_s": (now - known) / SECOND if known else None,
         }
 
-    def _versions(self, model: str) -> Sequence[str]:
+    def _versions(self, model: str) -> Mapping[str, Version]:
         found = self._live.models.get(model)
-        return list(found.loop.state.versions) if found else []
+        return found.loop.state.versions if found else {}
 
     def _followed(self, model: str, asked: Asked) -> list[Event]:
         """What followed when the same request was made before."""
@@ -179,52 +189,18 @@ class LiveControl:
         return [event for event in self._live.ledger.read(stream=stream) if event.data.get("asked") == asked.id]
 
 
-def read_request(kind: str, fields: Mapping[str, Json], versions: Sequence[str]) -> Asked:
-    """Read what is asked for; a version may be named by its first digits."""
-    unknown = sorted(set(fields) - _FIELDS)
-    if unknown:
-        raise InputError("unknown fields", got=", ".join(unknown), hint=f"the fields are {', '.join(sorted(_FIELDS))}")
-    for name, value in fields.items():
-        if value is not None and (not isinstance(value, str) or len(value) > 2000):
-            raise InputError(f"{name} must be a text of at most 2000 characters", got=type(value).__name__)
-    given = {name: str(value) for name, value in fields.items() if value is not None}
-    reason = given.get("reason", "").strip()
-    if not reason:
-        raise InputError("a reason is needed", hint="it is kept in the ledger with your name")
-    named = given.get("version", "")
-    matching = [version for version in versions if named and version.startswith(named)]
-    if len(matching) > 1:
-        raise InputError("that begins several versions", got=named, hint=", ".join(found[:12] for found in matching))
-    # Whoever holds the token is an operator, whatever else the name says.
-    actor = "operator:" + (given.get("actor", "").strip().removeprefix("operator:") or "api")
-    data: dict[str, Json] = {"cutoff": instant(given["cutoff"])} if "cutoff" in given else {}
-    if "facts" in given:
-        data["facts"] = _facts(given["facts"])
-    version = matching[0] if matching else named
-    asked_id = given.get("id") or secrets.token_hex(10)
-    return Asked(asked_id, kind, actor, reason, version, data)  # type: ignore[arg-type]
-
-
-def _facts(text: str) -> Json:
-    try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise InputError("the facts are not JSON", got=str(error)) from None
-    if not isinstance(found, dict):
-        raise InputError("the facts are not a JSON object", got=type(found).__name__)
-    return found
-
-
 def answer_of(asked: Asked, events: Sequence[Event]) -> dict[str, Json]:
     """What to say: the event that deals with the request, and all that followed."""
     deciding = next((event for event in events if event.data.get("asked") == asked.id), None)
     if deciding is None:
         return {"accepted": False, "sentence": "Nothing followed from it.", "event": None, "events": []}
+    begun = next((event for event in events if event.type == e.ROLLOUT_STARTED), None)
     training = next((event for event in events if event.type == e.TRAINING_REQUESTED), None)
     return {
         "accepted": deciding.type != e.REQUEST_REFUSED,
         "sentence": sentence(deciding),
         "event": deciding.id,
+        "rollout": begun.data["rollout"] if begun else None,
         "job": training.data["job"] if training else None,
         "events": [{"id": event.id, "type": event.type, "text": sentence(event)} for event in events],
     }

@@ -16,6 +16,7 @@ from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
 from trimtab.app.home import Home, named_home, setting
+from trimtab.app.killing import close_order, standing_orders
 from trimtab.app.live_model import LiveModel, Shared
 from trimtab.app.platform import HISTORY_READ
 from trimtab.app.routes import Routes
@@ -32,6 +33,7 @@ from trimtab.features.parts import part_rows
 from trimtab.features.plan import LatestPart, ModulePart, Part, Plan, WindowPart
 from trimtab.features.sources import Source
 from trimtab.loop.commands import ApplyRoute, Notify
+from trimtab.loop.events import REQUEST_REFUSED
 from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
 
@@ -89,6 +91,7 @@ class Live:
             compute=ProcessCompute(home.jobs, timeout_s=job_time),
             apply=self._apply,
             tell=self._tell,
+            warmth=self._routes.warmth,
             cover=self._cover,
         )
         self.models = {name: LiveModel(shared, spec) for name, spec in sorted(project.models.items())}
@@ -204,12 +207,14 @@ class Live:
             When another control process has taken over.
         """
         self.tenure.check()
+        self.adopt()
         return self._each(lambda model: model.tick(now))
 
     def bootstrap(self) -> list[Event]:
         """Under a driven clock: let models that have no version yet come to one, although the clock stands."""
         now = self.clock.now()
-        return self._each(lambda model: model.bootstrap(now))
+        adopted = self.adopt()
+        return [*adopted, *self._each(lambda model: model.bootstrap(now))]
 
     def advance(self, when: Micros) -> int:
         """Move a driven clock; the loop decides once at every full hour that is left behind. How often it did.
@@ -258,7 +263,23 @@ class Live:
         if found is None:
             raise UnknownName("no such model", got=repr(model), hint=f"one of {', '.join(self.models)}")
         self.tenure.check()
-        return found.ask(asked)
+        return [*self.adopt(), *found.ask(asked)]
+
+    def warm(self) -> list[Event]:
+        """Switch to every green version that all workers hold by now."""
+        return [event for model in self.models.values() if model.loop.state.warming for event in model.warm()]
+
+    def adopt(self) -> list[Event]:
+        """Record the kill switches that were pulled past this process, with who and why."""
+        events: list[Event] = []
+        for order in standing_orders(self.home.run):
+            found = self.models.get(order.model)
+            followed = found.ask(order.asked()) if found is not None else []
+            close_order(self.home.run, order.id)
+            if found is not None and any(event.type == REQUEST_REFUSED for event in followed):
+                found.resume()  # nothing came of it: the route is again what the ledger says
+            events += followed
+        return events
 
     def _each(self, step: Callable[[LiveModel], list[Event]]) -> list[Event]:
         events: list[Event] = []

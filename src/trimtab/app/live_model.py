@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trimtab.app.home import Home
 from trimtab.app.jobs import TrainingOrder
+from trimtab.app.killing import Workers
 from trimtab.app.live_observer import LiveObserver
 from trimtab.core.clock import HOUR, Clock, Micros
 from trimtab.core.ledger import Event, Ledger
@@ -20,7 +21,7 @@ from trimtab.loop.commands import ApplyRoute, Command, Notify, Train
 from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
 from trimtab.loop.model import ModelSpec
-from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
+from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation, Warmed
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project
 from trimtab.monitoring.days import MaturedDay
@@ -51,6 +52,8 @@ class Shared:
     compute: Compute
     apply: Callable[[ApplyRoute], None]
     tell: Callable[[Notify, str], None]
+    warmth: Callable[[str], Workers]
+    """How many workers hold a version of the route table."""
     cover: Callable[[Plan], None]
     """Keeps the online rows that a plan reads, from the beginning of its sources."""
 
@@ -105,6 +108,10 @@ class LiveModel:
             return []
         return self.finish_trainings(now)
 
+    def warm(self) -> list[Event]:
+        """Switch to the green version of a blue-green deployment as soon as every worker holds it."""
+        return self._decide(self._warmed())
+
     def ask(self, asked: Asked) -> list[Event]:
         """What follows at once from what a person asks."""
         return self._decide([asked])
@@ -118,6 +125,7 @@ class LiveModel:
             self.watch.changed = True
             self._keep(matured)
             yield DayMatured(matured.day, matured.blocks, matured.pairs)
+        yield from self._warmed()
         report = self.watch.observer.drift(now)
         if report is not None:
             self.watch.changed = True
@@ -125,6 +133,14 @@ class LiveModel:
         counted = self._counts.observe(self.watch.observer, self.loop.state)
         if counted is not None:
             yield counted
+
+    def _warmed(self) -> Iterator[Observation]:
+        rollout = self.loop.state.rollout
+        if rollout is None or not self.loop.state.warming:
+            return
+        found = self._shared.warmth(rollout.version)
+        if found.problem or found.obeying == found.living:
+            yield Warmed(rollout.id, found.obeying, found.problem)
 
     def _keep(self, matured: MaturedDay) -> None:
         """Keep the sums of a day; a day that matures again after a crash is the same batch, and changes nothing."""

@@ -21,8 +21,7 @@ from trimtab.loop.model import ModelSpec
 from trimtab.monitoring.observer import Observer
 from trimtab.monitoring.rebuild import answers_from_records, failures
 from trimtab.registry.bundle import load
-from trimtab.serving.engine import PINNED, SHADOW
-from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
+from trimtab.serving.record import PREDICTIONS, SHADOW, UNCOUNTED, PredictionRecord, decode_record
 from trimtab.training.labels import label_values
 
 _LABELS = "=labels"
@@ -132,7 +131,7 @@ class LiveObserver:
         self._unpaired.clear()
 
     def _pair(self, record: PredictionRecord) -> None:
-        if not record.rollout or self._slow:
+        if not record.rollout or record.unit or self._slow:  # the arms of a test do not score each other
             return
         # The worker that answers also scores, and writes the answer first.
         key = (record.rollout, record.request_id)
@@ -145,7 +144,7 @@ class LiveObserver:
         for place, row in self._records.scan(PREDICTIONS, after=self._cursors):
             self._cursors[place.writer] = place.offset
             record = decode_record(row)
-            if record.model == self._spec.name and record.arm != PINNED:
+            if record.model == self._spec.name and record.arm not in UNCOUNTED:
                 self._pair(record)
                 yield record
 

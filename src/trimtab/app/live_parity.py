@@ -21,8 +21,7 @@ from trimtab.features.history import History
 from trimtab.features.parity import check
 from trimtab.loop.project import Project
 from trimtab.registry.bundle import load
-from trimtab.serving.engine import PINNED, SHADOW
-from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
+from trimtab.serving.record import ASIDE, PREDICTIONS, PredictionRecord, decode_record
 
 EVERY_S = 60.0
 _SAMPLE = 10
@@ -85,7 +84,7 @@ class LiveParity:
         for place, row in self._records.scan(PREDICTIONS, after=dict(self._cursors)):
             self._cursors[place.writer] = place.offset
             record = decode_record(row)
-            if record.features and record.keys and record.arm not in (SHADOW, PINNED) and record.status[:5] != "error":
+            if record.features and record.keys and record.arm not in ASIDE and record.status[:5] != "error":
                 latest.setdefault(record.version, deque(maxlen=_SAMPLE)).append(record)
         for version, records in latest.items():
             self._compare(version, list(records))

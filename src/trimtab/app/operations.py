@@ -18,7 +18,8 @@ from trimtab.adapters.offline.parquet import read_history
 from trimtab.adapters.project.file import find_project, load_project
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.adapters.wire.worker import read_status
-from trimtab.app.control import answer_of, read_request
+from trimtab.app.asked import read_request
+from trimtab.app.control import answer_of
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
 from trimtab.app.home import HOME, Home, named_home, setting
 from trimtab.app.judging import judged, numbered
@@ -75,7 +76,7 @@ def _checked(problems: Sequence[Problem], models: list[str], sources: list[str])
 # -- the way in
 
 
-def _home(path: Path, given: Path | None) -> Home:
+def home_of(path: Path, given: Path | None) -> Home:
     """The home that was named, or that of the project. It is not made: a folder without a project is left as it is.
 
     The project is not run: a rollback must reach the control process even while the file is being edited.
@@ -101,7 +102,7 @@ def existing_home(path: Path, given: Path | None = None) -> Home:
     return home
 
 
-def running_control(home: Home) -> JsonClient | None:
+def running_control(home: Home, *, timeout_s: float = 120.0) -> JsonClient | None:
     """The control process of a home, None when none runs.
 
     Raises
@@ -114,7 +115,7 @@ def running_control(home: Home) -> JsonClient | None:
         try:
             facts = msgspec.json.decode((home.run / CONTROL).read_bytes())
             token = os.environ.get("TRIMTAB_TOKEN") or (home.run / OWN_TOKEN).read_text()
-            return JsonClient(facts["console"], token=token, timeout_s=120)
+            return JsonClient(facts["console"], token=token, timeout_s=timeout_s)
         except FileNotFoundError:  # it is just starting, or has just stopped
             if time.monotonic() > deadline:
                 raise Unavailable(
@@ -143,7 +144,8 @@ def in_its_place(path: Path, given: Path | None) -> Iterator[Live]:
         tenure.close()
 
 
-def _operator(actor: str | None) -> str:
+def operator(actor: str | None) -> str:
+    """Who asks: the one named, else the user of this machine."""
     try:
         return actor or f"operator:{getpass.getuser()}"
     except (KeyError, OSError):  # a user without a name
@@ -153,9 +155,9 @@ def _operator(actor: str | None) -> str:
 def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields: str | None) -> Result:
     """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
-    body["actor"] = _operator(fields.get("actor"))
+    body["actor"] = operator(fields.get("actor"))
     # Only what trains may make a home where one was named: a wrong name must not leave an empty one behind.
-    place = _home(path, home) if named_home(home) is None or kind == "train" else existing_home(path, home)
+    place = home_of(path, home) if named_home(home) is None or kind == "train" else existing_home(path, home)
     if body.get("version", "").isdigit() and (place.root / "ledger.db").exists():
         body["version"] = numbered(place.ledger(), model, body["version"])
     client = running_control(place)
@@ -163,12 +165,13 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
         with client:
             return dict(client.post(f"/v1/models/{model}/{kind}", body))
     with in_its_place(path, home) as live:
-        return _ask_directly(live, model, kind, body)
+        return ask_directly(live, model, kind, body)
 
 
-def _ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -> Result:
+def ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -> Result:
+    """Ask in the place of the control process."""
     found = live.models.get(model)
-    versions = list(found.loop.state.versions) if found else []
+    versions = found.loop.state.versions if found else {}
     asked = read_request(kind, body, versions)
     return answer_of(asked, live.ask(model, asked))
 
@@ -180,15 +183,15 @@ def train_once(path: Path, model: str, *, cutoff: str | None, home: Path | None 
     """Ask for a training and wait until it is over."""
     fields = {"reason": "asked for on the command line", "cutoff": cutoff, "actor": None}
     began = time.monotonic()
-    client = running_control(_home(path, home))
+    client = running_control(home_of(path, home))
     if client is not None:
         with client:
             answer = ask(path, model, "train", home=home, **fields)
             ended, followed = _wait(_accepted(answer), lambda: _remote_events(client, model))
     else:
         with in_its_place(path, home) as live:
-            body = {name: value for name, value in fields.items() if value} | {"actor": _operator(None)}
-            answer = _ask_directly(live, model, "train", body)
+            body = {name: value for name, value in fields.items() if value} | {"actor": operator(None)}
+            answer = ask_directly(live, model, "train", body)
 
             def events() -> list[Mapping[str, Json]]:
                 live.models[model].finish_trainings(live.clock.now())
@@ -300,7 +303,7 @@ def predict_once(
     project = load_project(path)
     source = project.model(model).requests
     body = {name: _typed(source, name, value) for name, value in fields.items()}
-    with JsonClient(url or data_plane(_home(path, home))) as client:
+    with JsonClient(url or data_plane(home_of(path, home))) as client:
         answer = client.post(f"/predict/{model}", body)
     outputs = answer["prediction"] if isinstance(answer["prediction"], list) else [answer["prediction"]]
     return {

@@ -98,12 +98,15 @@ def _live(answer: audit.Live, deciding: Event) -> dict[str, Json]:
     arms = [{"name": "champion", "version": answer.version, "share": 1 - share}]
     if canary:
         arms.append({"name": "canary", "version": canary.version, "share": share})
+    if answer.test:
+        arms = [{"name": arm.name, "version": arm.version, "share": arm.share} for arm in answer.test]
     return {
         "model": answer.model,
         "version": answer.version,
         "number": answer.number,
         "since": iso(answer.since),
         "arms": arms,
+        "killed": answer.killed,
         "actor": deciding.draft.actor,
         "approved_by": answer.approved_by,
         "reason": answer.reason,

@@ -7,12 +7,14 @@ import sys
 
 import click
 
+from trimtab.cli.ab import ab
 from trimtab.cli.answer import refuse
 from trimtab.cli.approve import approve
 from trimtab.cli.batch import batch
 from trimtab.cli.check import check
 from trimtab.cli.deploy import deploy
 from trimtab.cli.gate import gate
+from trimtab.cli.kill import kill, revive
 from trimtab.cli.log import log
 from trimtab.cli.predict import predict
 from trimtab.cli.quantise import quantise
@@ -26,21 +28,8 @@ from trimtab.cli.up import up
 from trimtab.errors import InputError
 
 COMMANDS = (
-    check,
-    up,
-    replay,
-    train,
-    gate,
-    deploy,
-    approve,
-    rollback,
-    status,
-    log,
-    send,
-    predict,
-    batch,
-    quantise,
-    register,
+    *(check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, log, send, predict),
+    *(batch, register, quantise),
 )
 
 _AS_JSON = "trimtab.json"

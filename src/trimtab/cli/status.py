@@ -37,6 +37,8 @@ def _model(model: Mapping[str, Any]) -> Iterator[str]:
         yield f"{model['name']}: {_short(live.get('version'))} live since {since} ({live.get('reason')})"
     else:
         yield f"{model['name']}: no version is live"
+    if live and live.get("killed"):
+        yield f"  KILLED: {live['killed']}"
     if waiting:
         yield f"  waiting: {waiting.get('what')} {_short(waiting.get('version'))} since {when(waiting.get('since'))}"
     if rollout:

@@ -25,6 +25,7 @@ class Arm:
     number: int
     share: float
     since: Micros
+    name: str = "canary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Live:
     trained: Mapping[str, Json] = field(default_factory=dict)
     """What it learned from, and how it did on its held-out tail: ``job, dataset, trained_until, metrics``."""
     canary: Arm | None = None
+    test: tuple[Arm, ...] = ()
+    """The arms of the A/B test that was under way; they answered instead of the version."""
+    killed: str = ""
+    """What answered instead of the version, and who pulled the kill switch; empty when it was not on."""
 
     def text(self) -> str:
         """The answer as a person reads it."""
@@ -66,6 +71,11 @@ class Live:
             arm = self.canary
             name = f"version {arm.number or '?'} ({arm.version[:8]})"
             lines.append(f"  canary: {name} answered {arm.share:.0%} since {iso(arm.since)}")
+        for arm in self.test:
+            name = f"version {arm.number or '?'} ({arm.version[:8]})"
+            lines.append(f"  A/B test, arm {arm.name}: {name} answered {arm.share:.0%} since {iso(arm.since)}")
+        if self.killed:
+            lines.append(f"  kill switch: {self.killed}")
         return "\n".join(lines)
 
 
@@ -76,6 +86,8 @@ class _Trail:
     policy: str = ""
     live: Live | None = None
     canary: Arm | None = None
+    test: tuple[Arm, ...] = ()
+    killed: str = ""
     permits: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """By rollout: who let its version past the gate, and the id of the event that says so. A permit is good for that
     rollout alone: a version that comes back later needs a new one, or passes by the policy."""
@@ -119,7 +131,11 @@ def at(events: Iterable[Event], when: Micros) -> tuple[Live, ...]:
     for event in events:
         if event.stream.startswith(_MODEL) and event.known <= when:
             trails[event.stream] = _follow(trails.get(event.stream, _Trail()), event)
-    found = [replace(trail.live, canary=trail.canary) for _, trail in sorted(trails.items()) if trail.live]
+    found = [
+        replace(trail.live, canary=trail.canary, test=trail.test, killed=trail.killed)
+        for _, trail in sorted(trails.items())
+        if trail.live
+    ]
     return tuple(found)
 
 
@@ -154,10 +170,14 @@ def _follow(trail: _Trail, event: Event) -> _Trail:
             arm = Arm(data["version"], trail.number(data["version"]), data["share"], event.known)
             changes = {"canary": arm}
         case "Promoted":
-            changes = {"live": _promoted(trail, event), "canary": None}
+            changes = {"live": _promoted(trail, event), "canary": None, "test": ()}
         case "RolledBack":
             live = _restored(trail, event) if data["of"] == "champion" else trail.live
-            changes = {"live": live, "canary": None}
+            changes = {"live": live, "canary": None, "test": ()}
+        case "RolloutStarted":
+            changes = {"test": _tested(trail, event)}
+        case "Killed" | "Revived":
+            changes = {"killed": _switched(trail, event) if event.type == "Killed" else ""}
     return replace(trail, **changes)
 
 
@@ -167,6 +187,23 @@ def _promoted(trail: _Trail, event: Event) -> Live:
     floors, checks = trail.floors.get(version, ("", {}))
     live = trail.answer(event, version, approved_by=who, evidence={**event.data["evidence"], "floors": checks})
     return replace(live, events=tuple(found for found in (floors, permit, event.id) if found))
+
+
+def _tested(trail: _Trail, event: Event) -> tuple[Arm, ...]:
+    """The arms of an A/B test that began; none for any other rollout."""
+    return tuple(
+        Arm(arm["version"], trail.number(arm["version"]), arm["share"], event.known, arm["name"])
+        for arm in event.data.get("arms", ())
+    )
+
+
+def _switched(trail: _Trail, event: Event) -> str:
+    """What answers behind the kill switch."""
+    data = event.data
+    instead = f"version {trail.number(data['to']) or '?'} ({data['to'][:8]}) answered"
+    if data["constant"]:
+        instead = f"every answer was {', '.join(f'{value:g}' for value in data['constant'])}"
+    return f"{instead} since {iso(event.known)}, pulled by {data['by']}: {data['reason']}"
 
 
 def _restored(trail: _Trail, event: Event) -> Live:

@@ -84,6 +84,8 @@ def _judge(work: Deliberation, finished: Mapping[str, Json], *, cause: str) -> N
     reason = ""
     if failed:
         reason = f"it fails {', '.join(failed)}"
+    elif work.state.killed is not None:
+        reason = "the kill switch is on"
     elif work.state.rollout is not None:
         reason = "another version is being rolled out"
     if reason:

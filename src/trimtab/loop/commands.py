@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from trimtab.core.clock import Micros
-from trimtab.loop.state import State
-from trimtab.serving.routing import Arm, Route
+from trimtab.loop.state import Killed, State
+from trimtab.serving.routing import Arm, Route, killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,31 @@ def route_of(state: State) -> Route | None:
     if not champion:
         return None
     model = state.stream.removeprefix("model:")
+    held = (state.stable,) if state.stable else ()
+    alone = Route(model, (Arm("champion", champion, 1.0),), held=held)
+    if state.killed is not None:
+        return _killed(alone, state.killed)
     if rollout is None or not rollout.champion:
-        return Route(model, (Arm("champion", champion, 1.0),))
-    if rollout.phase != "canary":
-        arms = (Arm("champion", champion, 1.0), Arm("shadow", rollout.version, 0.0))
-    else:
-        arms = (Arm("champion", champion, 1 - rollout.share), Arm("canary", rollout.version, rollout.share))
-    return Route(model, arms, rollout=rollout.id, salt=rollout.id)
+        return alone
+    match rollout.phase:
+        case "warming":
+            return replace(alone, held=(*held, rollout.version))
+        case "test":
+            arms = tuple(Arm(arm.name, arm.version, arm.share) for arm in rollout.arms)
+            kept = held if any(arm.version == champion for arm in arms) else (*held, champion)
+            return Route(model, arms, rollout=rollout.id, salt=rollout.id, held=kept, unit=rollout.unit)
+        case "canary":
+            arms = (Arm("champion", champion, 1 - rollout.share), Arm("canary", rollout.version, rollout.share))
+        case _:
+            arms = (Arm("champion", champion, 1.0), Arm("shadow", rollout.version, 0.0))
+    return Route(model, arms, rollout=rollout.id, salt=rollout.id, held=held)
+
+
+def _killed(alone: Route, switch: Killed) -> Route:
+    """As :func:`trimtab.serving.routing.killed`, but back to the version that was named when the switch was pulled."""
+    if switch.constant:
+        return killed(alone, constant=switch.constant)
+    return killed(replace(alone, held=(switch.to,)))
 
 
 def pending_commands(state: State) -> tuple[Command, ...]:

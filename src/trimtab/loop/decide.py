@@ -12,11 +12,12 @@ from trimtab.loop.candidates import fail_training, finish_training
 from trimtab.loop.commands import Command, new_commands
 from trimtab.loop.deliberation import Deliberation
 from trimtab.loop.matured import mature, notice_drift
-from trimtab.loop.observations import Asked, Counted, DayMatured, Drifted, JobDone, JobLost, Observation
+from trimtab.loop.observations import Asked, Counted, DayMatured, Drifted, JobDone, JobLost, Observation, Warmed
 from trimtab.loop.policy import Policy
 from trimtab.loop.requests import answer_request
 from trimtab.loop.rollout import count_answers, expire
 from trimtab.loop.state import State
+from trimtab.loop.strategies import take_warmth
 from trimtab.loop.triggers import consider_retraining
 
 
@@ -75,5 +76,7 @@ def _take_in(work: Deliberation, observation: Observation) -> None:
             notice_drift(work, report)
         case Counted():
             count_answers(work, observation)
+        case Warmed():
+            take_warmth(work, observation)
         case Asked():
             answer_request(work, observation)

@@ -37,6 +37,8 @@ QUALITY_JUDGED = "QualityJudged"
 DRIFT_CHANGED = "DriftChanged"
 DRIFT_CONFIRMED = "DriftConfirmed"
 REQUEST_REFUSED = "RequestRefused"
+KILLED = "Killed"
+REVIVED = "Revived"
 NOTIFIED = "Notified"
 
 
@@ -87,11 +89,15 @@ SHAPES: dict[str, Shape] = {
     DRIFT_CHANGED: _shape("version feature severity previous psi alarm_psi ks rows start end"),
     DRIFT_CONFIRMED: _shape("version severity since end psi alarm_psi"),
     REQUEST_REFUSED: _shape("asked kind by reason version"),
+    KILLED: _shape("version to constant by reason asked"),
+    REVIVED: _shape("version by reason asked"),
     NOTIFIED: _shape("keys"),
 }
 """Every type of a model's stream. Optional fields may come beside these (``asked``, ``number`` …)."""
 
-OPTIONAL = frozenset({"asked", "number", "champion_number", "replaces_number", "to_number"})
+OPTIONAL = frozenset(
+    {"asked", "number", "champion_number", "replaces_number", "to_number", "strategy", "wanted", "arms", "unit"}
+)
 
 
 def _unknown_alpha(data: Mapping[str, Json]) -> Mapping[str, Json]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,7 +18,20 @@ from trimtab.core.ledger import Draft, Event, upcast
 from trimtab.gates.comparison import PairedEvidence, start_evidence, watch_harm
 from trimtab.loop import events as e
 from trimtab.loop.sentences import describe
-from trimtab.loop.state import WEEK_DAYS, Drift, JudgedWeek, Notice, Reign, Rollout, State, Training, Version, Week
+from trimtab.loop.state import (
+    WEEK_DAYS,
+    Drift,
+    JudgedWeek,
+    Killed,
+    Notice,
+    Reign,
+    Rollout,
+    State,
+    TestArm,
+    Training,
+    Version,
+    Week,
+)
 
 
 def fold(state: State, event: Event) -> State:
@@ -48,10 +61,12 @@ def apply(state: State, draft: Draft) -> State:
     return replace(after, route=after.number) if draft.type in _ROUTING else after
 
 
-_ROUTING = frozenset({e.ROLLOUT_STARTED, e.TRAFFIC_SHIFTED, e.PROMOTED, e.REJECTED, e.ROLLED_BACK})
+_ROUTING = frozenset({e.ROLLOUT_STARTED, e.TRAFFIC_SHIFTED, e.PROMOTED, e.REJECTED, e.ROLLED_BACK, e.KILLED, e.REVIVED})
 _TOLD = frozenset(
     {e.TRAINING_FAILED, e.APPROVAL_REQUESTED, e.PROMOTED, e.REJECTED, e.ROLLED_BACK, e.FORCED, e.DRIFT_CONFIRMED}
+    | {e.KILLED, e.REVIVED}
 )
+_FIRST_PHASE: Mapping[str, Literal["warming", "test"]] = {"blue-green": "warming", "ab": "test"}
 
 
 def _worth_telling(draft: Draft) -> bool:
@@ -137,8 +152,12 @@ def _rollout_started(state: State, data: Data, known: Micros) -> State:
         alpha=data["alpha"],
         expires=data["expires"],
         evidence=start_evidence(data["bound"], margin=data["margin"]),
-        phase="shadow",
+        phase=_FIRST_PHASE.get(data.get("strategy", ""), "shadow"),
         since=known,
+        strategy=data.get("strategy", ""),
+        wanted=data.get("wanted", 0.0),
+        arms=tuple(TestArm(arm["name"], arm["version"], arm["share"]) for arm in data.get("arms", ())),
+        unit=data.get("unit", ""),
     )
     return replace(state, rollout=rollout)
 
@@ -208,6 +227,14 @@ def _rolled_back(state: State, data: Data, known: Micros) -> State:
     return _rejected(state, data, known)
 
 
+def _killed(state: State, data: Data, known: Micros) -> State:
+    return replace(state, killed=Killed(data["version"], known, data["to"], tuple(data["constant"])))
+
+
+def _revived(state: State, _: Data, __: Micros) -> State:
+    return replace(state, killed=None)
+
+
 def _day(state: State, data: Data, _: Micros) -> State:
     week = state.week
     if week is not None and data["version"] == state.champion and data["day"] >= week.start:
@@ -262,5 +289,7 @@ _FOLDS: dict[str, Fold] = {
     e.QUALITY_JUDGED: _quality,
     e.DRIFT_CHANGED: _drift,
     e.DRIFT_CONFIRMED: _confirmed,
+    e.KILLED: _killed,
+    e.REVIVED: _revived,
     e.NOTIFIED: _notified,
 }

@@ -52,15 +52,27 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Warmed:
+    """How the workers stand to the version of a blue-green rollout: all of them have it loaded, or one cannot."""
+
+    rollout: str
+    workers: int
+    problem: str = ""
+    """Why a worker cannot load it; empty when all of them have."""
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A person asks for something. The loop decides what to make of it and says why in the ledger."""
 
     id: str
-    kind: Literal["train", "approve", "deny", "rollback", "deploy", "force", "variant"]
+    kind: Literal["train", "approve", "deny", "rollback", "deploy", "force", "kill", "revive", "variant"]
     actor: str
     reason: str
     version: str = ""
     data: Mapping[str, Json] = field(default_factory=dict)
+    """``cutoff`` of a training; ``strategy``, ``share``, ``arms``, ``unit`` and ``winner`` of a deployment;
+    ``constant`` of a kill switch, which goes back to the previous version without."""
 
 
-Observation = JobDone | JobLost | DayMatured | Drifted | Counted | Asked
+Observation = JobDone | JobLost | DayMatured | Drifted | Counted | Warmed | Asked

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from trimtab.core.clock import DAY, duration_text
+from trimtab.core.clock import DAY, MINUTE, Micros, duration_text
 from trimtab.core.ids import Json
 from trimtab.gates.comparison import PairedEvidence, add_day, verdict
 from trimtab.gates.guardrails import Guardrail, Tally, judge_counts, judge_loss
@@ -24,14 +24,30 @@ from trimtab.loop.state import Rollout, Version
 from trimtab.monitoring.blocks import ArmCount, PairBlock
 from trimtab.stats.betting import REPORTED_MOST, e_value, winsor_bound
 
+WARM_LIMIT: Micros = 2 * MINUTE
+"""How long the workers may take to load the green version of a blue-green deployment."""
 MARGIN = 0.02
 """A challenger may be worse by this share of its held-out loss and still pass a canary step (forced ones need it)."""
 
 
 def start_rollout(
-    work: Deliberation, version: Version, *, cause: str = "", actor: str = "loop", asked: str = ""
+    work: Deliberation,
+    version: Version,
+    *,
+    cause: str = "",
+    actor: str = "loop",
+    asked: str = "",
+    how: Mapping[str, Json] | None = None,
 ) -> Rollout:
-    """Begin to compare a version with the champion; ``asked`` is the request of a person that this answers."""
+    """Begin to compare a version with the champion.
+
+    Parameters
+    ----------
+    asked
+        The request of a person that this answers.
+    how
+        The strategy that the person chose, and what belongs to it.
+    """
     level = version.reference_level or 0.0
     bound = winsor_bound(version.daily_gains, level=level)
     data = {
@@ -43,7 +59,8 @@ def start_rollout(
         "alpha": work.policy.alpha,
         "expires": work.policy.expires,
     }
-    work.record(e.ROLLOUT_STARTED, data | ({"asked": asked} if asked else {}), actor=actor, cause=cause)
+    chosen = ({"asked": asked} if asked else {}) | dict(how or {})
+    work.record(e.ROLLOUT_STARTED, data | chosen, actor=actor, cause=cause)
     return under_way(work)
 
 
@@ -109,6 +126,9 @@ def count_answers(work: Deliberation, counted: Counted) -> None:
 def expire(work: Deliberation) -> None:
     """End a phase that has found no evidence in its time."""
     rollout = work.state.rollout
+    if rollout is not None and rollout.phase == "warming" and work.now - rollout.since > WARM_LIMIT:
+        reject(work, rollout, f"not every worker had it loaded within {duration_text(WARM_LIMIT)}", evidence={})
+        return
     if rollout is None or work.now - rollout.since < rollout.expires:
         return
     waited = duration_text(rollout.expires)
@@ -117,6 +137,8 @@ def expire(work: Deliberation) -> None:
             judged(work, rollout, "expired")
         case "approval":
             reject(work, rollout, f"nobody approved it within {waited}", evidence=evidence_of(rollout))
+        case "test":
+            roll_back_canary(work, rollout, f"its test was not ended within {waited}", evidence=evidence_of(rollout))
         case "canary":
             reason = f"its canary did not gather enough evidence within {waited}"
             roll_back_canary(work, rollout, reason, evidence=evidence_of(rollout))
@@ -128,7 +150,7 @@ def judged(work: Deliberation, rollout: Rollout, answer: str) -> None:
     data = {"rollout": rollout.id, "version": rollout.version, "verdict": answer, "evidence": evidence}
     cause = work.record(e.GATE_JUDGED, data)
     if answer in ("superior", "floors"):
-        if work.policy.approval == "manual":
+        if work.policy.approval == "manual" or rollout.strategy == "shadow":
             request_approval(work, rollout, cause=cause)
         else:
             _next_step(work, rollout, cause=cause, evidence=evidence)
@@ -195,16 +217,24 @@ def roll_back_canary(
     actor: str = "loop",
     asked: str = "",
 ) -> None:
-    """Take all traffic back to the champion."""
+    """Take all traffic of a canary or a test back to the champion."""
     data = {
         "rollout": rollout.id,
         "version": rollout.version,
         "to": rollout.champion,
-        "of": "canary",
+        "of": "test" if rollout.phase == "test" else "canary",
         "reason": reason,
         "evidence": dict(evidence),
     }
     work.record(e.ROLLED_BACK, data | ({"asked": asked} if asked else {}), actor=actor)
+
+
+def end_rollout(work: Deliberation, rollout: Rollout, reason: str) -> None:
+    """End a rollout in whatever phase it is; the champion stays."""
+    if rollout.phase in ("canary", "test"):
+        roll_back_canary(work, rollout, reason, evidence=evidence_of(rollout))
+    else:
+        reject(work, rollout, reason, evidence=evidence_of(rollout))
 
 
 def evidence_of(rollout: Rollout) -> dict[str, Json]:
@@ -269,6 +299,10 @@ def _judge_day(work: Deliberation, rollout: Rollout) -> None:
 
 
 def _steps(work: Deliberation, rollout: Rollout) -> tuple[Step, ...]:
+    if rollout.strategy == "canary":
+        first = work.policy.guarded_steps[0]
+        larger = (step for step in work.policy.steps if step.share > rollout.wanted)
+        return (Step(rollout.wanted, first.least, first.rows), *larger)
     return work.policy.guarded_steps if rollout.forced else work.policy.steps
 
 

@@ -92,6 +92,12 @@ def _rollout_started(data: Data) -> str:
     who = version_text(data).capitalize()
     if not data["champion"]:
         return f"{who} waits to become the first version"
+    match data.get("strategy"):
+        case "blue-green":
+            return f"{who} is being loaded beside {version_text(data, 'champion', 'champion_number')}"
+        case "ab":
+            arms = ", ".join(f"{arm['name']} ({arm['version'][:8]}) {arm['share']:.0%}" for arm in data["arms"])
+            return f"An A/B test by {data['unit']} begins: {arms}"
     return (
         f"{who} runs in the shadow of {version_text(data, 'champion', 'champion_number')}: a day's gain counts up to"
         f" ±{data['bound']:.3g}, chance of promotion by luck at most {data['alpha']:.0%},"
@@ -164,6 +170,12 @@ def _by(verb: str) -> Callable[[Data], str]:
     return lambda data: f"{data['by']} {verb} {version_text(data)}: {data['reason']}"
 
 
+def _killed(data: Data) -> str:
+    said = ", ".join(f"{value:g}" for value in data["constant"])
+    instead = f"every answer is {said}" if said else f"{version_text(data, 'to', 'to_number')} answers"
+    return f"{data['by']} pulled the kill switch of {version_text(data)}: {instead}: {data['reason']}"
+
+
 _SENTENCES: dict[str, Callable[[Data], str]] = {
     e.MODEL_DECLARED: lambda d: (
         f"Model {d['model']} is under policy {d['policy'][:8]}"
@@ -199,6 +211,8 @@ _SENTENCES: dict[str, Callable[[Data], str]] = {
         f"Drift of predictions is confirmed: {d['severity']} since {iso(d['since'])[:10]}, PSI {d['psi']:.3f} against"
         f" {d['alarm_psi']:.3f} in ordinary weeks"
     ),
+    e.KILLED: _killed,
+    e.REVIVED: lambda d: f"{d['by']} ended the kill switch, {version_text(d)} answers again: {d['reason']}",
     e.REQUEST_REFUSED: lambda d: f"{d['by']} asked to {d['kind']}, which cannot be done: {d['reason']}",
     e.NOTIFIED: lambda d: f"{len(d['keys'])} notification{'s' if len(d['keys']) != 1 else ''} handed over",
 }

@@ -50,6 +50,27 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class TestArm:
+    """An arm of an A/B test."""
+
+    name: str
+    version: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The kill switch, while it is on."""
+
+    version: str
+    """The champion that it took out of service."""
+    since: Micros
+    to: str = ""
+    """The version that answers instead; empty when a constant does."""
+    constant: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """The one rollout under way."""
 
@@ -59,7 +80,7 @@ class Rollout:
     alpha: float
     expires: Micros
     evidence: PairedEvidence
-    phase: Literal["shadow", "approval", "canary"]
+    phase: Literal["shadow", "approval", "canary", "warming", "test"]
     since: Micros
     """When this phase began."""
     share: float = 0.0
@@ -70,6 +91,14 @@ class Rollout:
     """Matured days on which the canary of this step answered."""
     last_day: Micros = -1
     forced: bool = False
+    strategy: str = ""
+    """``canary``, ``shadow``, ``blue-green`` or ``ab`` where a person chose one; empty for the policy's own way."""
+    wanted: float = 0.0
+    """The share that a person asked for, of a canary."""
+    arms: tuple[TestArm, ...] = ()
+    """Of an A/B test."""
+    unit: str = ""
+    """Of an A/B test: what stays with one arm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +179,8 @@ class State:
     route: int = 0
     """Generation: the number of the event that last changed how requests are answered."""
     notices: tuple[Notice, ...] = ()
+    killed: Killed | None = None
+    """The kill switch, while it is on."""
 
     @property
     def reign(self) -> Reign | None:
@@ -161,3 +192,15 @@ class State:
         """The version that answers now; empty before the first."""
         reign = self.reign
         return reign.version if reign else ""
+
+    @property
+    def warming(self) -> bool:
+        """Whether the green version of a blue-green deployment is being loaded."""
+        return self.rollout is not None and self.rollout.phase == "warming"
+
+    @property
+    def stable(self) -> str:
+        """The version to go back to: the last champion before this one that was not rolled back; empty without one."""
+        bad = {reign.version for reign in self.reigns if reign.rolled_back}
+        past = (reign.version for reign in reversed(self.reigns))
+        return next((version for version in past if version != self.champion and version not in bad), "")

@@ -25,8 +25,8 @@ from trimtab.monitoring.days import Labels, MaturedDay, VersionDay, close_day
 from trimtab.monitoring.drift import DriftPolicy, compare
 from trimtab.monitoring.tally import Tallies, day_of, tally_restored, tally_state
 from trimtab.serving.answers import Answers
+from trimtab.serving.record import ASIDE
 
-ANSWERING = ("champion", "canary")
 _BATCH = 4096
 _NEVER = 2**62
 
@@ -116,7 +116,7 @@ class Observer:
         at = requests.at
         first = int(at[0]) if n == 1 else int(at.min())
         self._due = min(self._due, day_of(first) + DAY + self.config.matures)
-        given = arm in ANSWERING
+        given = arm not in ASIDE
         if arm == "champion" and first >= self._champion[0]:
             self._champion = (first, answers.version)
         slow = given and self.config.slow_after is not None and sum(answers.timings) > self.config.slow_after
@@ -153,7 +153,7 @@ class Observer:
         return tuple(
             ArmCount(rollout, arm, version, *counts)
             for (of, arm, version), counts in sorted(self._arms.items())
-            if of == rollout and arm in ANSWERING
+            if of == rollout and arm not in ASIDE
         )
 
     def step_arms(self, rollout: str, step: int) -> tuple[ArmCount, ...]:
@@ -314,7 +314,7 @@ class Observer:
         new = chunk if fresh is None else rows_of(chunk, fresh)
         if chunk.arm == "champion" and chunk.rollout:
             self._rollouts.setdefault(chunk.rollout, chunk.version)
-        if chunk.arm in ANSWERING:
+        if chunk.arm not in ASIDE:
             counts = self._arm(chunk.rollout, chunk.arm, chunk.version)
             counts[0] += len(new.ids)
             counts[2] += len(new.ids) if chunk.slow else 0

@@ -20,7 +20,7 @@ class Answers:
     version: str
     arm: str
     """``champion`` or ``canary`` (given to the caller), ``shadow`` (only recorded), or ``pinned`` (given to a caller
-    who named the version: no fair sample of anything)."""
+    who named the version: no fair sample of anything); see :class:`trimtab.serving.record.PredictionRecord`."""
     rollout: str
     outputs: NDArray[np.float64]
     """Shape (n,): the probability of the positive class, or the predicted number; (n, k) for k > 1 outputs."""
@@ -28,10 +28,13 @@ class Answers:
     """Microseconds per stage for the whole batch, in the order of :data:`trimtab.serving.record.STAGES`."""
     error: str = ""
     """Why there is no answer (the outputs are NaN then): the kind of error; empty when there is one."""
+    units: Sequence[str] = ()
+    """In an A/B test, per row what stays with one arm; empty outside of one."""
+    model: str = ""
+    """Of an answer that no version gave; empty where the version says it."""
 
     def timed(self, *, decode_us: int, encode_us: int) -> Answers:
         """The same with what was measured around the pipeline."""
         timings = (decode_us, *self.timings[1:-1], encode_us)
-        return Answers(
-            self.requests, self.features, self.version, self.arm, self.rollout, self.outputs, timings, self.error
-        )
+        given = (self.requests, self.features, self.version, self.arm, self.rollout, self.outputs)
+        return Answers(*given, timings, self.error, self.units, self.model)

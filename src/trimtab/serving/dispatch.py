@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trimtab.core.clock import Clock
 from trimtab.core.ports import Records
-from trimtab.errors import TrimtabError, Unavailable
+from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one
@@ -85,8 +85,14 @@ class Dispatcher:
         live = self.engine.live
         width = live.answering(model).width
         codec = live.codecs[model]
-        rows, ids, single = codec.decode(body, new_id=self._new_id)
         pinned = _pinned(live, model, steer)
+        if pinned and live.pinned(model, pinned).plan.requests != codec.shape:
+            raise InputError(
+                "that version takes other requests than the one that answers",
+                got=pinned[:12],
+                hint=f"send its features to /v2/models/{model}/versions/{pinned}/infer",
+            )
+        rows, ids, single = codec.decode(body, new_id=self._new_id)
         now = self._timer()
         ask = Ask(Lane(model, pinned, codec, width), ids, rows, encode=encode_one if single else encode_many,
                   resolve=resolve, decode_ns=now - start, came=now)  # fmt: skip
@@ -139,12 +145,20 @@ class Dispatcher:
 
         def encode(ask: Ask) -> bytes:
             answers, _, value = ask.told[0]
-            return writers[answers.version].write(name, value)
+            return (writers.get(answers.version) or self._writer(model, answers.version)).write(name, value)
 
         now = self._timer()
         self._wait(Ask(plain.lane, [name or self._new_id()], row, encode=encode, resolve=resolve,
                        decode_ns=now - start, came=now))  # fmt: skip
         return True
+
+    def _writer(self, model: str, version: str) -> PlainWriter:
+        """For an answer of a version that came after the request, or of none."""
+        live = self.engine.live
+        found = PlainWriter.of(model, version, (live.deployed.get(version) or live.answering(model)).manifest.outputs)
+        if found is None:
+            raise Unavailable("the model now gives other outputs", hint="read its description and send again")
+        return found
 
     def _plain(self, model: str) -> _Plain | None:
         """What :meth:`submit_plain` needs; made once per model and route table."""
@@ -286,7 +300,7 @@ def _plain(live: Live, model: str) -> _Plain | None:
     reader = PlainReader.of(front.manifest.inputs)
     versions = {arm.version for arm in live.table.route(model).arms if arm.share > 0}
     writers = {version: PlainWriter.of(model, version, live.deployed[version].manifest.outputs) for version in versions}
-    if reader is None or not all(writers.values()):
+    if reader is None or not all(writers.values()) or live.table.route(model).constant:
         return None
     return _Plain(
         Lane(model, "", None, front.width), reader, {name: one for name, one in writers.items() if one is not None}

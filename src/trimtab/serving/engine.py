@@ -7,25 +7,23 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from trimtab.core.ports import Columns
 from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable, UnknownName
 from trimtab.features.batch import FeatureBatch, RequestBatch
+from trimtab.serving.allotment import constant_answers, features_of, rows_of, units_of
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
 from trimtab.serving.pipeline import Deployed, Pipeline
+from trimtab.serving.record import PINNED, SHADOW, UNCOUNTED
 from trimtab.serving.recording import encode_records
 from trimtab.serving.residency import LazyModel
 from trimtab.serving.routing import Arm, Route, RouteTable, split
 
 Loader = Callable[[str], Deployed]
 """Loads a version by its digest; raises ``BundleCorrupt``, ``UnknownName`` or ``Unavailable``."""
-
-PINNED = "pinned"
-SHADOW = "shadow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,8 @@ class Live:
     deployed: Mapping[str, Deployed]
     codecs: Mapping[str, RequestCodec]
     """By model: how the requests of its champion are read."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Versions that the table holds in reserve and that could not be loaded, and why."""
 
     def answering(self, model: str) -> Deployed:
         """The version of the first arm with a share: how the model describes itself.
@@ -147,13 +147,15 @@ class Engine:
             for version in table.versions():
                 if version not in self.live.deployed:
                     loaded[version] = self._load(version, loader)
-            deployed = {version: loaded.get(version) or self.live.deployed[version] for version in table.versions()}
+            missing = self._load_held(table, loader, loaded)
+            here = {**self.live.deployed, **loaded}
+            deployed = {version: here[version] for version in (*table.versions(), *table.held()) if version in here}
             for route in table.routes.values():
                 _check_route(route, deployed)
         except TrimtabError:
             _close(loaded.values())
             raise
-        return Live(table, deployed, self._codecs(table, deployed))
+        return Live(table, deployed, self._codecs(table, deployed), missing)
 
     def switch(self, live: Live) -> list[str]:
         """Answer with another table from now on, and free the versions it does not name; these are returned.
@@ -200,6 +202,17 @@ class Engine:
             ) from error
         return deployed
 
+    def _load_held(self, table: RouteTable, loader: Loader, loaded: dict[str, Deployed]) -> dict[str, str]:
+        """Load what is only held, where it can be: one that cannot is no reason to go on with an older table."""
+        missing = {}
+        for version in table.held():
+            if version not in self.live.deployed:
+                try:
+                    loaded[version] = self._load(version, loader)
+                except TrimtabError as error:
+                    missing[version] = str(error)
+        return missing
+
     def _codecs(self, table: RouteTable, deployed: Mapping[str, Deployed]) -> dict[str, RequestCodec]:
         codecs = {}
         for model, route in table.routes.items():
@@ -228,38 +241,37 @@ class Engine:
         version
             Given when the caller names a version; the arm is then ``pinned``.
         units
-            What stays with one arm, per row; the request ids when not given.
+            What stays with one arm, per row. Where it is not given, or only the request id, the field that the route
+            names, else the request id.
 
         Raises
         ------
         InputError
             The requests are at fault; none was answered.
+        UnknownName
+            No such model or version takes part.
         Unavailable
             A store cannot be reached.
         """
         live = self.live
         route = live.table.route(model)
+        if route.constant:
+            outputs = live.answering(model).manifest.outputs
+            return [(constant_answers(batch, model, route.constant, outputs), list(range(len(batch))))]
         if version:
             live.pinned(model, version)
             parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
         else:
-            parts = split(route, batch.ids if units is None else units)
-        if len(parts) == 1:
-            arm, rows = parts[0]
-            return [(self._predict(live.deployed[arm.version], batch, arm.name, route.rollout, features), rows)]
-        return [
-            (
-                self._predict(
-                    live.deployed[arm.version],
-                    _rows_of(batch, rows),
-                    arm.name,
-                    route.rollout,
-                    None if features is None else _features_of(features, rows),
-                ),
-                rows,
-            )
-            for arm, rows in parts
-        ]
+            parts = split(route, units_of(route, batch, units))
+        given: list[tuple[Answers, Sequence[int]]] = []
+        for one, rows in parts:
+            ours = batch if len(parts) == 1 else rows_of(batch, rows)
+            sent = features if features is None or len(parts) == 1 else features_of(features, rows)
+            answers = self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent)
+            if route.unit:
+                answers = replace(answers, units=units_of(route, batch, units, rows))
+            given.append((answers, rows))
+        return given
 
     def _predict(
         self, deployed: Deployed, batch: RequestBatch, arm: str, rollout: str, features: FeatureBatch | None
@@ -278,11 +290,11 @@ class Engine:
         """Queue the scores of the arms that did not answer; call it once the answers are recorded. Never blocks."""
         live = self.live
         route = live.table.routes.get(model)
-        if route is None or len(route.arms) == 1:
+        if route is None or len(route.arms) == 1 or route.unit:
             return
         for given in answers:
             answered = live.deployed.get(given.version)
-            if given.arm == PINNED or answered is None:
+            if given.arm in UNCOUNTED or answered is None:
                 continue
             raw = not (given.requests.keys or given.requests.inputs)
             for version in {arm.version for arm in route.arms} - {given.version}:
@@ -338,7 +350,7 @@ class Engine:
         rows: list[bytes] = []
         for given in answers:
             self._count("failed" if given.error else "answered", given.version, given.arm, len(given.requests))
-            rows.extend(encode_records(given, self._models[given.version]))
+            rows.extend(encode_records(given, given.model or self._models[given.version]))
         return rows
 
     def _count(self, what: str, version: str, arm: str, rows: int) -> None:
@@ -379,17 +391,6 @@ def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:
 def _close(versions: Iterable[Deployed]) -> None:
     for one in versions:
         one.runtime.close()
-
-
-def _rows_of(batch: RequestBatch, rows: Sequence[int]) -> RequestBatch:
-    def take(columns: Columns) -> Columns:
-        return {name: values[rows] for name, values in columns.items()}
-
-    return RequestBatch([batch.ids[row] for row in rows], batch.at[rows], take(batch.keys), take(batch.inputs))
-
-
-def _features_of(features: FeatureBatch, rows: Sequence[int]) -> FeatureBatch:
-    return FeatureBatch(features.values[rows], features.ages[rows], features.watermarks, features.stale)
 
 
 def _failed(batch: RequestBatch, version: str, *, arm: str, rollout: str, error: str) -> Answers:

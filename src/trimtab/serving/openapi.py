@@ -36,6 +36,13 @@ _REASONS = {
     500: "An internal error.",
     503: "Nothing is live yet, or the worker is at its limit; `Retry-After` says when to come back.",
 }
+_STEER = [
+    {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
+    for name, text in (
+        ("X-Trimtab-Unit", "What stays with one arm, such as a user; each request alone when absent."),
+        ("X-Trimtab-Arm", "Names the arm that answers; recorded as pinned."),
+    )
+]
 _POST = (400, 404, 408, 413, 415, 429, 431, 500, 503)
 _READ = (404, 503)
 
@@ -134,6 +141,8 @@ def _model_paths(model: str, deployed: Deployed, versions: Sequence[str], max_ro
         examples = {"one": {"value": one}, "many": {"value": {"instances": [one, one | _second(one)]}}}
         content = {_JSON: {"schema": body_schema(shape, max_rows=max_rows), "examples": examples}}
         found[f"/predict/{model}"] = {"post": _predict(model, content)}
+        pinned = {"post": _predict(model, content, which=" with a version"), "parameters": [version]}
+        found[f"/predict/{model}/versions/{{version}}"] = pinned
     for tail, more in (("", []), ("/versions/{version}", [version])):
         which = " of a version" if more else ""
         parameters: Mapping[str, Any] = {"parameters": more} if more else {}
@@ -155,12 +164,13 @@ def _second(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": "r2"} if one.get("id") == "r1" else {}
 
 
-def _predict(model: str, content: Mapping[str, Any]) -> dict[str, Any]:
+def _predict(model: str, content: Mapping[str, Any], *, which: str = "") -> dict[str, Any]:
     answer = {"schema": {"oneOf": [_ref("Prediction"), _ref("Predictions")]}}
     return _operation(
-        f"{model}: predict",
+        f"{model}: predict{which}",
         "One request by its fields, or a list as `instances`; features are looked up.",
         {"200": {"description": "The answer, or one per request.", "content": {_JSON: answer}}} | _errors(_POST),
+        parameters=_STEER,
         requestBody={"required": True, "content": content},
     )
 
@@ -181,7 +191,7 @@ def _infer(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         name,
         "Tensors in, tensors out: the Open Inference Protocol.",
         {"200": answers} | _errors(_POST),
-        parameters=[header],
+        parameters=[header, *_STEER],
         requestBody={"required": True, "content": {_JSON: content}},
     )
 

@@ -26,8 +26,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     version: str
     """Digest of the bundle."""
     arm: str
-    """``champion`` or ``canary`` for an answer that was given, ``shadow`` for one that was only recorded, ``pinned``
-    for one given to a caller who named the version."""
+    """``champion``, ``canary``, ``previous`` or an arm of an A/B test for an answer that was given, ``shadow`` for one
+    that was only recorded, ``pinned`` for one given to a caller who named the version or the arm, ``constant`` for one
+    that no model gave."""
     rollout: str
     """Id of the rollout under way; empty when none is."""
     keys: dict[str, str | int]
@@ -40,15 +41,24 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     timings: tuple[int, ...]
     """Microseconds per stage, in the order of :data:`STAGES`; measured, so never part of a decision."""
     status: str
-    """``ok``, or why the answer is worth less: ``stale:<source>``, ``error:<kind>``."""
+    """``ok``, or why the answer is worth less: ``stale:<source>``, ``constant``, ``error:<kind>``."""
     inputs: dict[str, str | int | float | bool | None] = {}
     """What the caller sent besides the keys, times as microseconds: a later training recomputes features from it."""
+    unit: str = ""
+    """In an A/B test, what stays with one arm: a user, a shop; empty outside of one."""
 
     def feature_values(self) -> NDArray[np.float32]:
         return np.frombuffer(self.features, dtype="<f4")
 
 
 STAGES = ("decode", "features", "preprocess", "infer", "postprocess", "encode")
+
+PINNED, SHADOW, CONSTANT = "pinned", "shadow", "constant"
+"""Arms that no request falls to by the route's shares."""
+UNCOUNTED = frozenset({PINNED, CONSTANT})
+"""Arms whose answers are no fair sample of anything: they count in no comparison."""
+ASIDE = UNCOUNTED | {SHADOW}
+"""Arms whose answers were not given by the route's shares."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PredictionRecord)

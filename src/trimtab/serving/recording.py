@@ -1,7 +1,7 @@
 """From answers to prediction records: columns in, rows out.
 
-What a batch has in common is encoded once. The rows are, byte for byte, what
-:func:`trimtab.serving.record.encode_record` makes of a :class:`~trimtab.serving.record.PredictionRecord`.
+What a batch has in common is encoded once. The rows are what :func:`trimtab.serving.record.encode_record` makes of a
+:class:`~trimtab.serving.record.PredictionRecord`, without the unit where there is none.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from trimtab.core.ports import Columns
 from trimtab.serving.answers import Answers
+from trimtab.serving.record import CONSTANT
 
 _encode = msgspec.msgpack.Encoder().encode
 _FIFTEEN = b"\x9f"
-"""A MessagePack array of fifteen: the fields of a record."""
+"""A MessagePack array of fifteen: the fields of a record, without a unit."""
+_SIXTEEN = b"\xdc\x00\x10"
+"""One of sixteen: with it."""
 _ONE_FLOAT = b"\x91\xcb"
 """An array of one float64, which follows."""
 _TWENTY = b"\xb4"
@@ -44,6 +47,8 @@ def statuses(given: Answers) -> list[str]:
 
 
 def _usual(given: Answers) -> str:
+    if given.arm == CONSTANT:
+        return CONSTANT
     return f"stale:{','.join(given.features.stale)}" if given.features.stale else "ok"
 
 
@@ -74,14 +79,16 @@ def encode_records(given: Answers, model: str) -> list[bytes]:
         _outputs(given.outputs) if given.outputs.ndim == 1 else map(_encode, outputs),
         states,
         _maps(requests.inputs),
+        map(_encode, given.units) if given.units else repeat(b""),
         strict=False,
     )
+    head = _SIXTEEN if given.units else _FIFTEEN
     records = []
-    for name, at, keys, values, ages, said, status, inputs in rows:
+    for name, at, keys, values, ages, said, status, inputs, unit in rows:
         # The prediction's id, as `derived_id` makes it.
         own = sha256(name.encode() + suffix).hexdigest()[:20].encode()
         parts = (
-            _FIFTEEN,
+            head,
             _encode(name),
             _TWENTY,
             own,
@@ -95,6 +102,7 @@ def encode_records(given: Answers, model: str) -> list[bytes]:
             times,
             status,
             inputs,
+            unit,
         )
         records.append(b"".join(parts))
     return records

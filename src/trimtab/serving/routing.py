@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import msgspec
 
 from trimtab.errors import InputError, UnknownName
 
+PREVIOUS = "previous"
+"""The arm that answers behind a kill switch that goes back."""
+
 
 class Arm(msgspec.Struct, frozen=True):
     """A version that takes part in answering."""
 
     name: str
-    """``champion``, ``canary`` or ``shadow``."""
+    """``champion``, ``canary`` or ``shadow``; ``previous`` behind a kill switch; in an A/B test, its name there."""
     version: str
     """Digest of the bundle."""
     share: float
@@ -24,7 +28,8 @@ class Arm(msgspec.Struct, frozen=True):
 class Route(msgspec.Struct, frozen=True):
     """How requests for one model are answered.
 
-    The shares of the arms add up to 1. Every arm that does not answer a request scores it in the shadow.
+    The shares of the arms add up to 1. Every arm that does not answer a request scores it in the shadow, except in an
+    A/B test, which asks what each answer led to and not what the other would have said.
     """
 
     model: str
@@ -32,6 +37,15 @@ class Route(msgspec.Struct, frozen=True):
     rollout: str = ""
     salt: str = ""
     """Makes the split of one rollout independent of the next."""
+    held: tuple[str, ...] = ()
+    """Versions kept loaded and warm that neither answer nor score, so that a switch to them takes no time: first the
+    one to go back to, then a green that waits for its switch. One that cannot be loaded is left out: it must not keep
+    the others from answering."""
+    constant: tuple[float, ...] = ()
+    """The kill switch: every request is answered with these outputs, and no model is asked."""
+    unit: str = ""
+    """Of an A/B test: the field of a request (key or input) that stays with one arm, or ``request`` for its id. Empty
+    outside of one."""
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -44,6 +58,10 @@ class RouteTable(msgspec.Struct, frozen=True):
     def versions(self) -> list[str]:
         """The versions that a worker must hold for it, sorted."""
         return sorted({arm.version for route in self.routes.values() for arm in route.arms})
+
+    def held(self) -> list[str]:
+        """Further versions that a worker loads where it can, sorted."""
+        return sorted({version for route in self.routes.values() for version in route.held} - set(self.versions()))
 
     def route(self, model: str) -> Route:
         """The route of a model.
@@ -73,6 +91,39 @@ def position(salt: str, unit: str) -> float:
     """
     raw = hashlib.blake2b(f"{salt}\x1f{unit}".encode(), digest_size=8).digest()
     return int.from_bytes(raw) / 2**64
+
+
+def killed(route: Route, *, constant: tuple[float, ...] = ()) -> Route:
+    """The route behind a kill switch: a constant answer, or the version that is held to go back to.
+
+    Pulling it a second time changes nothing.
+
+    Raises
+    ------
+    InputError
+        When no version is held to go back to, or the constant is not made of finite numbers.
+
+    Examples
+    --------
+    >>> one = Route("m", (Arm("champion", "b", 0.9), Arm("canary", "c", 0.1)), "r1", "r1", held=("a",))
+    >>> [(arm.name, arm.version) for arm in killed(one).arms]
+    [('previous', 'a')]
+    >>> killed(one, constant=(0.2,)).constant
+    (0.2,)
+    """
+    stable = route.arms[0].version
+    if constant:
+        if not all(map(math.isfinite, constant)):
+            raise InputError("a constant answer must be made of finite numbers", got=str(constant))
+        return Route(route.model, (Arm("champion", stable, 1.0),), held=route.held, constant=constant)
+    if route.arms[0].name == PREVIOUS and not route.constant:
+        return route
+    if not route.held:
+        raise InputError(
+            f"no earlier version of {route.model!r} is held to go back to", hint="answer with a constant instead"
+        )
+    back = route.held[0]
+    return Route(route.model, (Arm(PREVIOUS, back, 1.0),), held=(stable,))
 
 
 def choose(route: Route, unit: str) -> Arm:
@@ -146,6 +197,8 @@ def decode_table(data: bytes) -> RouteTable:
             raise InputError(
                 f"the route of {name!r} contradicts itself", got=f"{route.model!r}, arms {', '.join(names)}"
             )
+        if not all(map(math.isfinite, route.constant)):
+            raise InputError(f"the constant answer of {name!r} is not finite", got=str(route.constant))
         shares = [arm.share for arm in route.arms]
         if any(share < 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
             raise InputError(f"the shares of {name!r} do not add up to 1", got=str(shares))

@@ -195,6 +195,8 @@ def test_gate_ends_with_one_when_the_version_does_not_pass(fake):
         ("deploy", ("late", "4f9c", "--reason", "because", "--force", "--actor", "operator:ada")),
         ("approve", ("late", "4f9c", "--reason", "read it", "--deny")),
         ("rollback", ("late", "--reason", "complaints")),
+        ("revive", ("late", "--reason", "it is over")),
+        ("deploy", ("late", "--reason", "better", "--winner", "b")),
     ],
 )
 def test_asking_for_a_change(fake, name, arguments):
@@ -204,6 +206,45 @@ def test_asking_for_a_change(fake, name, arguments):
     assert calls[0][1]["reason"]
     fake(name, {"accepted": False, "sentence": "Nothing waits.", "event": None})
     assert run(name, *arguments).exit_code == 1
+
+
+KILLED = {
+    "accepted": True, "sentence": "The switch is on.", "effective_ms": 12.5, "workers": 2, "obeying": 2, "problem": "",
+}  # fmt: skip
+
+
+def test_kill_says_how_many_obey_and_after_how_long(fake):
+    calls = fake("kill", KILLED)
+    done = run("kill", "late", "--to", "constant", "--value", "0.2", "--reason", "incident")
+    assert (done.exit_code, done.output) == (0, "The switch is on.\n2 of 2 workers obey after 12.5 ms\n")
+    assert (calls[0][1]["to"], calls[0][1]["value"]) == ("constant", "0.2")
+    fake("kill", KILLED | {"problem": "no memory", "obeying": 1})
+    done = run("kill", "late", "--to", "previous", "--reason", "incident")
+    assert done.exit_code == 1
+    assert "A worker cannot: no memory" in done.output
+
+
+def test_deploy_passes_its_strategy_on(fake):
+    calls = fake("deploy", {"accepted": True, "sentence": "ok", "event": "e1"})
+    assert run("deploy", "late", "2", "--strategy", "canary", "--share", "0.1", "--reason", "r").exit_code == 0
+    assert calls[0][1]["how"] == {"strategy": "canary", "share": "0.1", "arms": None, "unit": None, "winner": None}
+    assert run("deploy", "late", "2", "--strategy", "red", "--reason", "r").exit_code == 2
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_ab_shows_the_arms_and_fails_on_a_broken_split(fake, kept):
+    arm = {"name": "a", "version": "4f" * 32, "share": 0.5, "requests": 10, "units": 5, "errors": 0, "rows": 0}
+    other = {"arm": "b", "against": "a", "difference": 0.1, "low": 0.05, "high": 0.15, "evidence": 40.0}
+    fake("ab", {
+        "model": "late", "test": "t" * 20, "unit": "user", "metric": "outcome", "since": AT, "ended": None,
+        "arms": [arm | {"mean": None, "low": None, "high": None}], "differences": [other | {"verdict": "higher"}],
+        "alpha": 0.05, "split_evidence": 1.0, "split_kept": kept,
+    })  # fmt: skip
+    done = run("ab", "late")
+    assert done.exit_code == (0 if kept else 1)
+    for words in ("a: version 4f4f4f4f4f4f, 50%", "b - a: 0.1 (0.05 to 0.15)", "higher"):
+        assert words in done.output
+    assert ("believe none" in done.output) != kept
 
 
 def test_log_at_answers_what_was_live_who_approved_it_and_on_what_evidence(fake):

@@ -44,7 +44,7 @@ def test_a_file_is_registered_by_its_tensors(tmp_path):
         (["--task", "multiclass", "--outputs", "x,y,z", "--columns", "a,b,c"], 0),
         (["--task", "regression", "--outputs", "x,y,z", "--columns", "a,b,c"], 0),
         (["--task", "regression", "--outputs", "x,y", "--columns", "a,b,c"], 2),
-        (["--task", "tensors", "--columns", "a,b,c"], 2),
+        (["--columns", "a,b,c"], 2),
         (["--task", "multiclass", "--outputs", "x,y,z"], 2),
     ],
 )

@@ -15,6 +15,7 @@ from trimtab.adapters.wire.grpc_messages import METHODS, SERVICE, protocol
 from trimtab.adapters.wire.grpc_tensors import decode_message, encode_message
 from trimtab.errors import InputError, MissingExtra, TooLarge, TrimtabError, Unavailable, UnknownName
 from trimtab.serving.ask import Steer
+from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.tensors import TensorAnswer, describe
 
@@ -99,7 +100,7 @@ class GrpcPlane:
         async def call(data: bytes, context: Any) -> bytes:
             try:
                 asked = request.FromString(data)
-                answer = await self._infer(asked) if step is None else response(**step(asked))
+                answer = await self._infer(asked, context) if step is None else response(**step(asked))
             except self._undecodable:
                 error: Exception = InputError("the message cannot be read", hint=f"send an inference.{name}Request")
             except TrimtabError as found:
@@ -123,7 +124,7 @@ class GrpcPlane:
         await context.abort(code, text, trailing_metadata=_PUSHBACK if name == "UNAVAILABLE" else ())
         return b""  # not reached: abort raises
 
-    async def _infer(self, asked: Any) -> Any:
+    async def _infer(self, asked: Any, context: Any) -> Any:
         engine = self._dispatcher.engine
         timer = engine.pipeline.timer
         start = timer()
@@ -140,8 +141,10 @@ class GrpcPlane:
             if not answer.done():  # the caller may have given up
                 answer.set_result(result)
 
+        said = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+        steer = Steer(version, said.get("x-trimtab-unit", "")[:TEXT_LIMIT], said.get("x-trimtab-arm", ""))
         took = timer() - start
-        self._dispatcher.submit_tensors(model, request, encode, resolve, steer=Steer(version), decode_ns=took)
+        self._dispatcher.submit_tensors(model, request, encode, resolve, steer=steer, decode_ns=took)
         self._wake()
         result = await answer
         if isinstance(result, TrimtabError):

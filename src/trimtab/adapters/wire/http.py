@@ -2,7 +2,7 @@
 
 ::
 
-    POST /predict/<model>                          by entity keys and inputs
+    POST /predict/<model>[/versions/<v>]           by entity keys and inputs
     GET  /v2 · /v2/health/live · /v2/health/ready  Open Inference Protocol, version 2
     GET  /v2/models/<model>[/versions/<v>][/ready]
     POST /v2/models/<model>[/versions/<v>]/infer
@@ -140,6 +140,8 @@ class DataPlane:
         match parts:
             case ["predict", model]:
                 found = Target("predict", model)
+            case ["predict", model, "versions", version]:
+                found = Target("predict", model, version)
             case ["v2", "models", model, "infer"]:
                 found = Target("infer", model)
             case ["v2", "models", model, "versions", version, "infer"]:

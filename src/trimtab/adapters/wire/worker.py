@@ -112,6 +112,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     versions: tuple[str, ...]
     problem: str = ""
     """Why the newest route table is not in force; empty when it is."""
+    missing: dict[str, str] = {}
+    """Versions that the route table holds in reserve and that could not be loaded, and why."""
     grpc_port: int = -1
     """-1 when gRPC is not served."""
 
@@ -319,7 +321,7 @@ class _Process:
         generation = max(table.generation - 1, 1)
         routes: dict[str, Route] = {}
         for name, route in table.routes.items():
-            alone = Route(name, (Arm(route.arms[0].name, route.arms[0].version, 1.0),))
+            alone = Route(name, (Arm(route.arms[0].name, route.arms[0].version, 1.0),), constant=route.constant)
             try:
                 tried = self._engine.prepare(RouteTable(generation, {name: alone}), self._worker.load)
             except (TrimtabError, OSError):
@@ -343,6 +345,7 @@ class _Process:
             generation=live.table.generation,
             versions=tuple(sorted(live.deployed)),
             problem=problem,
+            missing=dict(live.missing),
             grpc_port=self._grpc_port,
         )
         try:

@@ -1,0 +1,123 @@
+"""The kill switch on the file level, and the route file that control and switch both write."""
+
+from __future__ import annotations
+
+import pytest
+
+from trimtab.adapters.wire.routefile import write_routes
+from trimtab.app.asked import read_request
+from trimtab.app.killing import KillOrder, close_order, pull, standing_orders
+from trimtab.app.routes import Routes
+from trimtab.errors import InputError, Unavailable, UnknownName
+from trimtab.loop.state import Version
+from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
+
+FIRST = Route("m", (Arm("champion", "b", 1.0),), held=("a",))
+OTHER = Route("n", (Arm("champion", "x", 1.0),))
+ORDER = KillOrder("o1", "m", "operator:ann", "it is wrong", (0.2,))
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "run").mkdir()
+    write_routes(tmp_path / "route.json", RouteTable(7, {"m": FIRST, "n": OTHER}))
+    return tmp_path
+
+
+def now(place):
+    return decode_table((place / "route.json").read_bytes())
+
+
+def test_it_is_in_force_and_waits_to_be_recorded(place):
+    table = pull(place / "route.json", place / "run", ORDER)
+    assert now(place) == table
+    assert table.generation == 8
+    assert (table.route("m").constant, table.route("n")) == ((0.2,), OTHER)
+    assert standing_orders(place / "run") == [ORDER]
+    assert standing_orders(place / "run")[0].asked().data == {"constant": [0.2]}
+
+
+def test_control_writes_no_route_past_an_order(place):
+    routes = Routes(place / "route.json", place / "run", models=["m", "n"])
+    pull(place / "route.json", place / "run", ORDER)
+    routes.apply(Route("n", (Arm("champion", "y", 1.0),)), generation=3)
+    assert (now(place).generation, now(place).route("m").constant) == (9, (0.2,))
+    routes.apply(Route("m", (Arm("champion", "c", 1.0),), held=("b",)), generation=4)
+    assert now(place).route("m").constant == (0.2,)  # the promotion is there, behind the switch
+    assert now(place).route("m").arms[0].version == "c"
+    close_order(place / "run", "o1")
+    routes.apply(Route("m", (Arm("champion", "c", 1.0),), held=("b",)), generation=5)
+    assert now(place).route("m").constant == ()
+
+
+def test_a_control_process_that_starts_finds_the_order(place):
+    pull(place / "route.json", place / "run", ORDER)
+    routes = Routes(place / "route.json", place / "run", models=["m", "n"])
+    routes.apply(FIRST, generation=1)  # what the ledger says, which knows of no switch yet
+    assert now(place).route("m").constant == (0.2,)
+
+
+def test_back_to_what_is_held_and_only_once(place):
+    back = KillOrder("o2", "m", "operator:ann", "it is wrong")
+    pull(place / "route.json", place / "run", back)
+    killed = now(place).route("m")
+    assert [(arm.name, arm.version) for arm in killed.arms] == [("previous", "a")]
+    Routes(place / "route.json", place / "run", models=["m", "n"]).apply(killed, generation=1)
+    assert now(place).route("m") == killed
+
+
+def test_what_cannot_be_killed(place, tmp_path):
+    run = place / "run"
+    with pytest.raises(UnknownName, match="no such model"):
+        pull(place / "route.json", run, KillOrder("o", "z", "a", "r", (1.0,)))
+    with pytest.raises(InputError, match="no earlier version"):
+        pull(place / "route.json", run, KillOrder("o", "n", "a", "r"))
+    with pytest.raises(Unavailable, match="nothing is deployed"):
+        pull(tmp_path / "nowhere.json", run, ORDER)
+    assert standing_orders(run) == []
+
+
+VERSIONS = {
+    digest: Version(digest, number, 0, (), None, ()) for number, digest in enumerate(["1f" * 32, "2f" * 32], start=1)
+}
+
+
+def asked(kind="deploy", **fields):
+    return read_request(kind, {"reason": "r", **fields}, VERSIONS).data
+
+
+def test_strategies_are_read():
+    assert asked(version="1") == {}
+    assert asked(strategy="canary", share="0.1") == {"strategy": "canary", "share": 0.1}
+    tested = asked(strategy="ab", arms="a=1:0.5, b=2f:0.5", unit="user")
+    assert [arm["version"] for arm in tested["arms"]] == list(VERSIONS)
+    assert tested["unit"] == "user"
+    assert asked(winner="b") == {"winner": "b"}
+    assert asked("kill", to="constant", value="0.2,0.8") == {"constant": [0.2, 0.8]}
+    assert asked("kill", to="previous") == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("deploy", {"strategy": "red"}),
+        ("deploy", {"strategy": "canary"}),
+        ("deploy", {"strategy": "canary", "share": "1"}),
+        ("deploy", {"strategy": "canary", "share": "nan"}),
+        ("deploy", {"share": "0.1"}),
+        ("deploy", {"strategy": "shadow", "unit": "user"}),
+        ("deploy", {"strategy": "ab", "arms": "a=1"}),
+        ("deploy", {"strategy": "ab", "arms": "a=1:0.5,b=2:0.5", "unit": "no such/field"}),
+        ("kill", {}),
+        ("kill", {"to": "constant"}),
+        ("kill", {"to": "constant", "value": "much"}),
+        ("kill", {"to": "constant", "value": "inf"}),
+        ("kill", {"to": "previous", "value": "0.2"}),
+        ("kill", {"to": "previous", "reason": " "}),
+        ("kill", {"to": "previous", "colour": "red"}),
+        ("kill", {"to": "previous", "reason": 7}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(kind, fields):
+    with pytest.raises(InputError):
+        asked(kind, **fields)
