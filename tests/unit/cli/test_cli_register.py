@@ -23,8 +23,6 @@ def test_a_file_is_registered_by_its_tensors(tmp_path):
         str(tmp_path / "mix.onnx"),
         "--kind",
         "onnx",
-        "--task",
-        "tensors",
         "-p",
         str(tmp_path),
         "--json",
