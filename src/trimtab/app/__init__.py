@@ -284,17 +284,12 @@ def rollback(project: Path, model: str, *, reason: str, home: Path | None = None
 def quantise(
     project: Path, model: str, *, version: str | None = None, mode: str = "dynamic", home: Path | None = None
 ) -> Result:
-    """Make an int8 variant of a version and register it as a candidate.
-
-    ``{model, version, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
-    ``before`` and ``after`` hold metrics, latencies and sizes.
+    """Make an int8 variant of a version and register it as a candidate; see
+    :func:`trimtab.app.variants.quantise_version`.
     """
     from trimtab.app.variants import quantise_version
-    from trimtab.errors import InputError
 
-    if mode not in ("dynamic", "static"):
-        raise InputError("no such mode", got=repr(mode), hint="dynamic or static")
-    return quantise_version(project, model, version, mode=mode, home=home)  # type: ignore[arg-type]
+    return quantise_version(project, model, version, mode=mode, home=home)
 
 
 def status(project: Path, *, home: Path | None = None) -> Result:
