@@ -251,6 +251,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         max_body=_number("max_body"),
         max_rows=_number("max_batch_rows"),
         max_queue=_number("max_queue"),
+        deadline_ms=_number("deadline_ms"),
         software=_software(),
         grpc_port=grpc_port,
         providers=",".join(read_order(setting("providers"))),

@@ -52,6 +52,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_body: int = 1_048_576
     max_rows: int = 10_000
     max_queue: int = 1024
+    deadline_ms: int = 10_000
+    """How long a caller waits who does not say; 0 for ever."""
     software: str = ""
     server: str = "httptools"
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
@@ -140,6 +142,7 @@ def main(arguments: list[str]) -> int:
         max_body=options.max_body,
         max_rows=options.max_rows,
         max_queue=options.max_queue,
+        deadline_ms=options.deadline_ms,
         software=options.software,
         server=options.server,
         metrics_folder=root / "run" / METRICS,

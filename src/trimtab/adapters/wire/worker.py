@@ -33,7 +33,8 @@ from trimtab.core.ports import Records
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
-from trimtab.serving.engine import Engine, Live, Loader
+from trimtab.serving.engine import Engine, Loader
+from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
@@ -252,7 +253,7 @@ class _Process:
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
-            steps = (self._watch(loading), self._plane.shadow(), self._sync_on())
+            steps = (self._watch(loading), self._plane.shadow.run(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
                 await self._server.run(self._listener)
@@ -262,8 +263,7 @@ class _Process:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            while self._plane.shadow_step():
-                pass
+            self._plane.shadow.finish()
             await self._sync()
             for sink in self._sinks:
                 sink.close()
