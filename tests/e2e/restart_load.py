@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 BODY = b'{"shop": "aa", "basket": 1}'
 KEPT = b"POST /predict/m HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -26,7 +27,7 @@ class Load:
     pause_s: float = 0.005
     _stop: bool = False
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         callers = [self._caller(KEPT) for _ in range(self.kept)] + [self._caller(ONCE) for _ in range(self.fresh)]
         self._tasks = [asyncio.create_task(caller) for caller in callers]
         await asyncio.sleep(0.3)
