@@ -6,7 +6,7 @@ endif
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test soak check fix bench clean help
+.PHONY: demo test torch soak check fix bench clean help
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -24,6 +24,9 @@ demo: $(READY) ## replay a year of real flights through the whole loop, then ser
 
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest $(PYTEST)
+
+torch: $(READY) ## install PyTorch for its tests, which are left out without it; on Linux ask for its CPU build first
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 
 soak: $(READY) ## run the tests that take minutes
 	SOAK=1 $(BIN)/python -m pytest -k soak $(PYTEST) tests

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,7 @@ from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import load_deployed
 
 
-def main(home: Path, number: int, port: int, more: Mapping[str, int]) -> None:
+def main(home: Path, number: int, port: int, more: Mapping[str, Any]) -> None:
     blobs, rows = DirectoryBlobs(home / "blobs"), LmdbRows(home / "online", readonly=True)
     worker = Worker(
         load=lambda version: load_deployed(blobs, rows, version),
@@ -27,8 +28,14 @@ def main(home: Path, number: int, port: int, more: Mapping[str, int]) -> None:
         timer=time.perf_counter_ns,
         new_id=lambda: uuid.uuid4().hex,
     )
+    paths = {name: Path(more[name]) for name in ("metrics_folder", "access_log") if name in more}
     settings = WorkerSettings(
-        number, home / "route.json", home / "run" / f"worker-{number}.json", port=port, software="test", **more
+        number,
+        home / "route.json",
+        home / "run" / f"worker-{number}.json",
+        port=port,
+        software="test",
+        **{**more, **paths},
     )
     serve(worker, settings)
     (home / f"modules-{number}.json").write_bytes(msgspec.json.encode(sorted(sys.modules)))

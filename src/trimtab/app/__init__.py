@@ -292,17 +292,12 @@ def restart_workers(project: Path, *, home: Path | None = None) -> Result:
 def quantise(
     project: Path, model: str, *, version: str | None = None, mode: str = "dynamic", home: Path | None = None
 ) -> Result:
-    """Make an int8 variant of a version and register it as a candidate.
-
-    ``{model, version, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
-    ``before`` and ``after`` hold metrics, latencies and sizes.
+    """Make an int8 variant of a version and register it as a candidate; see
+    :func:`trimtab.app.variants.quantise_version`.
     """
     from trimtab.app.variants import quantise_version
-    from trimtab.errors import InputError
 
-    if mode not in ("dynamic", "static"):
-        raise InputError("no such mode", got=repr(mode), hint="dynamic or static")
-    return quantise_version(project, model, version, mode=mode, home=home)  # type: ignore[arg-type]
+    return quantise_version(project, model, version, mode=mode, home=home)
 
 
 def status(project: Path, *, home: Path | None = None) -> Result:
@@ -416,3 +411,31 @@ def predict(
     from trimtab.app.operations import predict_once
 
     return predict_once(project, model, fields, url=url, home=home)
+
+
+def latency(
+    project: Path,
+    model: str | None = None,
+    *,
+    source: str = "workers",
+    during_s: float = 0.0,
+    since: str | None = None,
+    home: Path | None = None,
+) -> Result:
+    """How long answers take beside their budget: ``{from, during_s, arms: [{model, version, arm, stages, ...}]}``.
+
+    Parameters
+    ----------
+    source
+        ``workers``: what they have counted; ``records``: the timings in prediction records.
+    during_s
+        Only what is answered in the next seconds; 0 for everything since the version went live.
+    since
+        Of records: ISO 8601, only those asked at that time or later.
+    home
+        Where its state is kept, as :func:`up` takes it.
+    """
+    from trimtab.app.latency import LatencyRequest, show_latency
+
+    request = LatencyRequest(project, model, "records" if source == "records" else "workers", during_s, since, home)
+    return show_latency(request)

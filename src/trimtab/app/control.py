@@ -14,9 +14,10 @@ from trimtab.adapters.compute.supervisor import Supervisor
 from trimtab.app.asked import read_request
 from trimtab.app.keeping import Compactor
 from trimtab.app.killing import standing_orders
+from trimtab.app.latency import latency_status
 from trimtab.app.live import Live
 from trimtab.app.live_parity import LiveParity
-from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.restarting import RollingRestart
 from trimtab.app.schedules import Schedules
@@ -27,6 +28,7 @@ from trimtab.errors import StaleEpoch, TrimtabError, UnknownName
 from trimtab.loop import events as e
 from trimtab.loop.observations import Asked
 from trimtab.loop.state import Version
+from trimtab.serving.counted import Counted
 
 Page = Callable[[Mapping[str, Any]], str]
 
@@ -71,15 +73,17 @@ class LiveControl:
             problem = live.problem
         with self._workers:
             living = {state.name: state.state for state in self._supervisor.states()}
+        found = counts_of(live.home.root)
+        models = models_status(live.ledger, list(live.models), now, series=live.series)
         return {
             "project": live.project.root.rpartition("/")[2],
             "now": iso(now),
             "ledger": ledger_status(live.ledger),
             "control": {"state": "running", "pid": os.getpid(), "since": iso(live.tenure.since), "problem": problem},
-            "models": models_status(live.ledger, list(live.models), now, series=live.series),
+            "models": [model | {"latency": self._latency(model["name"], found)} for model in models],
             "sources": sources,
             "parity": self._parity.status(),
-            "workers": workers_status(live.home.run, living),
+            "workers": workers_status(live.home.run, living, found),
         }
 
     def log(self, *, at: str | None, model: str | None, limit: int) -> dict[str, Json]:
@@ -182,6 +186,9 @@ class LiveControl:
             "watermark": {"seq": mark.seq if mark else ingest.seq, "known": iso(known) if known else None},
             "behind_s": (now - known) / SECOND if known else None,
         }
+
+    def _latency(self, model: str, found: Counted) -> list[dict[str, Json]]:
+        return latency_status(found, {model: self._live.project.models[model].latency_budget})
 
     def _versions(self, model: str) -> Mapping[str, Version]:
         found = self._live.models.get(model)

@@ -24,7 +24,7 @@ from trimtab.app.fencing import CONTROL, Tenure, control_runs
 from trimtab.app.home import HOME, Home, named_home, setting
 from trimtab.app.judging import judged, numbered
 from trimtab.app.live import Live, open_home, standing_clock
-from trimtab.app.overview import ledger_status, log_events, models_status, workers_status
+from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
@@ -273,7 +273,9 @@ def show_status(path: Path, *, home: Path | None = None) -> Result:
         "control": {"state": "gone", "pid": None, "since": None},
         "models": models_status(ledger, sorted(models), clock.now(), series=place.series()),
         "sources": [],
-        "workers": workers_status(place.run, {post.name: "running" for post in posts if post.held}),
+        "workers": workers_status(
+            place.run, {post.name: "running" for post in posts if post.held}, counts_of(place.root)
+        ),
     }
 
 

@@ -10,13 +10,14 @@ from trimtab.core.clock import DAY, Micros, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, Ledger, model_stream
 from trimtab.core.ports import Series
-from trimtab.errors import UnknownName
+from trimtab.errors import Unavailable, UnknownName
 from trimtab.governance import audit
 from trimtab.loop import events as e
 from trimtab.loop.commands import route_of
 from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import QUIET
 from trimtab.loop.state import State
+from trimtab.serving.counted import NOTHING, Counted, WorkerNow
 from trimtab.web.kinds import kind_of_event
 
 DECISIONS = 20
@@ -220,29 +221,55 @@ def _logged(event: Event) -> dict[str, Json]:
     }
 
 
-def workers_status(run: Path, living: Mapping[str, str]) -> list[dict[str, Json]]:
-    """What each worker last said about itself, and whether it lives.
+def workers_status(run: Path, living: Mapping[str, str], found: Counted) -> list[dict[str, Json]]:
+    """What each worker last said about itself, whether it lives, and what it has counted since its start.
 
     Parameters
     ----------
     living
         State by post, as :class:`trimtab.adapters.compute.supervisor.PostState` has it.
+    found
+        What the workers have counted.
     """
     from trimtab.adapters.wire.worker import read_status
 
-    found = []
+    counts = {said.name.rpartition("-")[0]: said for said in found.workers}
+    told = []
     for name, state in sorted(living.items()):
         said = read_status(run / f"{name}.json")
-        found.append(
+        told.append(
             {
                 "name": name,
                 "pid": said.pid if said else None,
                 "state": state if not (said and said.problem) else f"{state}: {said.problem}",
                 "generation": said.generation if said else 0,
                 "since": iso(said.started) if said else None,
-                "answered": None,
-                "errors": None,
-                "p99_ms": None,
+                **_counted(counts.get(f"{name}-{said.pid}") if said else None),
             }
         )
-    return found
+    return told
+
+
+def _counted(worker: WorkerNow | None) -> dict[str, Json]:
+    """Rows answered, rows and replies that failed, and how long callers waited."""
+    if worker is None:
+        return {"answered": None, "errors": None, "p99_ms": None}
+    arms = [arm for arm in worker.arms if arm.arm != "shadow"]
+    total = sum((arm.stage("total") for arm in arms), NOTHING)
+    p99 = total.quantile_us(0.99) / 1000
+    replies = sum(stage.count for (_, _, status), stage in worker.replies.items() if status >= 500)
+    return {
+        "answered": sum(arm.answered for arm in arms),
+        "errors": replies,
+        "p99_ms": p99 if total.count else None,
+    }
+
+
+def counts_of(home: Path) -> Counted:
+    """What the workers of a home have counted; nothing where that cannot be read now."""
+    from trimtab.adapters.wire.cells import METRICS, read_counts
+
+    try:
+        return read_counts(home / "run" / METRICS)
+    except (Unavailable, OSError):
+        return Counted([], {}, {})

@@ -131,7 +131,7 @@ def register_onnx(
     optional: Sequence[str] = (),
     trained_until: Micros = 0,
 ) -> str:
-    """Pack an ONNX file as a version; it runs in the serving worker itself. Without columns, by its tensors.
+    """Pack an ONNX file as a version; it runs in the serving worker itself. Without columns it is one of tensors.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def register_onnx(
 
 
 def register_kind(
-    home: Path, path: Path, kind: str, *, name: str, task: str, options: Mapping[str, Any]
+    home: Path, path: Path, kind: str, *, name: str, task: str | None, options: Mapping[str, Any]
 ) -> dict[str, str]:
     """What the command line asks for: ``{model, version, kind, home}``.
 
@@ -167,12 +167,14 @@ def register_kind(
     said = {key: value for key, value in options.items() if value not in (None, "")}
     said |= {key: [one.strip() for one in said[key].split(",")] for key in ("columns", "optional") if key in said}
     outputs = [one.strip() for one in said.pop("outputs", "").split(",") if one.strip()]
-    if task == "tensors" and (kind != "onnx" or outputs or said):
+    tensors = kind == "onnx" and "columns" not in said and task is None
+    if kind != "pyfunc" and "columns" not in said and not tensors:
         raise InputError(
-            "only an ONNX file without columns is served by its tensors", hint="--kind onnx --task tensors"
+            "the columns of the model are not named",
+            hint="--columns a,b,c; an ONNX file without --columns and --task is served by its tensors",
         )
-    if kind != "pyfunc" and task != "tensors" and "columns" not in said:
-        raise InputError("the columns of the model are not named", hint="--columns a,b,c")
+    if task is None and not tensors:
+        raise InputError("it is not said what the model answers", hint="--task binary, regression or multiclass")
     if odd := sorted(set(said) - _OPTIONS[kind]):
         raise InputError(f"this does not go with --kind {kind}", got=", ".join(f"--{one}" for one in odd))
     return {
@@ -183,8 +185,8 @@ def register_kind(
     }
 
 
-def _task(kind: str, name: str, outputs: Sequence[str]) -> Task | None:
-    if kind == "tensors":
+def _task(kind: str | None, name: str, outputs: Sequence[str]) -> Task | None:
+    if kind is None:
         return None
     if kind == "multiclass":
         return multiclass(classes=outputs)

@@ -260,6 +260,9 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         providers=",".join(read_order(setting("providers"))),
         memory_budget=_bytes("memory_budget", request.memory_budget),
         model_python=setting("model_python"),
+        access_log=_path("access_log"),
+        access_log_share=_share("access_log_share"),
+        trace_share=_share("trace_share"),
     )
 
 
@@ -275,6 +278,22 @@ def _number(name: str, given: int | None = None) -> int:
     if not text.isdigit():
         raise InputError(f"the setting {name} must be a whole number", got=repr(text))
     return int(text)
+
+
+def _share(name: str) -> float:
+    text = setting(name)
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise InputError(f"the setting {name} must be a share from 0 to 1", got=repr(text))
+    return found
+
+
+def _path(name: str) -> str:
+    text = setting(name)
+    return str(Path(text).resolve()) if text else ""
 
 
 def _bytes(name: str, given: str | None = None) -> int:

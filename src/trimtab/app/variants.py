@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import msgspec
 import numpy as np
@@ -25,8 +25,11 @@ Result = dict[str, Any]
 _FACT_DIGITS = 6
 
 
-def quantise_version(path: Path, model: str, version: str | None, *, mode: Mode, home: Path | None = None) -> Result:
+def quantise_version(path: Path, model: str, version: str | None, *, mode: str, home: Path | None = None) -> Result:
     """Make an int8 variant of a version, measure both on the version's held-out tail, and register it as a candidate.
+
+    ``{model, version, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
+    ``before`` and ``after`` hold metrics, latencies and sizes.
 
     Raises
     ------
@@ -35,6 +38,8 @@ def quantise_version(path: Path, model: str, version: str | None, *, mode: Mode,
     InputError
         When it has no weights that could be int8.
     """
+    if mode not in get_args(Mode):
+        raise InputError("no such mode", got=repr(mode), hint="dynamic or static")
     project = checked_project(path)
     place = existing_home(Path(project.root), home)
     events = list(place.ledger().read(stream=model_stream(model)))
@@ -43,7 +48,7 @@ def quantise_version(path: Path, model: str, version: str | None, *, mode: Mode,
     found = quantise(
         place.blobs(),
         parent,
-        mode=mode,
+        mode=cast("Mode", mode),
         rows=data.holdout.X,
         labels=data.holdout.y,
         calibration=_spread(data.train.X),

@@ -26,6 +26,7 @@ from trimtab.adapters.models.memory import trim
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.adapters.wire.cells import METRICS
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import Runtimes, load_deployed
 from trimtab.core.clock import Clock
@@ -54,6 +55,9 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     software: str = ""
     server: str = "httptools"
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
+    access_log: str = ""
+    access_log_share: float = 1.0
+    trace_share: float = 0.0
     grpc_port: int = -1
     """-1 serves no gRPC."""
     providers: str = "cpu"
@@ -138,6 +142,10 @@ def main(arguments: list[str]) -> int:
         max_queue=options.max_queue,
         software=options.software,
         server=options.server,
+        metrics_folder=root / "run" / METRICS,
+        access_log=Path(options.access_log) if options.access_log else None,
+        access_log_share=options.access_log_share,
+        trace_share=options.trace_share,
         grpc_port=options.grpc_port,
     )
     try:

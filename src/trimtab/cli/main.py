@@ -15,6 +15,7 @@ from trimtab.cli.check import check
 from trimtab.cli.deploy import deploy
 from trimtab.cli.gate import gate
 from trimtab.cli.kill import kill, revive
+from trimtab.cli.latency import latency
 from trimtab.cli.log import log
 from trimtab.cli.predict import predict
 from trimtab.cli.quantise import quantise
@@ -29,7 +30,7 @@ from trimtab.cli.up import up
 from trimtab.errors import InputError
 
 COMMANDS = (
-    *(check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, log, send, predict),
+    *(check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, latency, log, send, predict),
     *(restart_workers, batch, register, quantise),
 )
 

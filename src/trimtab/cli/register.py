@@ -12,7 +12,7 @@ from trimtab.cli.answer import Result, answer, command, lines, model
 
 @command(
     "trimtab register buys model.onnx --kind onnx --columns basket,visits --task binary",
-    "trimtab register embed embed.onnx --kind onnx --task tensors",
+    "trimtab register embed embed.onnx --kind onnx",
     "trimtab register buys handler/ --kind handler --columns basket,visits --task binary",
     "trimtab register price mlruns/model --kind pyfunc --task regression --python venv/bin/python",
 )
@@ -21,9 +21,8 @@ from trimtab.cli.answer import Result, answer, command, lines, model
 @click.option("--kind", type=click.Choice(["onnx", "handler", "pyfunc"]), required=True, help="What it is.")
 @click.option(
     "--task",
-    type=click.Choice(["binary", "regression", "multiclass", "tensors"]),
-    required=True,
-    help="What it answers; tensors: an ONNX file is served by its tensors, whatever they mean.",
+    type=click.Choice(["binary", "regression", "multiclass"]),
+    help="What it answers. An ONNX file without it and without columns is served by its tensors.",
 )
 @click.option("--columns", default="", help="Its input columns in order, with commas; pyfunc: as its signature says.")
 @click.option("--outputs", default="", help="Names of its classes, or of several numbers, with commas.")
@@ -35,7 +34,15 @@ from trimtab.cli.answer import Result, answer, command, lines, model
 @click.option("--call-s", type=float, help="Longest time for one batch.  [default: 10]")
 @click.option("--memory-mb", type=int, help="Most address space of its process.  [default: no limit]")
 def register(
-    project: Path, *, model: str, path: Path, kind: str, task: str, home: Path | None, as_json: bool, **options: Any
+    project: Path,
+    *,
+    model: str,
+    path: Path,
+    kind: str,
+    task: str | None,
+    home: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Register what was made elsewhere as a version of MODEL: an ONNX file, a handler or a pyfunc directory.
 

@@ -27,7 +27,7 @@ def _text(result: Result) -> Iterator[str]:
         known = (source.get("watermark") or {}).get("known")
         yield f"source {source['name']}: {source.get('rows', 0):,} rows, applied up to {when(known)}"
     for worker in result.get("workers") or []:
-        yield f"worker {worker.get('name')}: {worker.get('state')}, route {worker.get('generation')}"
+        yield f"worker {worker.get('name')}: {worker.get('state')}, route {worker.get('generation')}{_load(worker)}"
 
 
 def _model(model: Mapping[str, Any]) -> Iterator[str]:
@@ -50,6 +50,12 @@ def _model(model: Mapping[str, Any]) -> Iterator[str]:
             yield f"  drift {drift['severity']}: {drift['feature']}, PSI {drift.get('psi')}, line {drift.get('alarm')}"
     for decision in (model.get("decisions") or [])[:5]:
         yield f"  {when(decision.get('when'))}  {decision.get('sentence')}"
+
+
+def _load(worker: Mapping[str, Any]) -> str:
+    if not worker.get("answered"):
+        return ""
+    return f", {worker['answered']:,} answered, {worker['errors']:,} errors, p99 {worker['p99_ms']:.1f} ms"
 
 
 def _short(version: object) -> str:

@@ -24,6 +24,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_body", "1048576", "Largest request body in bytes; a larger one is answered with 413."),
     Setting("max_batch_rows", "10000", "Most events or requests in one body."),
     Setting("max_queue", "1024", "Most requests that wait in one worker; more are answered with 503."),
+    Setting("access_log", "", "File for a line of JSON per request; empty for none."),
+    Setting("access_log_share", "1", "Share of requests that the access log takes; server errors are always taken."),
+    Setting("trace_share", "0", "Share of requests that are traced over OpenTelemetry; 0 traces nothing."),
     Setting(
         "providers", "cpu", "What models run on, best first, of tensorrt, cuda and cpu; what is absent is skipped."
     ),

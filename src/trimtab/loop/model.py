@@ -14,6 +14,7 @@ from trimtab.features.sources import Source, declared_at
 from trimtab.features.views import LatestView, OnRequest, View, WindowView
 from trimtab.gates.declare import Comparison, Floor, Gate
 from trimtab.loop.declare import Budget, Slo, Step, Trigger, canary, every, shadow, slo
+from trimtab.serving.budget import PRESETS, LatencyBudget, budget_of
 from trimtab.training.task import Fit, Label, Span, Task, all_history
 
 _GATES = 'write gates=[tt.at_least("roc_auc", 0.7), tt.beats_champion("log_loss")]'
@@ -42,6 +43,7 @@ class ModelSpec:
     approval: Literal["auto", "manual"]
     slo: Slo
     seed: int
+    latency_budget: LatencyBudget = PRESETS["table"]
     where: str = field(default="", compare=False, repr=False)
 
     @property
@@ -71,6 +73,7 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
     budget: Budget | tuple[int, str] = Budget(),
     approval: Literal["auto", "manual"] = "auto",
     slo: Slo = slo(),
+    latency_budget: LatencyBudget | Mapping[str, float] | str | None = None,
     seed: int = 0,
 ) -> ModelSpec:
     """Declare a model: what it predicts, from what, how it is trained, and how it may change in production.
@@ -89,6 +92,10 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
         Most retraining runs in a period, whatever the triggers say: ``(4, "28d")``.
     approval
         ``"manual"``: a person approves before any challenger answers a request.
+    latency_budget
+        How long each part of an answer may take: the name of a preset (``"interactive"``, ``"table"``, ``"tail"``,
+        ``"gate"``), or milliseconds by part of ``latency_p99``, as in ``{"pre": 25, "inference": 50}``. By default
+        ``latency_p99`` is shared out. It changes no decision; `trimtab latency` holds it against what was measured.
 
     Raises
     ------
@@ -132,6 +139,7 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
         approval=approval,
         slo=slo,
         seed=seed,
+        latency_budget=budget_of(latency_budget, latency_p99_ms=slo.latency_p99_ms, where=where),
         where=where,
     )
 

@@ -21,6 +21,7 @@ from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encod
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine, Live
 from trimtab.serving.plain import PlainReader, PlainWriter
+from trimtab.serving.ports import BatchWatcher
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
@@ -60,6 +61,14 @@ class Dispatcher:
         deadline_ms: int = 0,
     ) -> None:
         self.engine = engine
+        self.watcher: BatchWatcher | None = None
+        """Told of every batch that was answered; set before the first request."""
+        self._began = 0
+        """When the batch under way left the queue, by the timer."""
+        self.letting_go: Ask | None = None
+        """The body whose answer is handed over at this moment; None between answers."""
+        self.took = (0, 0, 0)
+        """Of the last batch: when it left the queue, by the timer; microseconds of encode and record."""
         self._records = records
         self._clock = clock
         self._new_id = new_id
@@ -202,8 +211,20 @@ class Dispatcher:
         """
         scored = self.engine.run_shadow(max_rows)
         if scored:
+            start = self._timer()
             self._records.write(PREDICTIONS, self.engine.records(scored))
+            took = self._timer() - start
+            for answers in scored if self.watcher is not None else ():
+                self._watched(answers, took)
         return self.engine.shadow_rows
+
+    def _watched(self, scored: Answers, took: int) -> None:
+        """Tell of a score in the shadow, which nobody waited for."""
+        deployed = self.engine.live.deployed.get(scored.version)
+        if self.watcher is not None and deployed is not None:
+            self.watcher.answered(
+                deployed.manifest.model, [scored], waited_ns=(), total_ns=(), waiting=len(self.queue), record_ns=took
+            )
 
     def _in_time(self, pieces: Sequence[Piece[Ask]]) -> list[Piece[Ask]]:
         now = self._timer()
@@ -214,6 +235,7 @@ class Dispatcher:
 
     def _answer(self, pieces: Sequence[Piece[Ask]]) -> None:
         lane = pieces[0].waiter.lane
+        self._began = self._timer()
         try:
             answered = self._predict(lane, pieces)
         except TrimtabError as error:
@@ -261,17 +283,39 @@ class Dispatcher:
                 bodies.append((ask, ask.failure() or ask.encode(ask) if failed or ask.size > 1 else ask.encode(ask)))
         encode_us = (self._timer() - start) // 1000
         given = [answers.timed(decode_us=decode_ns // 1000, encode_us=encode_us) for answers, _ in answered]
+        encoded = self._timer()
         try:
             self._records.write(PREDICTIONS, self.engine.records(given))
         except Unavailable as error:
             for ask, _, _ in pieces:
                 ask.fail(error)
             return
+        recorded = self._timer()
+        if self.watcher is not None:
+            began = self._began
+            self.watcher.answered(
+                lane.model,
+                given,
+                waited_ns=[began - ask.came for ask, _ in bodies],
+                total_ns=[recorded - ask.came + ask.decode_ns for ask, _ in bodies],
+                waiting=len(self.queue),
+                arms=() if len(answered) == 1 else _arms(answered, bodies),
+                record_ns=recorded - encoded,
+            )
         self.engine.mirror(lane.model, given)
+        self.took = (self._began, encode_us, (recorded - encoded) // 1000)
         for ask, body in bodies:
             if not ask.dropped:
                 ask.dropped = True
+                self.letting_go = ask
                 ask.resolve(body)
+        self.letting_go = None
+
+
+def _arms(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tuple[Ask, Any]]) -> list[int]:
+    """Per body, which of the answers holds its first row."""
+    places = {id(answers): place for place, (answers, _) in enumerate(answered)}
+    return [places[id(ask.told[0].answers)] for ask, _ in bodies]
 
 
 def _pinned(live: Live, model: str, steer: Steer) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from trimtab.web.figures import MISSING, count, percent, plain, score
 from trimtab.web.kinds import icon, kind_of
+from trimtab.web.latency import latency_section
 from trimtab.web.markup import Markup, element, joined
 from trimtab.web.page import brand, facts, folded, page, section, table
 
@@ -34,6 +35,7 @@ def render_status(status: Mapping[str, Any]) -> str:
               waiting    {what, version, since} or None: an approval that a person owes
               training   {job, since, trigger} or None
               quality    {week, loss, limit, coverage, labelled} or None
+              latency    list of what `trimtab latency --json` has as ``arms``
               days       list of {day, version, answered, loss, coverage}, newest first
               drift      list of {feature, severity, psi, alarm, rows, week}
               decisions  list of {when, kind, sentence, evidence}, newest first
@@ -106,6 +108,7 @@ def _model(model: Mapping[str, Any]) -> Markup:
         _rollout(model.get("rollout")),
         _quality(model.get("quality")),
         _days(model.get("days") or []),
+        latency_section(model.get("latency") or []),
         element("h3", "Last decisions"),
         _decisions(model.get("decisions") or []),
         element("h3", "Drift"),

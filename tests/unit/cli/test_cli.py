@@ -374,6 +374,7 @@ WITH_A_HOME = {
     "approve": ["m", "v", "--reason", "r"],
     "rollback": ["m", "--reason", "r"],
     "status": [],
+    "latency": [],
     "log": [],
     "send": ["sales", "-"],
     "predict": ["m"],

@@ -23,8 +23,6 @@ def test_a_file_is_registered_by_its_tensors(tmp_path):
         str(tmp_path / "mix.onnx"),
         "--kind",
         "onnx",
-        "--task",
-        "tensors",
         "-p",
         str(tmp_path),
         "--json",
@@ -44,7 +42,7 @@ def test_a_file_is_registered_by_its_tensors(tmp_path):
         (["--task", "multiclass", "--outputs", "x,y,z", "--columns", "a,b,c"], 0),
         (["--task", "regression", "--outputs", "x,y,z", "--columns", "a,b,c"], 0),
         (["--task", "regression", "--outputs", "x,y", "--columns", "a,b,c"], 2),
-        (["--task", "tensors", "--columns", "a,b,c"], 2),
+        (["--columns", "a,b,c"], 2),
         (["--task", "multiclass", "--outputs", "x,y,z"], 2),
     ],
 )

@@ -3,13 +3,14 @@
 import numpy as np
 import onnx
 import pytest
-import torch
-from torch import nn
 
 from trimtab.adapters.models.export import OnnxExporter, export
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.errors import InputError
 from trimtab.training.task import binary, multiclass, regression
+
+torch = pytest.importorskip("torch", reason="PyTorch is not among the pinned packages: make torch")
+nn = torch.nn
 
 BINARY, NUMBER = binary(positive="late"), regression(target="delay")
 THREE, PAIR = multiclass(classes=["a", "b", "c"]), regression(target=["x", "y"])

@@ -5,10 +5,8 @@ import itertools
 import lightgbm as lgb
 import numpy as np
 import pytest
-import torch
 from sklearn.neural_network import MLPClassifier
 from tests.unit.registry.memory import MemoryBlobs
-from torch import nn
 
 from trimtab.adapters.models.onnx_tensors import open_model
 from trimtab.adapters.models.quantise import quantise
@@ -16,6 +14,9 @@ from trimtab.adapters.models.register import register
 from trimtab.errors import InputError
 from trimtab.registry.bundle import load
 from trimtab.training.task import binary, multiclass, regression
+
+torch = pytest.importorskip("torch", reason="PyTorch is not among the pinned packages: make torch")
+nn = torch.nn
 
 WIDTH = 64
 NAMES = [f"f{n}" for n in range(WIDTH)]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from trimtab.adapters.wire.exchange import WANTED, Incoming
-from trimtab.adapters.wire.http import DataPlane
+from trimtab.adapters.wire.observed import Plane
 from trimtab.adapters.wire.reply import Reply, refuse
 
 Message = MutableMapping[str, Any]
@@ -27,7 +27,7 @@ class _Gone(Exception):
     """The caller hung up before the body was complete."""
 
 
-def asgi(plane: DataPlane, *, max_body: int) -> App:
+def asgi(plane: Plane, *, max_body: int) -> App:
     """An ASGI application around a data plane.
 
     Parameters
@@ -109,7 +109,7 @@ class UvicornServer:
         How long a server that was told to stop waits for answers under way.
     """
 
-    def __init__(self, plane: DataPlane, *, max_body: int, drain_s: int = 10, backlog: int = 2048) -> None:
+    def __init__(self, plane: Plane, *, max_body: int, drain_s: int = 10, backlog: int = 2048) -> None:
         import uvicorn
         from uvicorn.config import Config
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
-from trimtab.adapters.wire.metrics import exposition
+from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.reply import (
     BYTES_TYPE,
     HTML_TYPE,
@@ -66,10 +66,17 @@ class DataPlane:
         Version of the server, as ``/v2`` tells it.
     page
         Makes ``/docs`` of the OpenAPI description; without it there is no such path.
+    metrics
+        What ``/metrics`` tells.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, *, software: str = "", page: Callable[[Json], str] | None = None
+        self,
+        dispatcher: Dispatcher,
+        *,
+        software: str = "",
+        page: Callable[[Json], str] | None = None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.replies: Counter[int] = Counter()
@@ -78,12 +85,13 @@ class DataPlane:
         """Shadow scores lost to an error, most likely of the store."""
         self._fixed: dict[str, Callable[[], Reply]] = {
             "health": self._health,
-            "metrics": lambda: Reply(200, exposition(dispatcher, self.replies, self.shadow_failures), TEXT_TYPE),
+            "metrics": self._metrics,
             "v2": lambda: reply_json({"name": "trimtab", "version": software, "extensions": list(EXTENSIONS)}),
             "v2/health/live": lambda: reply_json({"live": True}),
             "v2/health/ready": self._ready,
             "openapi.json": lambda: reply_json(self._api()),
         }
+        self.metrics = metrics or WorkerMetrics(None, "alone")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._targets: dict[str, Target] = {}
         if page is not None:
@@ -94,8 +102,10 @@ class DataPlane:
 
     def take(self, incoming: Incoming, respond: Respond) -> None:
         """Answer one request, now or when its batch is done; whatever happens, ``respond`` is called once."""
+        model = ""
         try:
             target = self._targets.get(incoming.path) or self._target(incoming.path)
+            model = target.model
             if target.kind == "infer":
                 self._infer(target, incoming, respond)
             elif target.kind == "predict":
@@ -103,7 +113,7 @@ class DataPlane:
             else:
                 respond(self.counted(self._read(target, incoming)))
         except TrimtabError as error:
-            respond(self.counted(reply_error(error, plain=incoming.path.startswith("/v2"))))
+            respond(self._refused(model, error, plain=incoming.path.startswith("/v2")))
         except Exception:  # noqa: BLE001 - the last line of defence: the caller gets an answer, the worker lives on
             _log.exception("a request failed")
             respond(self.counted(refuse(500, "an internal error", hint="see the log of the worker")))
@@ -112,6 +122,11 @@ class DataPlane:
         """Count a reply, also one that was made before the request came this far."""
         self.replies[reply.status] += 1
         return reply
+
+    def _refused(self, model: str, error: TrimtabError, *, plain: bool = False) -> Reply:
+        known = model if model in self.dispatcher.engine.live.table.routes else ""  # nothing that callers make up
+        self.metrics.meter.refused(known, type(error).__name__)
+        return self.counted(reply_error(error, plain=plain))
 
     async def shadow(self) -> None:
         """Score the shadow queue whenever nobody waits for an answer, a few rows at a time, until cancelled."""
@@ -182,7 +197,10 @@ class DataPlane:
             return
 
         def resolve(result: bytes | TrimtabError) -> None:
-            respond(self.counted(Reply(200, result) if isinstance(result, bytes) else reply_error(result)))
+            if isinstance(result, bytes):
+                respond(self.counted(Reply(200, result)))
+            else:
+                respond(self._refused(target.model, result))
 
         self.dispatcher.submit(target.model, incoming.body, resolve, steer=_steer(target, incoming.headers))
         self.wake()
@@ -201,7 +219,11 @@ class DataPlane:
                 self.replies[200] += 1
                 respond(Reply(200, result))
             else:
-                respond(self.counted(result if isinstance(result, Reply) else reply_error(result, plain=True)))
+                respond(
+                    self.counted(result)
+                    if isinstance(result, Reply)
+                    else self._refused(target.model, result, plain=True)
+                )
 
         dispatcher = self.dispatcher
         steer = _steer(target, headers)
@@ -254,6 +276,14 @@ class DataPlane:
         ok = live.table.generation > 0
         status = {"status": "ok" if ok else "no route table yet", "generation": live.table.generation, "models": models}
         return reply_json(status, status=200 if ok else 503)
+
+    def look(self) -> None:
+        """Take down how things stand, for whoever is scraped."""
+        self.metrics.look(self.dispatcher, shadow_failures=self.shadow_failures)
+
+    def _metrics(self) -> Reply:
+        self.look()
+        return Reply(200, self.metrics.exposition(), TEXT_TYPE)
 
     def _ready(self) -> Reply:
         ready = self.dispatcher.engine.live.table.generation > 0

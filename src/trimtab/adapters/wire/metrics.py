@@ -1,49 +1,181 @@
-"""The worker's counters as Prometheus reads them."""
+"""What workers counted, as Prometheus reads it.
+
+Workers share a port, so a scrape reaches any one of them, and that one answers for all: every number is the sum over
+all workers that live or have ever lived in this home (see :mod:`trimtab.adapters.wire.cells`). Counters never fall,
+also when a worker is killed or the platform is started again. Gauges say how each living worker stands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
+from trimtab.adapters.wire.cells import CellFile, read_counts
+from trimtab.errors import Unavailable
+from trimtab.serving.counted import Arm, Counted, Stage, WorkerNow, counted
 from trimtab.serving.dispatch import Dispatcher
+from trimtab.serving.latency import SHOWN, shown_counts
+from trimtab.serving.meter import BATCH_BOUNDS, STAGES, Cells, LocalCells, Meter
 
-_PREDICTIONS = {
-    "answered": ("trimtab_predictions_total", "Rows answered or scored, by arm."),
-    "failed": ("trimtab_prediction_failures_total", "Rows that a version could not answer, by arm."),
-    "dropped": (
-        "trimtab_shadow_dropped_total",
-        "Rows that were not scored in the shadow, so as not to slow the answers.",
-    ),
+_log = logging.getLogger("trimtab.serving")
+_BOUNDS = [f"{bound / 1e6:g}" for bound in SHOWN] + ["+Inf"]
+_ROWS = [*map(str, BATCH_BOUNDS), "+Inf"]
+
+_COUNTERS = {
+    "trimtab_prediction_failures_by_kind_total": "Rows that a version could not answer, by kind of error.",
+    "trimtab_requests_refused_total": "Requests that were not answered, by kind of error.",
+    "trimtab_shadow_dropped_total": "Rows that were not scored in the shadow, so as not to slow the answers.",
+    "trimtab_shadow_failures_total": "Batches of shadow scores lost to an error.",
+    "trimtab_records_written_total": "Prediction records written.",
+    "trimtab_records_lost_total": "Prediction records that could not be written.",
+    "trimtab_cache_requests_total": "Requests that looked into the cache of predictions, by result.",
+    "trimtab_access_log_dropped_total": "Lines that were not written to the access log, so as not to slow the answers.",
+}
+_GAUGES = {
+    "waiting": ("trimtab_queue_requests", "Requests that wait."),
+    "in_flight": ("trimtab_requests_in_flight", "Requests that were read and not yet answered, a scrape among them."),
+    "shadow_waiting": ("trimtab_shadow_queue_rows", "Rows that wait for a shadow."),
+    "generation": ("trimtab_route_generation", "Generation of the route table in force."),
 }
 
 
-def exposition(dispatcher: Dispatcher, replies: Mapping[int, int], shadow_failures: int) -> bytes:
-    """Every metric of this worker in the Prometheus text format."""
-    engine = dispatcher.engine
-    lines: list[str] = []
-    for what, (name, text) in _PREDICTIONS.items():
-        samples = [
-            (f'model="{_escaped(model)}",version="{version[:12]}",arm="{arm}"', rows)
-            for (kind, model, version, arm), rows in sorted(engine.counts.items())
-            if kind == what
-        ]
-        lines += _family(name, "counter", text, samples)
-    http = [(f'code="{status}"', number) for status, number in sorted(replies.items())]
-    lines += _family("trimtab_http_responses_total", "counter", "Answers by HTTP status.", http)
-    lines += _family(
-        "trimtab_shadow_failures_total", "counter", "Batches of shadow scores lost to an error.",
-        [("", shadow_failures)],
-    )  # fmt: skip
-    lines += _family("trimtab_queue_requests", "gauge", "Requests that wait.", [("", len(dispatcher.queue))])
-    lines += _family("trimtab_shadow_queue_rows", "gauge", "Rows that wait for a shadow.", [("", engine.shadow_rows)])
-    lines += _family(
-        "trimtab_route_generation", "gauge", "Generation of the route table.", [("", engine.live.table.generation)]
-    )
+class WorkerMetrics:
+    """The metrics of a worker: what it counts, and what it tells of all workers.
+
+    Parameters
+    ----------
+    folder
+        Of all workers of the home: ``run/metrics``; None for a worker that stands alone.
+    name
+        Of this worker and no other: ``worker-1-<pid>-<started>``.
+    """
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._own = LocalCells()
+        cells: Cells = self._own
+        if folder is not None:
+            try:
+                cells = CellFile(folder, name)
+            except Unavailable as error:  # serving goes on, and what it counts is told by this worker alone
+                _log.error("metrics are not shared with other workers: %s", error)
+                self._folder = None
+        self.meter = Meter(cells)
+
+    def look(self, dispatcher: Dispatcher, *, shadow_failures: int = 0) -> None:
+        """Take over what is counted elsewhere and how things stand; about once a second, and before a scrape."""
+        engine, meter = dispatcher.engine, self.meter
+        meter.gauge("waiting", len(dispatcher.queue))
+        meter.gauge("in_flight", meter.in_flight)
+        meter.gauge("shadow_waiting", engine.shadow_rows)
+        meter.gauge("generation", engine.live.table.generation)
+        for (what, model, version, arm), rows in engine.counts.items():
+            if what == "dropped":
+                labels = {"model": model, "version": version[:12], "arm": arm}
+                meter.counter("trimtab_shadow_dropped_total", labels).reach(rows)
+        meter.counter("trimtab_shadow_failures_total").reach(shadow_failures)
+
+    def exposition(self) -> bytes:
+        """Every metric of all workers in the Prometheus text format.
+
+        Raises
+        ------
+        Unavailable
+            When the files change too fast to be read.
+        """
+        if self._folder is None:
+            return exposed(counted(self._own.blocks, {self._name: self._own.blocks}))
+        return exposed(read_counts(self._folder))
+
+
+def exposed(found: Counted) -> bytes:
+    """What was counted in the Prometheus text format.
+
+    Examples
+    --------
+    >>> print(exposed(counted({("count", ("trimtab_records_lost_total", "why", "full")): [2]})).decode().strip())
+    # HELP trimtab_workers Workers that live.
+    # TYPE trimtab_workers gauge
+    trimtab_workers 0
+    # HELP trimtab_records_lost_total Prediction records that could not be written.
+    # TYPE trimtab_records_lost_total counter
+    trimtab_records_lost_total{why="full"} 2
+    """
+    lines = [*_arms(found.arms), *_http(found.replies), *_workers(found.workers)]
+    for name, samples in sorted(found.counters.items()):
+        text = _COUNTERS.get(name, "See the documentation.")
+        lines += _family(name, "counter", text, [(_labels(pairs), value) for pairs, value in sorted(samples.items())])
     return ("\n".join(lines) + "\n").encode()
+
+
+def _arms(arms: Sequence[Arm]) -> Iterator[str]:
+    labels = {id(arm): _labels((("model", arm.model), ("version", arm.version[:12]), ("arm", arm.arm))) for arm in arms}
+    yield from _family("trimtab_predictions_total", "counter", "Rows answered or scored, by arm.",
+                       [(labels[id(arm)], arm.answered) for arm in arms])  # fmt: skip
+    yield from _family("trimtab_prediction_failures_total", "counter", "Rows that a version could not answer, by arm.",
+                       [(labels[id(arm)], arm.failed) for arm in arms])  # fmt: skip
+    sizes = [(labels[id(arm)], _running(arm.batch_sizes), arm.answered + arm.failed) for arm in arms]
+    yield from _histogram("trimtab_batch_rows", "Rows in a batch.", _ROWS, sizes)
+    timed = [(f'{labels[id(arm)]},stage="{name}"', arm.stage(name)) for arm in arms for name in STAGES[:-1]]
+    yield from _durations("trimtab_stage_duration_seconds", "How long a request spent in each stage.", timed)
+    whole = [(labels[id(arm)], arm.stage("total")) for arm in arms]
+    yield from _durations("trimtab_request_duration_seconds", "From the first look at a request to its answer.", whole)
+
+
+def _http(replies: Mapping[tuple[str, str, int], Stage]) -> Iterator[str]:
+    codes: dict[int, int] = {}
+    timed = []
+    for (method, route, status), stage in sorted(replies.items()):
+        codes[status] = codes.get(status, 0) + stage.count
+        pairs = [("http_request_method", method), ("http_route", route), ("http_response_status_code", str(status))]
+        timed.append((_labels([*pairs, ("url_scheme", "http")]), stage))
+    yield from _family("trimtab_http_responses_total", "counter", "Answers by HTTP status.",
+                       [(f'code="{status}"', number) for status, number in sorted(codes.items())])  # fmt: skip
+    yield from _durations("http_server_request_duration_seconds", "Duration of HTTP server requests.", timed)
+
+
+def _workers(workers: Sequence[WorkerNow]) -> Iterator[str]:
+    yield from _family("trimtab_workers", "gauge", "Workers that live.", [("", len(workers))])
+    for gauge, (name, text) in _GAUGES.items():
+        samples = [(_labels((("worker", one.name),)), one.gauges.get(gauge, 0)) for one in workers]
+        yield from _family(name, "gauge", text, samples)
+
+
+def _durations(name: str, text: str, stages: Iterable[tuple[str, Stage]]) -> list[str]:
+    samples = [(labels, shown_counts(stage.counts), stage.sum_us / 1e6) for labels, stage in stages if stage.count]
+    return _histogram(name, text, _BOUNDS, samples)
+
+
+def _histogram(
+    name: str, text: str, bounds: Sequence[str], samples: Iterable[tuple[str, Sequence[int], float]]
+) -> list[str]:
+    lines = []
+    for labels, cumulative, total in samples:
+        lines += [f'{name}_bucket{{{labels},le="{le}"}} {below}' for le, below in zip(bounds, cumulative, strict=True)]
+        lines += [
+            f"{name}_sum{{{labels}}} {total:.6f}".rstrip("0").rstrip("."),
+            f"{name}_count{{{labels}}} {cumulative[-1]}",
+        ]
+    return [f"# HELP {name} {text}", f"# TYPE {name} histogram", *lines] if lines else []
+
+
+def _running(counts: Sequence[int]) -> list[int]:
+    cumulative, running = [], 0
+    for count in counts:
+        running += count
+        cumulative.append(running)
+    return cumulative
+
+
+def _labels(pairs: Iterable[tuple[str, str]]) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs)
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, int]]) -> list[str]:
     head = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-    return head + [f"{name}{{{labels}}} {value}" if labels else f"{name} {value}" for labels, value in samples]
+    lines = [f"{name}{{{labels}}} {value}" if labels else f"{name} {value}" for labels, value in samples]
+    return head + lines if lines else []
 
 
 def _escaped(label: str) -> str:

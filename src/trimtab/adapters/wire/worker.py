@@ -19,10 +19,14 @@ from typing import Protocol
 
 import msgspec
 
+from trimtab.adapters.wire.accesslog import AccessLog
 from trimtab.adapters.wire.grpc_plane import GrpcPlane
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.listening import listening_socket
+from trimtab.adapters.wire.metrics import WorkerMetrics
+from trimtab.adapters.wire.observed import ObservedPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
+from trimtab.adapters.wire.tracing import Traces, open_traces
 from trimtab.core.clock import Clock
 from trimtab.core.ids import Json
 from trimtab.core.ports import Records
@@ -96,6 +100,13 @@ class WorkerSettings:
     drain_s: int = 10
     """How long a stopping worker waits for answers that are under way."""
     software: str = ""
+    metrics_folder: Path | None = None
+    """Where the workers of a home count, each in a file of its own; None counts in memory."""
+    access_log: Path | None = None
+    """A line per request goes there; None writes none."""
+    access_log_share: float = 1.0
+    trace_share: float = 0.0
+    """Of requests without a trace of their own that are traced; 0 traces nothing at all."""
     grpc_port: int = -1
     """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
 
@@ -163,7 +174,7 @@ class _Server(Protocol):
         ...
 
 
-def _server(plane: DataPlane, settings: WorkerSettings) -> _Server:
+def _server(plane: ObservedPlane, settings: WorkerSettings) -> _Server:
     match settings.server:
         case "httptools":
             from trimtab.adapters.wire.limits import Limits
@@ -177,12 +188,23 @@ def _server(plane: DataPlane, settings: WorkerSettings) -> _Server:
     raise InputError("no such HTTP server", got=repr(settings.server), hint="httptools or uvicorn")
 
 
+def _sinks(settings: WorkerSettings, metrics: WorkerMetrics) -> list[AccessLog | Traces]:
+    found: list[AccessLog | Traces] = []
+    if settings.access_log is not None:
+        dropped = metrics.meter.counter("trimtab_access_log_dropped_total")
+        found.append(AccessLog(settings.access_log, share=settings.access_log_share, dropped=dropped))
+    if settings.trace_share:
+        found.append(open_traces(settings.trace_share, software=settings.software))
+    return found
+
+
 class _Process:
     """What runs in the worker's event loop."""
 
     def __init__(self, worker: Worker, settings: WorkerSettings, listener: socket.socket) -> None:
         self._worker, self._settings, self._listener = worker, settings, listener
         self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
+        metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
         dispatcher = Dispatcher(
             self._engine,
             worker.records,
@@ -192,11 +214,22 @@ class _Process:
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
         )
-        self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page)
+        dispatcher.watcher = metrics.meter
+        self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page, metrics=metrics)
+        self._sinks = _sinks(settings, metrics)
+        observed = ObservedPlane(
+            self._plane,
+            metrics.meter,
+            handing=dispatcher,
+            timer=worker.timer,
+            clock=worker.clock,
+            new_id=worker.new_id,
+            sinks=self._sinks,
+        )
         self._grpc = _grpc_plane(dispatcher, self._plane, settings)
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
-        self._server = _server(self._plane, settings)
+        self._server = _server(observed, settings)
         self._problem = ""
         self._retry_at = 0.0
         self._synced = 0
@@ -232,6 +265,8 @@ class _Process:
             while self._plane.shadow_step():
                 pass
             await self._sync()
+            for sink in self._sinks:
+                sink.close()
 
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
@@ -250,6 +285,7 @@ class _Process:
     async def _sync_on(self) -> None:
         while True:
             await asyncio.sleep(self._settings.sync_s)
+            self._plane.look()
             await self._sync()
 
     async def _sync(self) -> None:

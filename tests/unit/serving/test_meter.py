@@ -1,0 +1,124 @@
+"""Counting: buckets keep their promise, and every request is counted once, where it belongs."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.features.batch import FeatureBatch, RequestBatch
+from trimtab.serving.answers import Answers
+from trimtab.serving.counted import MOST_ARMS, added, counted, kept
+from trimtab.serving.latency import BOUNDS, BUCKETS, SHOWN, bucket, quantile, share_above, shown_counts
+from trimtab.serving.meter import ARM_CELLS, STAGES, LocalCells, Meter
+
+US = st.integers(0, 2 * BOUNDS[-1])
+
+
+def answers(rows, *, version="v1", arm="champion", timings=(100, 20, 0, 300, 0, 40), error=""):
+    nothing = np.empty((rows, 0), np.float32)
+    batch = RequestBatch([f"r{row}" for row in range(rows)], np.zeros(rows, np.int64), {}, {})
+    return Answers(batch, FeatureBatch(nothing, nothing, {}, ()), version, arm, "", np.zeros(rows), timings, error)
+
+
+def test_the_buckets_cover_every_shown_bound_and_are_narrow():
+    assert set(SHOWN) <= set(BOUNDS)
+    assert all((high - low) * 16 <= max(low, 16) for low, high in pairwise(BOUNDS))
+
+
+@given(US)
+def test_a_duration_lies_between_the_bounds_of_its_bucket(us):
+    at = bucket(us)
+    assert at == BUCKETS - 1 or us <= BOUNDS[at]
+    assert at == 0 or us > BOUNDS[at - 1]
+
+
+@given(st.lists(st.integers(16, BOUNDS[-1]), min_size=1, max_size=200), st.floats(0.01, 1))
+def test_a_percentile_is_within_its_error(values, q):
+    counts = [0] * BUCKETS
+    for us in values:
+        counts[bucket(us)] += 1
+    truth = sorted(values)[math.ceil(q * len(values) - 1e-9) - 1]
+    assert quantile(counts, q) == pytest.approx(truth, rel=0.0626)
+
+
+@given(st.lists(US, max_size=100))
+def test_what_is_shown_outside_is_exact(values):
+    counts = [0] * BUCKETS
+    for us in values:
+        counts[bucket(us)] += 1
+    assert shown_counts(counts) == [*(sum(us <= bound for us in values) for bound in SHOWN), len(values)]
+    for bound in (5_000, 100_000):
+        if values:
+            assert share_above(counts, bound) == sum(us > bound for us in values) / len(values)
+
+
+def measured(*calls):
+    cells = LocalCells()
+    meter = Meter(cells)
+    for given_answers, more in calls:
+        meter.answered("m", given_answers, **more)
+    return cells, {(arm.version, arm.arm): arm for arm in counted(cells.blocks).arms}
+
+
+def timed(waited, total, **more):
+    return {"waited_ns": waited, "total_ns": total, "waiting": 0, **more}
+
+
+def test_a_batch_counts_once_per_body():
+    call = timed([1_000_000, 2_000_000], [3_000_000, 4_000_000], record_ns=7_000)
+    _, arms = measured(([answers(5)], call))
+    arm = arms["v1", "champion"]
+    assert (arm.answered, arm.failed) == (5, 0)
+    assert {name: arm.stage(name).count for name in STAGES} == dict.fromkeys(STAGES, 2)
+    sums = {name: arm.stage(name).sum_us for name in STAGES}
+    assert sums == {
+        "decode": 100, "queue": 3000, "features": 40, "preprocess": 0, "infer": 600, "postprocess": 0, "encode": 80,
+        "record": 14, "total": 7000,
+    }  # fmt: skip
+    assert arm.stage("total").quantile_us(1) == pytest.approx(4000, rel=0.0626)
+    assert sum(arm.batch_sizes) == 1
+    assert arm.batch_sizes[3] == 1  # 5 rows: above 4, up to 8
+
+
+def test_bodies_count_for_the_arm_that_answered_them():
+    both = [answers(2), answers(1, version="v2", arm="canary")]
+    _, arms = measured((both, timed([1, 1, 1], [1_000, 2_000_000, 3_000], arms=(0, 1, 0))))
+    assert arms["v1", "champion"].stage("total").sum_us == 4
+    assert arms["v2", "canary"].stage("total").sum_us == 2000
+    assert arms["v2", "canary"].stage("infer").count == 1
+
+
+def test_a_score_in_the_shadow_waits_for_nobody():
+    _, arms = measured(([answers(3, arm="shadow")], timed([], [])))
+    arm = arms["v1", "shadow"]
+    assert (arm.answered, arm.stage("infer").count, arm.stage("preprocess").count) == (3, 1, 1)
+    assert [arm.stage(name).count for name in ("decode", "queue", "total")] == [0, 0, 0]
+
+
+def test_failures_are_counted_by_kind():
+    cells, arms = measured(([answers(2, error="ValueError")], timed([1], [1])))
+    assert (arms["v1", "champion"].answered, arms["v1", "champion"].failed) == (0, 2)
+    kinds = counted(cells.blocks).counters["trimtab_prediction_failures_by_kind_total"]
+    assert {dict(labels)["kind"]: rows for labels, rows in kinds.items()} == {"ValueError": 2}
+
+
+def test_what_callers_make_up_cannot_fill_the_memory():
+    cells = LocalCells()
+    meter = Meter(cells)
+    for number in range(3000):
+        meter.refused(f"made-up-{number}", "UnknownName")
+    found = counted(cells.blocks).counters
+    assert sum(sum(samples.values()) for samples in found.values()) == 3000
+    assert len(cells.blocks) < 600
+
+
+def test_the_oldest_arms_are_forgotten():
+    blocks = {("arm", ("m", f"v{n}", "champion")): [n] * ARM_CELLS for n in range(40)}
+    blocks["arm", ("other", "v", "champion")] = [1] * ARM_CELLS
+    found = [key[1] for key in kept(added([blocks]))]
+    assert len(found) == MOST_ARMS + 1
+    assert ("m", "v39", "champion") in found
+    assert ("m", "v0", "champion") not in found

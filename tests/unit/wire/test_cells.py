@@ -1,0 +1,107 @@
+"""Counts in mapped files: what was counted is never lost, counted twice or seen to fall, whoever dies when."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from trimtab.adapters.wire.cells import CellFile, read_counts
+from trimtab.serving.meter import Meter
+
+SOURCE = Path(__file__).parents[3] / "src"
+CHILD = """
+import sys, os, signal
+from pathlib import Path
+from trimtab.adapters.wire.cells import CellFile
+from trimtab.serving.meter import Meter
+meter = Meter(CellFile(Path(sys.argv[1]), sys.argv[2]))
+meter.gauge("generation", 7)
+counter = meter.counter("trimtab_x_total", {"why": "z"})
+for _ in range(1000):
+    counter.add()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def child(folder, name):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CHILD), str(folder), name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def total(folder):
+    return sum(read_counts(folder).counters.get("trimtab_x_total", {}).values())
+
+
+def test_counts_of_the_living_and_the_killed_add_up(tmp_path):
+    one, two = child(tmp_path, "worker-1-a"), child(tmp_path, "worker-2-a")
+    assert total(tmp_path) == 2000
+    found = read_counts(tmp_path)
+    assert [worker.name for worker in found.workers] == ["worker-1-a", "worker-2-a"]
+    assert found.workers[0].gauges["generation"] == 7
+    one.send_signal(signal.SIGKILL)
+    one.communicate()
+    assert total(tmp_path) == 2000
+    assert [worker.name for worker in read_counts(tmp_path).workers] == ["worker-2-a"]
+    again = child(tmp_path, "worker-1-b")  # takes the killed one over
+    assert total(tmp_path) == 3000
+    assert not (tmp_path / "1" / "worker-1-a.cells").exists()
+    for process in (two, again):
+        process.kill()
+        process.communicate()
+    third = CellFile(tmp_path, "worker-3-a")
+    assert total(tmp_path) == 3000
+    assert sorted(path.name for path in (tmp_path / "1").glob("*.cells")) == ["worker-3-a.cells"]
+    Meter(third).counter("trimtab_x_total", {"why": "z"}).add(5)
+    assert total(tmp_path) == 3005
+
+
+def test_a_take_over_that_was_cut_short_counts_nothing_twice(tmp_path, monkeypatch):
+    process = child(tmp_path, "worker-1-a")
+    process.kill()
+    process.communicate()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda self, missing_ok=False: None)  # killed before the file was removed
+        CellFile(tmp_path, "worker-2-a")
+    assert (tmp_path / "1" / "worker-1-a.cells").exists()
+    assert total(tmp_path) == 1000
+    CellFile(tmp_path, "worker-3-a")
+    assert not (tmp_path / "1" / "worker-1-a.cells").exists()
+    assert total(tmp_path) == 1000
+
+
+def test_without_room_counting_goes_on_unshared(tmp_path, monkeypatch):
+    cells = CellFile(tmp_path, "worker-1-a")
+
+    def full(*_):
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    counter = Meter(cells).counter("trimtab_x_total")
+    for _ in range(9):
+        cells.block("arm", ("m", "v", "a"), 3000)
+    counter.add()
+    assert counter.value == 1
+    assert cells.unshared > 0
+
+
+def test_nothing_counted_yet(tmp_path):
+    found = read_counts(tmp_path)
+    assert (found.arms, found.counters, found.workers) == ([], {}, [])
+
+
+def test_a_file_that_is_garbage_does_not_hide_the_others(tmp_path):
+    cells = CellFile(tmp_path, "worker-1-a")
+    Meter(cells).counter("trimtab_x_total").add(3)
+    (tmp_path / "1" / "worker-0-a.cells").write_bytes(b"")
+    (tmp_path / "1" / "worker-0-b.cells").write_bytes(os.urandom(5001))
+    with (tmp_path / "1" / "worker-0-c.cells").open("wb") as noise:
+        noise.write(os.urandom(9000))
+        noise.truncate(32 << 20)
+    assert total(tmp_path) == 3
