@@ -1,7 +1,7 @@
 """Answers computed ahead, before the pipeline: found rows are answered from there, the others live.
 
-The hybrid of batch and live: what can be foreseen is scored at night by ``trimtab batch --precompute``, and requests that
-nobody foresaw go through the pipeline as always.
+The hybrid of batch and live: what can be foreseen is scored at night by ``trimtab batch --precompute``, and a request
+that nobody foresaw goes through the pipeline as always.
 """
 
 from __future__ import annotations
