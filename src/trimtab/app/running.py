@@ -31,6 +31,7 @@ from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
+from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
@@ -264,6 +265,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         access_log=_path("access_log"),
         access_log_share=_share("access_log_share"),
         trace_share=_share("trace_share"),
+        **shortcut_options(),
     )
 
 

@@ -25,6 +25,7 @@ from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.models.memory import trim
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
+from trimtab.adapters.online.precomputed import OpenedWhenThere
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.cells import METRICS
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
@@ -40,6 +41,8 @@ MODULE = "trimtab.app.worker"
 POSTS = "worker-*"
 CLOCK = "clock"
 """Name below ``run`` of the clock that a driver moves."""
+PRECOMPUTED = "precomputed"
+"""Directory of a home for answers computed ahead; :mod:`trimtab.app.scoring` writes them."""
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -68,6 +71,10 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """Most bytes of models in memory; 0 for any number."""
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
+    cache_bytes: int = 0
+    cache_ttl_ms: int = 60_000
+    precomputed: bool = True
+    """Whether answers computed ahead are looked for."""
 
 
 def post_name(number: int) -> str:
@@ -112,6 +119,10 @@ def _page(document: Json) -> str:
     return render_api(document)
 
 
+def _ahead(root: Path, clock: Clock) -> OpenedWhenThere:
+    return OpenedWhenThere(root / PRECOMPUTED, clock=clock, timer=time.perf_counter_ns)
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 3 when another process holds the post."""
     root, number = Path(arguments[0]), int(arguments[1])
@@ -132,6 +143,7 @@ def main(arguments: list[str]) -> int:
         timer=time.perf_counter_ns,
         new_id=_ids(),
         page=_page,
+        ahead=_ahead(root, clock) if options.precomputed else None,
     )
     settings = WorkerSettings(
         number,
@@ -150,6 +162,8 @@ def main(arguments: list[str]) -> int:
         access_log_share=options.access_log_share,
         trace_share=options.trace_share,
         grpc_port=options.grpc_port,
+        cache_bytes=options.cache_bytes,
+        cache_ttl_ms=options.cache_ttl_ms,
     )
     try:
         serve(worker, settings)

@@ -36,8 +36,10 @@ from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Loader
 from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
+from trimtab.serving.ports import Precomputed
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
+from trimtab.serving.shortcuts import take_shortcuts
 
 _log = logging.getLogger("trimtab.serving")
 _BACKLOG = 2048
@@ -64,6 +66,8 @@ class Worker:
         Ids for requests that come without one.
     page
         Makes the page of the OpenAPI description; None for no page.
+    ahead
+        Finds the answers that were computed ahead; None never looks for any.
     """
 
     load: Loader
@@ -72,6 +76,7 @@ class Worker:
     timer: Timer
     new_id: Callable[[], str]
     page: Callable[[Json], str] | None = None
+    ahead: Callable[[], Precomputed | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,10 @@ class WorkerSettings:
     """Of requests without a trace of their own that are traced; 0 traces nothing at all."""
     grpc_port: int = -1
     """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
+    cache_bytes: int = 0
+    """Most bytes of the cache of predictions; 0 for no cache."""
+    cache_ttl_ms: int = 60_000
+    """How long a prediction in the cache is good for."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -206,6 +215,8 @@ class _Process:
         self._worker, self._settings, self._listener = worker, settings, listener
         self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
         metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
+        bounds = {"cache_bytes": settings.cache_bytes, "cache_ttl_ms": settings.cache_ttl_ms}
+        take_shortcuts(self._engine, metrics.meter, **bounds, ahead=worker.ahead)
         dispatcher = Dispatcher(
             self._engine,
             worker.records,
