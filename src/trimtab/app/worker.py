@@ -64,6 +64,9 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """What models run on, best first."""
     memory_budget: int = 0
     """Most bytes of models in memory; 0 for any number."""
+    records: str = "sync"
+    """When predictions are recorded."""
+    records_when_full: str = "refuse"
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
 
@@ -147,6 +150,8 @@ def main(arguments: list[str]) -> int:
         access_log_share=options.access_log_share,
         trace_share=options.trace_share,
         grpc_port=options.grpc_port,
+        records=options.records,
+        records_when_full=options.records_when_full,
     )
     try:
         serve(worker, settings)

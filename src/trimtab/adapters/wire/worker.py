@@ -36,6 +36,7 @@ from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Live, Loader
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.recordmode import KeptRecords, read_mode
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
 _log = logging.getLogger("trimtab.serving")
@@ -109,6 +110,10 @@ class WorkerSettings:
     """Of requests without a trace of their own that are traced; 0 traces nothing at all."""
     grpc_port: int = -1
     """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
+    records: str = "sync"
+    """When records are written; see :class:`trimtab.serving.recordmode.RecordMode`."""
+    records_when_full: str = "refuse"
+    """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -205,9 +210,17 @@ class _Process:
         self._worker, self._settings, self._listener = worker, settings, listener
         self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
         metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
+        self._records = KeptRecords(
+            worker.records,
+            read_mode(settings.records),
+            meter=metrics.meter,
+            timer=worker.timer,
+            when_full=settings.records_when_full,
+            complain=_log.error,
+        )
         dispatcher = Dispatcher(
             self._engine,
-            worker.records,
+            self._records,
             clock=worker.clock,
             new_id=worker.new_id,
             max_batch=settings.max_batch,
@@ -252,6 +265,7 @@ class _Process:
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
+            self._records.later = asyncio.get_running_loop().call_later
             steps = (self._watch(loading), self._plane.shadow(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
@@ -264,6 +278,7 @@ class _Process:
                 await asyncio.gather(*tasks, return_exceptions=True)
             while self._plane.shadow_step():
                 pass
+            self._records.close()
             await self._sync()
             for sink in self._sinks:
                 sink.close()
@@ -295,6 +310,7 @@ class _Process:
             return
         loop = asyncio.get_running_loop()
         try:
+            self._records.flush()
             await loop.run_in_executor(None, lambda: self._worker.records.write(PREDICTIONS, [], sync=True))
         except Unavailable as error:  # it is tried again; the answers are in the file, only not surely on disk
             _log.error("%s", error)
