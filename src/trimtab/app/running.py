@@ -36,6 +36,7 @@ from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
 from trimtab.gates.declare import size_below
+from trimtab.serving.recordmode import read_mode, read_policy
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -266,6 +267,8 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         access_log_share=_share("access_log_share"),
         trace_share=_share("trace_share"),
         **shortcut_options(),
+        records=_records_mode(),
+        records_when_full=read_policy(setting("records_when_full")),
     )
 
 
@@ -292,6 +295,12 @@ def _share(name: str) -> float:
     if not 0 <= found <= 1:
         raise InputError(f"the setting {name} must be a share from 0 to 1", got=repr(text))
     return found
+
+
+def _records_mode() -> str:
+    text = setting("records")
+    read_mode(text)  # refused here, where somebody reads it, and not by every worker
+    return text
 
 
 def _path(name: str) -> str:

@@ -69,6 +69,9 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """What models run on, best first."""
     memory_budget: int = 0
     """Most bytes of models in memory; 0 for any number."""
+    records: str = "sync"
+    """When predictions are recorded."""
+    records_when_full: str = "refuse"
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
     cache_bytes: int = 0
@@ -164,6 +167,8 @@ def main(arguments: list[str]) -> int:
         grpc_port=options.grpc_port,
         cache_bytes=options.cache_bytes,
         cache_ttl_ms=options.cache_ttl_ms,
+        records=options.records,
+        records_when_full=options.records_when_full,
     )
     try:
         serve(worker, settings)

@@ -50,6 +50,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "precomputed", "on", "Whether workers look for answers computed ahead (`trimtab batch --precompute`), or `off`."
     ),
+    Setting(
+        "records",
+        "sync",
+        "When predictions are recorded: `sync` before the answer leaves, `sync+fsync` on disk by then, `batched:5ms`.",
+    ),
+    Setting(
+        "records_when_full",
+        "refuse",
+        "When records cannot be written: `refuse` answers with 503, `drop` answers and counts what is lost.",
+    ),
     Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
     Setting("job_time", "3600", "Seconds after which a training job is ended."),
 )

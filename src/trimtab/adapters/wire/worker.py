@@ -38,6 +38,7 @@ from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.ports import Precomputed
 from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.recordmode import KeptRecords, read_mode
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 from trimtab.serving.shortcuts import take_shortcuts
 
@@ -119,6 +120,10 @@ class WorkerSettings:
     """Most bytes of the cache of predictions; 0 for no cache."""
     cache_ttl_ms: int = 60_000
     """How long a prediction in the cache is good for."""
+    records: str = "sync"
+    """When records are written; see :class:`trimtab.serving.recordmode.RecordMode`."""
+    records_when_full: str = "refuse"
+    """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -217,9 +222,17 @@ class _Process:
         metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
         bounds = {"cache_bytes": settings.cache_bytes, "cache_ttl_ms": settings.cache_ttl_ms}
         take_shortcuts(self._engine, metrics.meter, **bounds, ahead=worker.ahead)
+        self._records = KeptRecords(
+            worker.records,
+            read_mode(settings.records),
+            meter=metrics.meter,
+            timer=worker.timer,
+            when_full=settings.records_when_full,
+            complain=_log.error,
+        )
         dispatcher = Dispatcher(
             self._engine,
-            worker.records,
+            self._records,
             clock=worker.clock,
             new_id=worker.new_id,
             max_batch=settings.max_batch,
@@ -264,6 +277,7 @@ class _Process:
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
+            self._records.later = asyncio.get_running_loop().call_later
             steps = (self._watch(loading), self._plane.shadow.run(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
@@ -275,6 +289,7 @@ class _Process:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             self._plane.shadow.finish()
+            self._records.close()
             await self._sync()
             for sink in self._sinks:
                 sink.close()
@@ -306,6 +321,7 @@ class _Process:
             return
         loop = asyncio.get_running_loop()
         try:
+            self._records.flush()
             await loop.run_in_executor(None, lambda: self._worker.records.write(PREDICTIONS, [], sync=True))
         except Unavailable as error:  # it is tried again; the answers are in the file, only not surely on disk
             _log.error("%s", error)
