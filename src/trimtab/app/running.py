@@ -30,10 +30,11 @@ from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
-from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
+from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
 from trimtab.gates.declare import size_below
+from trimtab.serving.profile import ServingProfile
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -74,7 +75,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         raise InputError("the token is that of TRIMTAB_TOKEN", hint="unset it, or set another there")
     project = checked_project(request.project)
     home = open_home(project, request.home)
-    count = _workers(request)
+    count = _workers(request, read_profile(home.root))
     if not request.take_over:
         refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
@@ -262,8 +263,11 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
     )
 
 
-def _workers(request: UpRequest) -> int:
-    count = _number("workers", request.workers)
+def _workers(request: UpRequest, profile: ServingProfile) -> int:
+    given = request.workers
+    if given is None and "TRIMTAB_WORKERS" not in os.environ:
+        given = profile.workers or None
+    count = _number("workers", given)
     if count < 1:
         raise InputError("there must be a worker", got=str(count), hint="--workers 1")
     return count

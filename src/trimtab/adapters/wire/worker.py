@@ -35,6 +35,7 @@ from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Live, Loader
 from trimtab.serving.pipeline import Pipeline, Timer
+from trimtab.serving.profile import MAX_BATCH, ServingProfile
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
@@ -87,7 +88,7 @@ class WorkerSettings:
     max_body: int = 1_048_576
     max_rows: int = MAX_ROWS
     max_queue: int = 1024
-    max_batch: int = 64
+    max_batch: int = MAX_BATCH
     deadline_ms: int = 0
     shadow_limit: int = 10_000
     poll_ms: int = 20
@@ -109,6 +110,8 @@ class WorkerSettings:
     """Of requests without a trace of their own that are traced; 0 traces nothing at all."""
     grpc_port: int = -1
     """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
+    profile: ServingProfile | None = None
+    """Batches per model."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -213,6 +216,7 @@ class _Process:
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
+            profile=settings.profile,
         )
         dispatcher.watcher = metrics.meter
         self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page, metrics=metrics)
