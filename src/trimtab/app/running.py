@@ -32,9 +32,10 @@ from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
 from trimtab.core.clock import iso
+from trimtab.core.ids import sha256
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
 from trimtab.gates.declare import size_below
-from trimtab.serving.profile import ServingProfile
+from trimtab.serving.profile import ServingProfile, encode_profile
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -75,7 +76,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         raise InputError("the token is that of TRIMTAB_TOKEN", hint="unset it, or set another there")
     project = checked_project(request.project)
     home = open_home(project, request.home)
-    count = _workers(request, read_profile(home.root))
+    profile = read_profile(home.root)
+    count = _workers(request, profile)
     if not request.take_over:
         refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
@@ -84,7 +86,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
-            options = _options(request, port=port, grpc_port=grpc, driven=driven)
+            options = _options(request, port=port, grpc_port=grpc, driven=driven, profile=_digest(profile))
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -244,7 +246,7 @@ def _write_private(path: Path, text: str) -> None:
         os.close(handle)
 
 
-def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
+def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool, profile: str) -> WorkerOptions:
     return WorkerOptions(
         host=setting("host", request.host),
         port=port,
@@ -260,7 +262,13 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         access_log=_path("access_log"),
         access_log_share=_share("access_log_share"),
         trace_share=_share("trace_share"),
+        profile=profile,
     )
+
+
+def _digest(profile: ServingProfile) -> str:
+    """Empty for the default one, so that workers of before are left alone."""
+    return sha256(encode_profile(profile)) if profile != ServingProfile() else ""
 
 
 def _workers(request: UpRequest, profile: ServingProfile) -> int:

@@ -67,6 +67,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """Most bytes of models in memory; 0 for any number."""
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
+    profile: str = ""
+    """Digest of the deployment profile: `up` ends workers that serve by another one, and starts them anew."""
 
 
 def post_name(number: int) -> str:

@@ -1,6 +1,7 @@
 """The deployment profile: how many rows a batch holds, how long it may wait for them, on how many threads it runs.
 
-It stands in ``serving.json`` of a home. ``trimtab tune`` writes it, and so may a person. Workers read it when they start.
+It stands in ``serving.json`` of a home. ``trimtab tune`` writes it, and so may a person. Workers read it when they
+start.
 """
 
 from __future__ import annotations
