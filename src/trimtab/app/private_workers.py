@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.wire.routefile import write_routes
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.worker import read_status, takes_connections
 from trimtab.app import worker
 from trimtab.app.home import Home, setting
 from trimtab.errors import Unavailable
@@ -110,7 +110,7 @@ def _ready(root: Path, number: int, process: subprocess.Popen[bytes]) -> tuple[s
     while process.poll() is None and time.monotonic() < deadline:
         status = read_status(root / "run" / f"{worker.post_name(number)}.json")
         if status is not None and status.pid == process.pid:
-            if status.versions:
+            if status.versions and takes_connections(status):
                 return status.host, status.port
             problem = status.problem
         time.sleep(0.005)

@@ -24,7 +24,7 @@ from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
-from trimtab.adapters.wire.worker import WorkerStatus, read_status
+from trimtab.adapters.wire.worker import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
@@ -209,11 +209,7 @@ def _answers(run: Path, name: str) -> bool:
     post, said = read_post(run, name), read_status(run / f"{name}.json")
     if not post.held or post.process is None or said is None or said.pid != post.process.pid:
         return False
-    try:
-        socket.create_connection((said.host, said.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    return takes_connections(said)
 
 
 @dataclass(frozen=True)

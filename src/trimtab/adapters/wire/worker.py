@@ -141,6 +141,15 @@ def read_status(path: Path) -> WorkerStatus | None:
         return None
 
 
+def takes_connections(status: WorkerStatus) -> bool:
+    """Whether a worker listens by now: it says which versions it has loaded a moment before it does."""
+    try:
+        socket.create_connection((status.host, status.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def serve(worker: Worker, settings: WorkerSettings) -> None:
     """Run a worker until SIGTERM or SIGINT, then answer what was accepted and return.
 
