@@ -168,3 +168,23 @@ def test_a_profile_that_cannot_be_used_costs_no_answer(home):
         with JsonClient(served.url) as client:
             assert client.get("/health")["status"] == "ok"
     assert "max_batch" in (home / "run" / "worker.log").read_text()
+
+
+def test_a_model_of_a_project_is_asked_by_its_keys_and_its_features_are_looked_up(tmp_path):
+    house = WorkerHouse(tmp_path / "home")
+    house.route(("champion", house.add(0.0), 1.0))
+    port = house.start(1).port
+    for number in range(5):
+        body = {"id": f"r{number}", "shop": "aa", "basket": float(number)}
+        assert call(port, "POST", "/predict/m", json.dumps(body).encode())[0] == 200
+    house.kill()
+    assert json.loads(requests_for(Home(house.home), load(house.blobs, house_version(house))).requests[0].partition(b"\r\n\r\n")[2]) == {
+        "shop": "aa",
+        "basket": 0.0,
+    }
+    options = ["--p99", "5s", "--batch", "4", "--workers", "1,2", "--threads", "1", "--seconds", "0.4", "--json"]
+    told = CliRunner().invoke(trimtab, ["tune", "m", "--home", str(house.home), *options])
+    found = json.loads(told.stdout)
+    assert told.exit_code == 0
+    assert "5 recorded requests, sent to /predict/m" in found["requests"]
+    assert [(one["workers"], one["errors"]) for one in found["measured"]] == [(1, 0), (2, 0)]
