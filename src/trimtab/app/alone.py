@@ -382,11 +382,10 @@ def serve_model(
 
 def _ready(served: ServedModel, log: Path, *, grpc: bool) -> ServedModel:
     """Wait until the worker says where it listens."""
-    from trimtab.adapters.wire.worker import read_status, takes_connections
+    from trimtab.adapters.wire.status import read_status, takes_connections
     from trimtab.app.worker import post_name
 
-    deadline = time.monotonic() + _READY_S
-    problem = "it does not start"
+    deadline, problem = time.monotonic() + _READY_S, "it does not start"
     while served.process.poll() is None and time.monotonic() < deadline:
         status = read_status(served.home / "run" / f"{post_name(1)}.json")
         if status is not None and status.pid == served.process.pid:

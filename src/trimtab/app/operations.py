@@ -17,7 +17,7 @@ from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.offline.parquet import read_history
 from trimtab.adapters.project.file import find_project, load_project
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.status import read_status
 from trimtab.app.asked import read_request
 from trimtab.app.control import answer_of
 from trimtab.app.fencing import CONTROL, Tenure, control_runs

@@ -232,7 +232,7 @@ def workers_status(run: Path, living: Mapping[str, str], found: Counted) -> list
     found
         What the workers have counted.
     """
-    from trimtab.adapters.wire.worker import read_status
+    from trimtab.adapters.wire.status import read_status
 
     counts = {said.name.rpartition("-")[0]: said for said in found.workers}
     told = []

@@ -24,7 +24,7 @@ from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
-from trimtab.adapters.wire.worker import WorkerStatus, read_status, takes_connections
+from trimtab.adapters.wire.status import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting

@@ -26,6 +26,7 @@ from trimtab.adapters.wire.listening import listening_socket
 from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.observed import ObservedPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
+from trimtab.adapters.wire.status import WorkerStatus
 from trimtab.adapters.wire.tracing import Traces, open_traces
 from trimtab.core.clock import Clock
 from trimtab.core.ids import Json
@@ -127,42 +128,6 @@ class WorkerSettings:
     """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
     profile: ServingProfile | None = None
     """Batches per model."""
-
-
-class WorkerStatus(msgspec.Struct, frozen=True):
-    """What a worker says about itself; rewritten whenever the generation changes."""
-
-    number: int
-    pid: int
-    started: int
-    """Microseconds, by the worker's clock."""
-    host: str
-    port: int
-    generation: int
-    versions: tuple[str, ...]
-    problem: str = ""
-    """Why the newest route table is not in force; empty when it is."""
-    missing: dict[str, str] = {}
-    """Versions that the route table holds in reserve and that could not be loaded, and why."""
-    grpc_port: int = -1
-    """-1 when gRPC is not served."""
-
-
-def read_status(path: Path) -> WorkerStatus | None:
-    """The status a worker wrote, None when there is none or it is unreadable."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=WorkerStatus)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
-def takes_connections(status: WorkerStatus) -> bool:
-    """Whether a worker listens by now: it says which versions it has loaded a moment before it does."""
-    try:
-        socket.create_connection((status.host, status.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def serve(worker: Worker, settings: WorkerSettings) -> None:
