@@ -379,13 +379,14 @@ WITH_A_HOME = {
     "send": ["sales", "-"],
     "predict": ["m"],
     "up": [],
+    "restart-workers": [],
 }
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])
 def test_every_command_that_works_on_a_home_takes_it(name, fake):
     """A check reads no home, and a replay has one of its own."""
-    calls = fake(name, InputError("stop here"))
+    calls = fake(name.replace("-", "_"), InputError("stop here"))
     done = run(name, *WITH_A_HOME.get(name, []), "--home", "/srv/shop")
     assert done.exit_code == 2
     assert [str(kwargs["home"]) for _, kwargs in calls] == (["/srv/shop"] if name in WITH_A_HOME else [])
