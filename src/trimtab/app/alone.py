@@ -348,6 +348,7 @@ def serve_model(
     from trimtab.adapters.wire.routefile import write_routes
     from trimtab.app import worker
     from trimtab.app.home import Home, setting
+    from trimtab.app.shortcuts import shortcut_options
     from trimtab.registry.bundle import load
     from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
@@ -369,6 +370,7 @@ def serve_model(
         port=port,
         providers=setting("providers"),
         model_python=setting("model_python"),
+        **shortcut_options(),
         grpc_port=-1 if grpc_port is None else grpc_port,
     )
     log = place.run / "worker.log"

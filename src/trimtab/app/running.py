@@ -30,6 +30,8 @@ from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
+from trimtab.app.restarting import ASK, RollingRestart
+from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
@@ -94,7 +96,10 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
             else:
                 live.restore()  # without any rows there is nothing to answer from
                 supervisor.keep(wanted, among=POSTS)
-            control = LiveControl(live, supervisor, page=page)
+            spare = (post_name(count + 1), command(home.root.resolve(), count + 1, options))
+            restart = RollingRestart(supervisor, home.run, names=list(wanted), spare=spare)
+            signal.signal(ASK, lambda *_: restart.ask())
+            control = LiveControl(live, supervisor, page=page, restart=restart)
             process = _Process(live, control, options=options, workers=count, ready=ready)
             process.serve(console, token=_token(home, new=request.new_token))
     except StaleEpoch:
@@ -252,6 +257,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         max_body=_number("max_body"),
         max_rows=_number("max_batch_rows"),
         max_queue=_number("max_queue"),
+        deadline_ms=_number("deadline_ms"),
         software=_software(),
         grpc_port=grpc_port,
         providers=",".join(read_order(setting("providers"))),
@@ -262,6 +268,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         trace_share=_share("trace_share"),
         records=_records_mode(),
         records_when_full=read_policy(setting("records_when_full")),
+        **shortcut_options(),
     )
 
 

@@ -25,6 +25,7 @@ from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.models.memory import trim
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
+from trimtab.adapters.online.precomputed import OpenedWhenThere
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.cells import METRICS
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
@@ -40,6 +41,8 @@ MODULE = "trimtab.app.worker"
 POSTS = "worker-*"
 CLOCK = "clock"
 """Name below ``run`` of the clock that a driver moves."""
+PRECOMPUTED = "precomputed"
+"""Directory of a home for answers computed ahead; :mod:`trimtab.app.scoring` writes them."""
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -52,6 +55,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_body: int = 1_048_576
     max_rows: int = 10_000
     max_queue: int = 1024
+    deadline_ms: int = 10_000
+    """How long a caller waits who does not say; 0 for ever."""
     software: str = ""
     server: str = "httptools"
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
@@ -69,6 +74,10 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     records_when_full: str = "refuse"
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
+    cache_bytes: int = 0
+    cache_ttl_ms: int = 60_000
+    precomputed: bool = True
+    """Whether answers computed ahead are looked for."""
 
 
 def post_name(number: int) -> str:
@@ -113,6 +122,10 @@ def _page(document: Json) -> str:
     return render_api(document)
 
 
+def _ahead(root: Path, clock: Clock) -> OpenedWhenThere:
+    return OpenedWhenThere(root / PRECOMPUTED, clock=clock, timer=time.perf_counter_ns)
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 3 when another process holds the post."""
     root, number = Path(arguments[0]), int(arguments[1])
@@ -133,6 +146,7 @@ def main(arguments: list[str]) -> int:
         timer=time.perf_counter_ns,
         new_id=_ids(),
         page=_page,
+        ahead=_ahead(root, clock) if options.precomputed else None,
     )
     settings = WorkerSettings(
         number,
@@ -143,6 +157,7 @@ def main(arguments: list[str]) -> int:
         max_body=options.max_body,
         max_rows=options.max_rows,
         max_queue=options.max_queue,
+        deadline_ms=options.deadline_ms,
         software=options.software,
         server=options.server,
         metrics_folder=root / "run" / METRICS,
@@ -152,6 +167,8 @@ def main(arguments: list[str]) -> int:
         grpc_port=options.grpc_port,
         records=options.records,
         records_when_full=options.records_when_full,
+        cache_bytes=options.cache_bytes,
+        cache_ttl_ms=options.cache_ttl_ms,
     )
     try:
         serve(worker, settings)

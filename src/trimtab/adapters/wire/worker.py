@@ -33,11 +33,14 @@ from trimtab.core.ports import Records
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
-from trimtab.serving.engine import Engine, Live, Loader
+from trimtab.serving.engine import Engine, Loader
+from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
+from trimtab.serving.ports import Precomputed
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.recordmode import KeptRecords, read_mode
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
+from trimtab.serving.shortcuts import take_shortcuts
 
 _log = logging.getLogger("trimtab.serving")
 _BACKLOG = 2048
@@ -64,6 +67,8 @@ class Worker:
         Ids for requests that come without one.
     page
         Makes the page of the OpenAPI description; None for no page.
+    ahead
+        Finds the answers that were computed ahead; None never looks for any.
     """
 
     load: Loader
@@ -72,6 +77,7 @@ class Worker:
     timer: Timer
     new_id: Callable[[], str]
     page: Callable[[Json], str] | None = None
+    ahead: Callable[[], Precomputed | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,10 @@ class WorkerSettings:
     """When records are written; see :class:`trimtab.serving.recordmode.RecordMode`."""
     records_when_full: str = "refuse"
     """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
+    cache_bytes: int = 0
+    """Most bytes of the cache of predictions; 0 for no cache."""
+    cache_ttl_ms: int = 60_000
+    """How long a prediction in the cache is good for."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -210,14 +220,10 @@ class _Process:
         self._worker, self._settings, self._listener = worker, settings, listener
         self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
         metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
-        self._records = KeptRecords(
-            worker.records,
-            read_mode(settings.records),
-            meter=metrics.meter,
-            timer=worker.timer,
-            when_full=settings.records_when_full,
-            complain=_log.error,
-        )
+        self._records = KeptRecords(worker.records, read_mode(settings.records), when_full=settings.records_when_full,
+                                    meter=metrics.meter, timer=worker.timer, complain=_log.error)  # fmt: skip
+        bounds = {"cache_bytes": settings.cache_bytes, "cache_ttl_ms": settings.cache_ttl_ms}
+        take_shortcuts(self._engine, metrics.meter, **bounds, ahead=worker.ahead)
         dispatcher = Dispatcher(
             self._engine,
             self._records,
@@ -266,7 +272,7 @@ class _Process:
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
             self._records.later = asyncio.get_running_loop().call_later
-            steps = (self._watch(loading), self._plane.shadow(), self._sync_on())
+            steps = (self._watch(loading), self._plane.shadow.run(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
                 await self._server.run(self._listener)
@@ -276,8 +282,7 @@ class _Process:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            while self._plane.shadow_step():
-                pass
+            self._plane.shadow.finish()
             self._records.close()
             await self._sync()
             for sink in self._sinks:
