@@ -439,3 +439,29 @@ def latency(
 
     request = LatencyRequest(project, model, "records" if source == "records" else "workers", during_s, since, home)
     return show_latency(request)
+
+
+def tune(
+    project: Path,
+    model: str,
+    *,
+    p99: str,
+    rate: float | None = None,
+    home: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Find batch size, threads and workers for a latency by measuring: see :func:`trimtab.app.tuning.tune`.
+
+    Parameters
+    ----------
+    p99
+        What 99 of 100 answers must keep to, as in ``20ms``.
+    rate
+        Requests a second to carry; None for as many as possible.
+    options
+        ``seconds``, ``workers``, ``threads``, ``batch``, ``connections``, ``limit``, ``dry_run`` of the command.
+    """
+    from trimtab.app.tuning import request_of, tune
+
+    return tune(request_of(project, model, p99=p99, rate=rate, home=home, options=options or {}), progress)

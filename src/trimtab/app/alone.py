@@ -382,7 +382,7 @@ def serve_model(
 
 def _ready(served: ServedModel, log: Path, *, grpc: bool) -> ServedModel:
     """Wait until the worker says where it listens."""
-    from trimtab.adapters.wire.worker import read_status
+    from trimtab.adapters.wire.worker import read_status, takes_connections
     from trimtab.app.worker import post_name
 
     deadline = time.monotonic() + _READY_S
@@ -390,7 +390,8 @@ def _ready(served: ServedModel, log: Path, *, grpc: bool) -> ServedModel:
     while served.process.poll() is None and time.monotonic() < deadline:
         status = read_status(served.home / "run" / f"{post_name(1)}.json")
         if status is not None and status.pid == served.process.pid:
-            if served.version in status.versions and (status.grpc_port > 0 or not grpc):
+            complete = served.version in status.versions and (status.grpc_port > 0 or not grpc)
+            if complete and takes_connections(status):
                 served.url = f"http://{status.host}:{status.port}"
                 served.grpc = f"{status.host}:{status.grpc_port}" if grpc else ""
                 return served

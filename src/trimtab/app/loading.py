@@ -6,7 +6,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Runtimes:
         Their interpreter, unless a version names one; ours when empty.
     threads
         For one call of ONNX Runtime.
+    threads_of
+        The same for single models, by name.
     providers
         What ONNX Runtime runs on, best first; a replay is on the CPU, where equal rows give equal answers.
     """
@@ -56,6 +58,7 @@ class Runtimes:
     python: str = ""
     threads: int = 1
     providers: Sequence[str] = CPU
+    threads_of: Mapping[str, int] = field(default_factory=dict)
 
     def runtime(self, bundle: Bundle) -> ModelRuntime:
         """The model of a bundle, running.
@@ -67,7 +70,8 @@ class Runtimes:
         """
         match bundle.manifest.runtime:
             case "onnx":
-                return open_model(bundle.manifest, bundle.model, threads=self.threads, providers=self.providers)
+                threads = self.threads_of.get(bundle.manifest.model, self.threads)
+                return open_model(bundle.manifest, bundle.model, threads=threads, providers=self.providers)
             case "handler" | "pyfunc":
                 from trimtab.adapters.models.foreign import decode_foreign, own_files
                 from trimtab.adapters.models.isolated import IsolatedModel

@@ -24,7 +24,7 @@ from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
-from trimtab.adapters.wire.worker import WorkerStatus, read_status
+from trimtab.adapters.wire.worker import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
@@ -32,10 +32,12 @@ from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
 from trimtab.app.shortcuts import shortcut_options
-from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name
+from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
 from trimtab.core.clock import iso
+from trimtab.core.ids import sha256
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
 from trimtab.gates.declare import size_below
+from trimtab.serving.profile import ServingProfile, encode_profile
 from trimtab.serving.recordmode import read_mode, read_policy
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
@@ -77,7 +79,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         raise InputError("the token is that of TRIMTAB_TOKEN", hint="unset it, or set another there")
     project = checked_project(request.project)
     home = open_home(project, request.home)
-    count = _workers(request)
+    profile = read_profile(home.root)
+    count = _workers(request, profile)
     if not request.take_over:
         refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
@@ -86,7 +89,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
-            options = _options(request, port=port, grpc_port=grpc, driven=driven)
+            options = _options(request, port=port, grpc_port=grpc, driven=driven, profile=_digest(profile))
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -212,11 +215,7 @@ def _answers(run: Path, name: str) -> bool:
     post, said = read_post(run, name), read_status(run / f"{name}.json")
     if not post.held or post.process is None or said is None or said.pid != post.process.pid:
         return False
-    try:
-        socket.create_connection((said.host, said.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    return takes_connections(said)
 
 
 @dataclass(frozen=True)
@@ -249,7 +248,7 @@ def _write_private(path: Path, text: str) -> None:
         os.close(handle)
 
 
-def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
+def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool, profile: str) -> WorkerOptions:
     return WorkerOptions(
         host=setting("host", request.host),
         port=port,
@@ -266,14 +265,23 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         access_log=_path("access_log"),
         access_log_share=_share("access_log_share"),
         trace_share=_share("trace_share"),
+        **shortcut_options(),
         records=_records_mode(),
         records_when_full=read_policy(setting("records_when_full")),
-        **shortcut_options(),
+        profile=profile,
     )
 
 
-def _workers(request: UpRequest) -> int:
-    count = _number("workers", request.workers)
+def _digest(profile: ServingProfile) -> str:
+    """Empty for the default one, so that workers of before are left alone."""
+    return sha256(encode_profile(profile)) if profile != ServingProfile() else ""
+
+
+def _workers(request: UpRequest, profile: ServingProfile) -> int:
+    given = request.workers
+    if given is None and "TRIMTAB_WORKERS" not in os.environ:
+        given = profile.workers or None
+    count = _number("workers", given)
     if count < 1:
         raise InputError("there must be a worker", got=str(count), hint="--workers 1")
     return count

@@ -32,8 +32,9 @@ from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import Runtimes, load_deployed
 from trimtab.core.clock import Clock
 from trimtab.core.ids import Json
-from trimtab.errors import TrimtabError
+from trimtab.errors import InputError, TrimtabError
 from trimtab.serving.pipeline import Deployed
+from trimtab.serving.profile import FILE, ServingProfile, decode_profile
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.residency import Residency
 
@@ -78,6 +79,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     cache_ttl_ms: int = 60_000
     precomputed: bool = True
     """Whether answers computed ahead are looked for."""
+    profile: str = ""
+    """Digest of the deployment profile: `up` ends workers that serve by another one, and starts them anew."""
 
 
 def post_name(number: int) -> str:
@@ -93,7 +96,7 @@ def command(home: Path, number: int, options: WorkerOptions) -> list[str]:
 class Loader:
     """Loads versions; the online store is opened when it is first needed, because there may be none yet."""
 
-    def __init__(self, root: Path, options: WorkerOptions) -> None:
+    def __init__(self, root: Path, options: WorkerOptions, profile: ServingProfile = ServingProfile()) -> None:
         self._root = root
         self._blobs = DirectoryBlobs(root / "blobs")
         self._rows: LmdbRows | None = None
@@ -102,6 +105,7 @@ class Loader:
             scratch=root / "run" / "models",
             python=options.model_python,
             providers=read_order(options.providers),
+            threads_of={name: one.threads for name, one in profile.models.items()},
         )
 
     def __call__(self, version: str) -> Deployed:
@@ -126,6 +130,31 @@ def _ahead(root: Path, clock: Clock) -> OpenedWhenThere:
     return OpenedWhenThere(root / PRECOMPUTED, clock=clock, timer=time.perf_counter_ns)
 
 
+def read_profile(root: Path) -> ServingProfile:
+    """The deployment profile of a home; an empty one when it has none.
+
+    Raises
+    ------
+    InputError
+        When there is one that cannot be used.
+    """
+    try:
+        return decode_profile((root / FILE).read_bytes())
+    except FileNotFoundError:
+        return ServingProfile()
+    except OSError as error:
+        raise InputError(f"the deployment profile {FILE} cannot be read", got=str(error)) from None
+
+
+def _profile(root: Path) -> ServingProfile:
+    """The same; one that cannot be used costs what was tuned, not the answers."""
+    try:
+        return read_profile(root)
+    except InputError as error:
+        logging.getLogger("trimtab.serving").error("%s; serving with defaults", error)  # noqa: TRY400 - it says it all
+        return ServingProfile()
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 3 when another process holds the post."""
     root, number = Path(arguments[0]), int(arguments[1])
@@ -139,8 +168,9 @@ def main(arguments: list[str]) -> int:
     records = SpoolRecords(root / "records", f"worker-{number}-{ours.pid}-{ours.started or 0}")
     clock: Clock = SharedClock(root / "run" / CLOCK) if options.driven else SystemClock()
     records.prepare(PREDICTIONS)
+    profile = _profile(root)
     worker = Worker(
-        load=Loader(root, options),
+        load=Loader(root, options, profile),
         records=records,
         clock=clock,
         timer=time.perf_counter_ns,
@@ -165,10 +195,11 @@ def main(arguments: list[str]) -> int:
         access_log_share=options.access_log_share,
         trace_share=options.trace_share,
         grpc_port=options.grpc_port,
-        records=options.records,
-        records_when_full=options.records_when_full,
         cache_bytes=options.cache_bytes,
         cache_ttl_ms=options.cache_ttl_ms,
+        records=options.records,
+        records_when_full=options.records_when_full,
+        profile=profile,
     )
     try:
         serve(worker, settings)

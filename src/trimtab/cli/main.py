@@ -26,12 +26,13 @@ from trimtab.cli.rollback import rollback
 from trimtab.cli.send import send
 from trimtab.cli.status import status
 from trimtab.cli.train import train
+from trimtab.cli.tune import tune
 from trimtab.cli.up import up
 from trimtab.errors import InputError
 
 COMMANDS = (
     *(check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, latency, log, send, predict),
-    *(restart_workers, batch, register, quantise),
+    *(restart_workers, batch, register, quantise, tune),
 )
 
 _AS_JSON = "trimtab.json"

@@ -1,9 +1,9 @@
-"""The queue in front of the model: bounded, fair between lanes, never waiting to fill a batch."""
+"""The queue in front of the model: bounded, fair between lanes, by default never waiting to fill a batch."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from trimtab.errors import Unavailable
@@ -27,6 +27,36 @@ class Piece(NamedTuple, Generic[W]):
     stop: int
 
 
+class Bounds(NamedTuple):
+    """What the batches of a lane keep to."""
+
+    max_rows: int
+    """Most rows in one batch."""
+    max_wait_ns: int = 0
+    """How long a batch with fewer rows is held back for more, since its oldest waiter came; 0 holds nothing back."""
+
+
+class _Hold:
+    """What is known of a lane that may be held back."""
+
+    __slots__ = ("bounds", "came", "cut", "rows")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.came: deque[int] = deque()
+        """When those who wait for their first slice came, by the timer."""
+        self.rows = 0
+        """Rows that wait; of those who were dropped too, which only ends the holding sooner."""
+        self.cut = False
+        """Whether a part of a waiter was answered: the rest is not held back."""
+
+    def until(self) -> int:
+        """When it is held back no longer, by the timer; 0 for at once."""
+        if self.cut or self.rows >= self.bounds.max_rows or not self.came:
+            return 0
+        return self.came[0] + self.bounds.max_wait_ns
+
+
 class BatchQueue(Generic[W]):
     """Waiters by lane; those of one lane can be answered together.
 
@@ -36,6 +66,15 @@ class BatchQueue(Generic[W]):
         Most rows in one batch. A waiter with more is answered in slices, between the others.
     limit
         Most waiters; one more is refused.
+    bounds
+        Those of a lane; by default ``max_rows``, and nothing is held back.
+    timer
+        Monotonic nanoseconds; looked at only when a lane may be held back.
+
+    Notes
+    -----
+    Lanes take turns. One that is held back keeps its place: once its oldest waiter has waited ``max_wait_ns``, or its
+    batch is full, each other lane gets one batch at most before it. A full queue holds nothing back.
 
     Examples
     --------
@@ -47,10 +86,21 @@ class BatchQueue(Generic[W]):
     ['a', 'b']
     """
 
-    def __init__(self, *, max_rows: int = 32, limit: int = 1024) -> None:
+    def __init__(
+        self,
+        *,
+        max_rows: int = 32,
+        limit: int = 1024,
+        bounds: Callable[[Hashable], Bounds] | None = None,
+        timer: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._max_rows = max_rows
         self._limit = limit
+        self._bounds = bounds
+        self._timer = timer
         self._lanes: dict[Hashable, deque[tuple[W, int]]] = {}
+        self._holds: dict[Hashable, _Hold] = {}
+        """Of the lanes in which somebody waits, those that may be held back."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -68,15 +118,38 @@ class BatchQueue(Generic[W]):
             raise Unavailable("too many requests are waiting", got=str(self._count), hint="try again in a second")
         self._lanes.setdefault(lane, deque()).append((waiter, 0))
         self._count += 1
+        if self._bounds is not None:
+            self._hold(self._bounds(lane), lane, waiter.size)
+
+    def _hold(self, bounds: Bounds, lane: Hashable, rows: int) -> None:
+        if bounds.max_wait_ns:
+            hold = self._holds.get(lane)
+            if hold is None:
+                hold = self._holds[lane] = _Hold(bounds)
+            hold.rows += rows
+            hold.came.append(self._timer())
+
+    def wait_ns(self) -> int:
+        """How long until :meth:`take` has a batch: 0 when it has one now, -1 when nobody waits."""
+        if not self._lanes:
+            return -1
+        if len(self._holds) < len(self._lanes) or self._count >= self._limit:
+            return 0
+        return max(0, min(hold.until() for hold in self._holds.values()) - self._timer())
 
     def take(self) -> tuple[Hashable, list[Piece[W]]]:
-        """The next batch: the lane whose turn it is, and pieces of ``max_rows`` rows at most; nothing when empty."""
+        """The next batch: the lane whose turn it is, and pieces of its most rows at most.
+
+        Nothing when nobody waits, or everybody is held back.
+        """
         if not self._lanes:
             return "", []
-        lane = next(iter(self._lanes))
+        lane = self._due() if self._holds else next(iter(self._lanes))
+        if lane is None:
+            return "", []
         waiting = self._lanes.pop(lane)
         pieces: list[Piece[W]] = []
-        room = self._max_rows
+        room = self._max_rows if self._bounds is None else self._bounds(lane).max_rows
         while waiting and room:
             waiter, start = waiting.popleft()
             if waiter.dropped:
@@ -91,4 +164,26 @@ class BatchQueue(Generic[W]):
                 self._count -= 1
         if waiting:
             self._lanes[lane] = waiting
+        if self._holds:
+            self._held_on(lane, waiting)
         return lane, pieces
+
+    def _due(self) -> Hashable | None:
+        """The first lane that is not held back."""
+        now = self._timer() if self._count < self._limit else None
+        for lane in self._lanes:
+            hold = self._holds.get(lane)
+            if hold is None or now is None or hold.until() <= now:
+                return lane
+        return None
+
+    def _held_on(self, lane: Hashable, waiting: deque[tuple[W, int]]) -> None:
+        """Look anew at a lane of which a batch was taken."""
+        hold = self._holds.pop(lane, None)
+        if hold is not None and waiting:
+            self._holds[lane] = hold
+            hold.rows = sum(waiter.size - start for waiter, start in waiting)
+            fresh = sum(start == 0 for _, start in waiting)
+            hold.cut = fresh < len(waiting)
+            while len(hold.came) > fresh:  # those who were taken came first
+                hold.came.popleft()

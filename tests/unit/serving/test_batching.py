@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.errors import Unavailable
-from trimtab.serving.batching import BatchQueue
+from trimtab.serving.batching import BatchQueue, Bounds
 
 
 def waiter(name, size=1):
@@ -77,3 +77,55 @@ def test_every_row_is_handed_out_once_and_in_order(waiters, max_rows):
             assert piece.start == seen[piece.waiter.name]
             seen[piece.waiter.name] = piece.stop
     assert list(seen.values()) == [size for _, size in waiters]
+
+
+def holding(limit=100, **bounds):
+    """A queue with its clock in a list."""
+    now = [0]
+    return BatchQueue(limit=limit, bounds=lambda lane: bounds[lane], timer=lambda: now[0]), now
+
+
+def test_a_lane_is_held_back_until_its_oldest_has_waited_long_enough():
+    queue, now = holding(slow=Bounds(4, 100), fast=Bounds(4))
+    queue.put("slow", waiter("a"))
+    now[0] = 60
+    queue.put("slow", waiter("b"))
+    assert (queue.take(), queue.wait_ns(), len(queue)) == (("", []), 40, 2)
+    queue.put("fast", waiter("c"))
+    assert (queue.wait_ns(), queue.take()[0], queue.wait_ns()) == (0, "fast", 40)
+    now[0] = 100
+    assert names(queue.take()[1]) == [("a", 0, 1), ("b", 0, 1)]
+    assert queue.wait_ns() == -1
+
+
+def test_a_full_batch_goes_at_once_and_what_is_left_counts_from_its_own_coming():
+    queue, now = holding(slow=Bounds(2, 100))
+    for name in "abc":
+        queue.put("slow", waiter(name))
+        now[0] += 10
+    assert names(queue.take()[1]) == [("a", 0, 1), ("b", 0, 1)]
+    assert (queue.take()[1], queue.wait_ns()) == ([], 90)
+
+
+def test_the_rest_of_a_large_one_is_not_held_back():
+    queue, _ = holding(slow=Bounds(4, 100))
+    queue.put("slow", waiter("big", 5))
+    assert names(queue.take()[1]) == [("big", 0, 4)]
+    assert names(queue.take()[1]) == [("big", 4, 5)]
+
+
+def test_a_full_queue_holds_nothing_back():
+    queue, _ = holding(limit=2, slow=Bounds(50, 10**9))
+    queue.put("slow", waiter("a"))
+    assert queue.take()[1] == []
+    queue.put("slow", waiter("b"))
+    assert queue.wait_ns() == 0
+    assert names(queue.take()[1]) == [("a", 0, 1), ("b", 0, 1)]
+
+
+def test_each_lane_has_its_own_most_rows():
+    queue, _ = holding(x=Bounds(1), y=Bounds(3))
+    for lane in "xy":
+        for name in "abc":
+            queue.put(lane, waiter(name))
+    assert [len(queue.take()[1]) for _ in range(4)] == [1, 3, 1, 1]

@@ -105,6 +105,8 @@ class DataPlane:
             self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
         self._software = software
         self._running = False
+        self._later: asyncio.TimerHandle | None = None
+        """Wakes us when a batch is held back no longer."""
 
     def take(self, incoming: Incoming, respond: Respond) -> None:
         """Answer one request, now or when its batch is done; whatever happens, ``respond`` is called once."""
@@ -257,9 +259,27 @@ class DataPlane:
         finally:
             self._running = len(self.dispatcher.queue) > 0
             if self._running:
-                loop.call_soon(self._run, loop)
+                self._go_on(loop)
             if self.dispatcher.engine.shadow_rows:
                 self.shadow.wake()
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run again: now, or when the first batch that is held back is due."""
+        wait_ns = self.dispatcher.queue.wait_ns()
+        if wait_ns <= 0:
+            loop.call_soon(self._run, loop)
+            return
+        self._running = False  # whoever comes meanwhile may make the batch full
+        when = loop.time() + wait_ns / 1e9
+        if self._later is not None and self._later.when() > when:
+            self._later.cancel()
+            self._later = None
+        if self._later is None:
+            self._later = loop.call_at(when, self._due)
+
+    def _due(self) -> None:
+        self._later = None
+        self.wake()
 
     def _api(self) -> Json:
         engine = self.dispatcher.engine

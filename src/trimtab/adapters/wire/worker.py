@@ -37,6 +37,7 @@ from trimtab.serving.engine import Engine, Loader
 from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.ports import Precomputed
+from trimtab.serving.profile import MAX_BATCH, ServingProfile
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.recordmode import KeptRecords, read_mode
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
@@ -94,7 +95,7 @@ class WorkerSettings:
     max_body: int = 1_048_576
     max_rows: int = MAX_ROWS
     max_queue: int = 1024
-    max_batch: int = 64
+    max_batch: int = MAX_BATCH
     deadline_ms: int = 0
     shadow_limit: int = 10_000
     poll_ms: int = 20
@@ -116,14 +117,16 @@ class WorkerSettings:
     """Of requests without a trace of their own that are traced; 0 traces nothing at all."""
     grpc_port: int = -1
     """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
-    records: str = "sync"
-    """When records are written; see :class:`trimtab.serving.recordmode.RecordMode`."""
-    records_when_full: str = "refuse"
-    """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
     cache_bytes: int = 0
     """Most bytes of the cache of predictions; 0 for no cache."""
     cache_ttl_ms: int = 60_000
     """How long a prediction in the cache is good for."""
+    records: str = "sync"
+    """When records are written; see :class:`trimtab.serving.recordmode.RecordMode`."""
+    records_when_full: str = "refuse"
+    """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
+    profile: ServingProfile | None = None
+    """Batches per model."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -151,6 +154,15 @@ def read_status(path: Path) -> WorkerStatus | None:
         return msgspec.json.decode(path.read_bytes(), type=WorkerStatus)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+def takes_connections(status: WorkerStatus) -> bool:
+    """Whether a worker listens by now: it says which versions it has loaded a moment before it does."""
+    try:
+        socket.create_connection((status.host, status.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def serve(worker: Worker, settings: WorkerSettings) -> None:
@@ -220,10 +232,16 @@ class _Process:
         self._worker, self._settings, self._listener = worker, settings, listener
         self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
         metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
-        self._records = KeptRecords(worker.records, read_mode(settings.records), when_full=settings.records_when_full,
-                                    meter=metrics.meter, timer=worker.timer, complain=_log.error)  # fmt: skip
         bounds = {"cache_bytes": settings.cache_bytes, "cache_ttl_ms": settings.cache_ttl_ms}
         take_shortcuts(self._engine, metrics.meter, **bounds, ahead=worker.ahead)
+        self._records = KeptRecords(
+            worker.records,
+            read_mode(settings.records),
+            meter=metrics.meter,
+            timer=worker.timer,
+            when_full=settings.records_when_full,
+            complain=_log.error,
+        )
         dispatcher = Dispatcher(
             self._engine,
             self._records,
@@ -232,6 +250,7 @@ class _Process:
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
+            profile=settings.profile,
         )
         dispatcher.watcher = metrics.meter
         self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page, metrics=metrics)
