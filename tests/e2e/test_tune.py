@@ -178,7 +178,9 @@ def test_a_model_of_a_project_is_asked_by_its_keys_and_its_features_are_looked_u
         body = {"id": f"r{number}", "shop": "aa", "basket": float(number)}
         assert call(port, "POST", "/predict/m", json.dumps(body).encode())[0] == 200
     house.kill()
-    assert json.loads(requests_for(Home(house.home), load(house.blobs, house_version(house))).requests[0].partition(b"\r\n\r\n")[2]) == {
+    assert json.loads(
+        requests_for(Home(house.home), load(house.blobs, house_version(house))).requests[0].partition(b"\r\n\r\n")[2]
+    ) == {
         "shop": "aa",
         "basket": 0.0,
     }
