@@ -1,5 +1,6 @@
 """The architecture page and the code say the same."""
 
+import ast
 import importlib
 import re
 import tomllib
@@ -27,12 +28,42 @@ def test_every_room_is_a_module_and_every_module_a_room():
     assert found - {"__init__"} == set(rooms())
 
 
-def test_every_port_on_the_page_exists_and_is_small():
-    ports = re.findall(r"^\| `(trimtab\.[\w.]+\.[A-Z]\w+)` \|", PAGE, re.MULTILINE)
-    assert len(ports) == 8
-    for port in ports:
-        module, _, name = port.rpartition(".")
-        found = getattr(importlib.import_module(module), name)
+def contracts() -> dict[str, ast.ClassDef]:
+    """Every protocol of the subjects that states a contract, by its full name."""
+    found = {}
+    for path in sorted((ROOT / "src" / "trimtab").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        if module.split(".")[1] in ("adapters", "app"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            protocol = isinstance(node, ast.ClassDef) and "Protocol" in [ast.unparse(base) for base in node.bases]
+            if protocol and "Contract" in (ast.get_docstring(node) or ""):
+                found[f"{module}.{node.name}"] = node
+    return found
+
+
+def section(start: str, end: str) -> list[str]:
+    part = PAGE[PAGE.index(start) : PAGE.index(end)]
+    return re.findall(r"^\| `(trimtab\.[\w.]+\.[A-Z]\w+)` \|", part, re.MULTILINE)
+
+
+def test_every_contract_is_on_the_page_once_and_small():
+    shown = section("| port |", "## The way of a request")
+    assert sorted(shown) == sorted(contracts())
+    for name in shown:
+        module, _, last = name.rpartition(".")
+        found = getattr(importlib.import_module(module), last)
         methods = [key for key in vars(found) if not key.startswith("_")]
-        assert 1 <= len(methods) <= 8, port
-        assert "Contract" in found.__doc__, port
+        assert 1 <= len(methods) <= 8, name
+
+
+def test_every_port_has_a_conformance_suite_and_nothing_else_has_one():
+    shown = {name.rpartition(".")[2] for name in section("| port |", "| seam |")}
+    suites = {
+        match
+        for path in (ROOT / "src" / "trimtab" / "testing").glob("*.py")
+        for match in re.findall(r"^class (\w+)Conformance", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert shown == suites
+    used = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "conformance").glob("test_*_port.py"))
+    assert [name for name in shown if f"({name}Conformance)" not in used] == []

@@ -97,11 +97,18 @@ class IsolatedModel:
 
         Raises
         ------
+        InputError
+            When the rows have another number of columns.
         ModelFailed
             When the model's own code raised an error; its name stands first in ``got``.
         Unavailable
             When the child has died or was too slow, and is being replaced.
         """
+        columns = len(self._foreign.inputs)
+        if values.ndim != 2 or (columns and values.shape[1] != columns):
+            raise InputError(
+                "the rows do not fit the model", got=f"shape {values.shape}", hint=f"it takes (n, {columns})"
+            )
         body = SHAPE.pack(*values.shape) + np.ascontiguousarray(values, "<f4").tobytes()
         answer = self._ask(b"M", body)
         rows, columns = SHAPE.unpack_from(answer)
