@@ -1,8 +1,8 @@
 """What the cache of predictions costs and spares: the infer stage without it, on a hit and on a miss, interleaved.
 
-PYTHONPATH=src python bench/serving/cache.py [--repeats 5] [--calls 200]
+PYTHONPATH=src python bench/serving/cache.py [--calls 2000]
 
-Medians over the repeats of microseconds per batch, one thread of ONNX Runtime. "pays from" is the share of hits above
+Medians of microseconds per batch, one thread of ONNX Runtime. "pays from" is the share of hits above
 which the cache spares more than its misses cost.
 """
 
@@ -46,19 +46,17 @@ def models(root: Path) -> dict[str, tuple[Deployed, int]]:
     return found
 
 
-def timed(call, batches) -> float:
-    """Microseconds per batch."""
+def timed(call, values) -> float:
+    """Microseconds of one call."""
     start = time.perf_counter_ns()
-    for values in batches:
-        call(values)
-    return (time.perf_counter_ns() - start) / 1000 / len(batches)
+    call(values)
+    return (time.perf_counter_ns() - start) / 1000
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--calls", type=int, default=2000, help="Rows of each kind, in batches; at least 60 batches.")
     given = parser.parse_args()
     rng = np.random.default_rng(2)
     meter, timer = Meter(LocalCells()), live_pipeline().timer
@@ -67,18 +65,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="trimtab-bench-cache-") as folder:
         for name, (deployed, width) in models(Path(folder)).items():
             for rows in ROWS:
+                stage = CachedInfer(
+                    PredictionCache(1 << 28, ttl_ns=10**12, timer=timer),
+                    count=lambda model, result: meter.counter("c", {"model": model, "result": result}),
+                )
                 bare, hits, misses = [], [], []
-                for _ in range(given.repeats):
-                    calls = max(given.calls // rows, 20)
-                    batches = [rng.normal(size=(rows, width)).astype(np.float32) for _ in range(calls)]
-                    stage = CachedInfer(
-                        PredictionCache(1 << 28, ttl_ns=10**12, timer=timer),
-                        count=lambda model, result: meter.counter("c", {"model": model, "result": result}),
-                    )
-                    infer(deployed, batches[0])
-                    bare.append(timed(lambda values, one=deployed: infer(one, values), batches))
-                    misses.append(timed(lambda values, one=deployed, stage=stage: stage(one, values), batches))
-                    hits.append(timed(lambda values, one=deployed, stage=stage: stage(one, values), batches))
+                for number in range(max(given.calls // rows, 60)):
+                    values = rng.normal(size=(rows, width)).astype(np.float32)
+                    if number % 2:
+                        bare.append(timed(lambda values, one=deployed: infer(one, values), values))
+                        misses.append(timed(lambda values, one=deployed, stage=stage: stage(one, values), values))
+                    else:  # who comes first pays for cold memory
+                        misses.append(timed(lambda values, one=deployed, stage=stage: stage(one, values), values))
+                        bare.append(timed(lambda values, one=deployed: infer(one, values), values))
+                    hits.append(timed(lambda values, one=deployed, stage=stage: stage(one, values), values))
                 without, hit, miss = (statistics.median(some) for some in (bare, hits, misses))
                 pays = max(miss - without, 0.0) / max(max(miss - without, 0.0) + without - hit, 1e-9)
                 said = f"{pays:9.0%}" if hit < without else "never"

@@ -180,12 +180,12 @@ def test_on_a_slow_disk_everybody_gets_an_answer_within_the_deadline(house):
 
     async def callers():
         async with contextlib.AsyncExitStack() as stack:
-            connections = [await stack.enter_async_context(Connection(port)) for _ in range(20)]
+            connections = [await stack.enter_async_context(Connection(port)) for _ in range(60)]
             await asyncio.gather(*(caller(connection, number) for number, connection in enumerate(connections)))
 
     house.until(lambda: answers(port))
     asyncio.run(asyncio.wait_for(callers(), 20))
-    assert len(statuses) == 60
-    assert set(statuses) == {200, 503}
-    assert max(took) < 1.0  # without the deadline: 20 x 50 ms and more for the last of each round
+    assert len(statuses) == 180
+    assert {200} < set(statuses) <= {200, 429, 503}
+    assert max(took) < 2.5  # without the deadline: 60 x 50 ms for the last of each round
     assert statuses.count(200) == len(house.records())

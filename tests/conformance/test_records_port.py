@@ -3,6 +3,8 @@
 import os
 
 from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.serving.meter import LocalCells, Meter
+from trimtab.serving.recordmode import KeptRecords, RecordMode
 from trimtab.testing.memory import MemoryRecords
 from trimtab.testing.records import RecordsConformance
 
@@ -26,3 +28,14 @@ class TestMemory(RecordsConformance):
     def make(self, place, writer):
         first = self.stores.setdefault(place, MemoryRecords("first"))
         return MemoryRecords(writer, like=first)
+
+
+class TestKept(TestSpool):
+    """Written before the answer, through what a worker writes through."""
+
+    def make(self, place, writer):
+        meter = Meter(LocalCells())
+        return KeptRecords(SpoolRecords(place / "records", writer), RecordMode(), meter=meter, timer=lambda: 0)
+
+    def release(self, records):
+        records._records.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +64,37 @@ def test_rows_without_a_time_are_answered_from_the_online_rows(live, tmp_path):
     for row, prediction in zip(table.slice(0, 5).to_pylist(), found[:5], strict=True):
         done = cli("predict", MODEL, "-p", live.project, f"shop={row['shop']}", f"basket={row['basket']}", "--json")
         assert json.loads(done.stdout)["outputs"] == pytest.approx([prediction], abs=1e-6)
+
+
+def test_what_was_foreseen_is_answered_from_there_and_counted_as_an_answer(live, tmp_path):
+    from trimtab.app.eventlog import asked_requests
+    from trimtab.app.home import Home
+    from trimtab.app.live_observer import LiveObserver
+    from trimtab.serving.record import PREDICTIONS, decode_record
+
+    live.start()
+    table = pq.read_table(live.project / "data" / "visits.parquet").drop_columns(["asked"]).slice(0, 5)
+    pq.write_table(table, tmp_path / "r.parquet")
+    code, _ = batch(live.project, tmp_path / "r.parquet", tmp_path / "s.parquet", "--precompute", "1h")
+    assert code == 0
+    kept = pq.read_table(tmp_path / "s.parquet")["prediction"].to_pylist()
+    time.sleep(1.5)  # a worker looks once a second
+    for row, prediction in zip(table.to_pylist(), kept, strict=True):
+        done = cli("predict", MODEL, "-p", live.project, f"shop={row['shop']}", f"basket={row['basket']}", "--json")
+        assert json.loads(done.stdout)["outputs"] == [prediction]  # the very bits
+    cli("predict", MODEL, "-p", live.project, f"shop={table['shop'][0]}", "basket=7.0625", "--json")
+    records = Home.of(live.project).records("reader")
+    found = [decode_record(row) for _, row in records.scan(PREDICTIONS)]
+    assert [record.status for record in found].count("precomputed") == 5
+    assert [record.status for record in found].count("ok") >= 1
+    loaded = load_project(live.project)
+    asked = asked_requests(loaded.model(MODEL), records)
+    assert asked is not None
+    assert len(asked) == len({record.request_id for record in found})
+    home = Home.of(live.project)
+    watched = LiveObserver(loaded.model(MODEL), home.root, blobs=home.blobs(), records=records, slow=False)
+    watched.restore([found[0].version], None, first_seq=0)
+    assert sum(one.answered for one in watched.observer.arms("")) == len(found)
 
 
 def test_all_rows_as_of_one_time(project, tmp_path):

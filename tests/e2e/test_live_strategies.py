@@ -64,7 +64,13 @@ def test_a_hanging_control_process_records_the_switch_when_it_wakes(live):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--to", "constant"), ("--to", "previous", "--value", "1"), ("--to", "previous")]
+    "arguments",
+    [
+        ("--to", "constant"),
+        ("--to", "constant", "--value", "7"),
+        ("--to", "previous", "--value", "1"),
+        ("--to", "previous"),
+    ],
 )
 def test_what_cannot_be_thrown_changes_nothing(live, arguments):
     live.start()
@@ -72,6 +78,14 @@ def test_what_cannot_be_thrown_changes_nothing(live, arguments):
     assert done.returncode == 2
     assert answer(live)["arm"] == "champion"
     assert recorded(live) == []
+
+
+def test_a_test_by_what_no_request_has_is_refused(live):
+    live.start()
+    arms = ("--arms", "a=1:0.5,b=2:0.5", "--unit", "shopp")
+    done = cli("deploy", MODEL, "--strategy", "ab", *arms, "--reason", "which", "-p", live.project)
+    assert done.returncode == 2
+    assert "no request has this unit" in done.stderr
 
 
 def test_green_that_no_worker_can_load_is_given_up(live):

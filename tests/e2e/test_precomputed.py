@@ -57,7 +57,7 @@ def test_a_worker_answers_what_was_foreseen_and_computes_the_rest(home, version,
         live = ask(running, 1.5)
         assert live["status"] == "ok"
         done = cli(
-            "batch", "buys", "--home", home, "--in", tmp_path / "rows.parquet", "--out", tmp_path / "s.parquet",
+            "batch", "buys", "-p", home, "--in", tmp_path / "rows.parquet", "--out", tmp_path / "s.parquet",
             "--precompute", "1h", "--json",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from trimtab.app.platform import sentence
 from trimtab.core.ledger import model_stream
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.loop import events as e
-from trimtab.registry.bundle import load
+from trimtab.registry.manifest import Manifest
 from trimtab.serving.routing import decode_table
 
 Result = dict[str, Any]
@@ -87,7 +87,7 @@ def kill(
     fields = {"to": to, "value": value, "reason": reason, "actor": operator(actor), "id": secrets.token_hex(10)}
     asked = read_request("kill", fields, {})  # before anything is changed
     order = KillOrder(asked.id, model, asked.actor, asked.reason, read_constant({k: v for k, v in fields.items() if v}))
-    _check_width(place, order)
+    _check_constant(place, order)
     began = time.monotonic()
     table = pull(place.route_file, place.run, order)
     workers = wait_for(place.run, table.generation, timeout_s=_KILL_S)
@@ -116,22 +116,26 @@ def _record(path: Path, home: Path | None, model: str, fields: Mapping[str, str 
         return ask_directly(live, model, "kill", body)
 
 
-def _check_width(home: Home, order: KillOrder) -> None:
-    """A constant has one number, or one for each output of the model; where that cannot be read, anything goes."""
-    if len(order.constant) < 2:
+def _check_constant(home: Home, order: KillOrder) -> None:
+    """A constant is what the model could have said, as many numbers; where that cannot be read, anything goes."""
+    if not order.constant:
         return
     try:
         route = decode_table(home.route_file.read_bytes()).route(order.model)
-        outputs = load(home.blobs(), route.arms[0].version).manifest.outputs
+        # Not the whole bundle: hashing a large model takes longer than the switch may.
+        manifest = Manifest.from_json(home.blobs().open(route.arms[0].version))
     except (OSError, TrimtabError):
         return
-    width = sum(math.prod(tensor.shape[1:]) for tensor in outputs)
-    if len(order.constant) != width:
+    width = sum(math.prod(tensor.shape[1:]) for tensor in manifest.outputs)
+    if len(order.constant) not in (1, width):
         raise InputError(
             "the constant has another number of values than the model has outputs",
             got=f"{len(order.constant)} for {width}",
             hint="give one value for all of them, or one for each",
         )
+    odd = [value for value in order.constant if not 0 <= value <= 1]
+    if odd and manifest.task in ("binary", "multiclass"):
+        raise InputError("the model answers with probabilities", got=f"{odd[0]:g}", hint="give a value from 0 to 1")
 
 
 def revive(path: Path, model: str, *, home: Path | None, reason: str, actor: str | None) -> Result:

@@ -36,6 +36,7 @@ from trimtab.loop.commands import ApplyRoute, Notify
 from trimtab.loop.events import REQUEST_REFUSED
 from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
+from trimtab.serving.allotment import REQUEST_ID
 
 NOTICES = "notices.jsonl"
 _PIECE = 50_000
@@ -258,10 +259,16 @@ class Live:
         ------
         UnknownName
             When there is no such model.
+        InputError
+            When it is to be tested by a unit that no request has: each would stand for itself, and no one would notice.
         """
         found = self.models.get(model)
         if found is None:
             raise UnknownName("no such model", got=repr(model), hint=f"one of {', '.join(self.models)}")
+        shape = found.spec.requests
+        fields = (*(key.name for key in shape.keys), *shape.columns)
+        if (unit := asked.data.get("unit", REQUEST_ID)) not in (REQUEST_ID, *fields):
+            raise InputError("no request has this unit", got=repr(unit), hint=f"--unit is one of {', '.join(fields)}")
         self.tenure.check()
         return [*self.adopt(), *found.ask(asked)]
 

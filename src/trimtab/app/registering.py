@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -186,9 +187,15 @@ def register_kind(
 
 
 def _task(kind: str | None, name: str, outputs: Sequence[str]) -> Task | None:
+    if kind in (None, "binary") and outputs:
+        raise InputError(
+            "only several numbers or classes are named", got=",".join(outputs), hint="--task multiclass or regression"
+        )
     if kind is None:
         return None
     if kind == "multiclass":
+        if not outputs:
+            raise InputError("the classes are not named", hint="--outputs cash,card, in the order of its probabilities")
         return multiclass(classes=outputs)
     return binary(positive=name) if kind == "binary" else regression(target=outputs or name)
 
@@ -209,6 +216,7 @@ def _register(
     own = {key: more.pop(key) for key in ("optional", "trained_until") if key in more}
     if unknown := sorted(set(more) - {"python", "start_s", "call_s", "memory_mb", "threads"}):
         raise InputError("no such option of a model", got=", ".join(unknown))
+    _check_limits(more)
     if more.get("python"):
         # Not resolved: the python of a virtual environment is a link, and what it leads to has other libraries.
         more["python"] = str(Path(more["python"]).absolute())
@@ -217,6 +225,19 @@ def _register(
     python = setting("model_python") or sys.executable
     return register_foreign(place.blobs(), model, root=place.run / "models", python=python, rows=rows)
 
+
+def _check_limits(more: Mapping[str, Any]) -> None:
+    for name, least in (("start_s", 0.0), ("call_s", 0.0), ("memory_mb", -1), ("threads", 0)):
+        if name in more and not (math.isfinite(more[name]) and least < more[name] <= _MOST):
+            raise InputError(
+                f"{name} of a model makes no sense",
+                got=str(more[name]),
+                hint="a number above 0; of memory_mb 0 is no limit",
+            )
+
+
+_MOST = 1e7
+"""Of a limit: seconds that a socket takes, megabytes that fit an address."""
 
 _REGISTER: dict[str, Callable[..., str]] = {
     "onnx": register_onnx,

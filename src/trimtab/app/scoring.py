@@ -16,7 +16,7 @@ import numpy as np
 
 from trimtab.adapters.offline.answers import Answered
 from trimtab.adapters.offline.tables import Chunk, Table
-from trimtab.adapters.online.precomputed import LmdbPrecomputed
+from trimtab.adapters.online.precomputed import PRECOMPUTED, LmdbPrecomputed
 from trimtab.app.batches import (
     AS_OF,
     BatchRequest,
@@ -284,7 +284,11 @@ def _records(home: Home, run: Run) -> Records | None:
 
 
 def _ahead(home: Home, run: Run, clock: Clock) -> Precomputed | None:
-    return LmdbPrecomputed(home.root / "precomputed", clock=clock) if run.precompute else None
+    if not run.precompute:
+        return None
+    store = LmdbPrecomputed(home.root / PRECOMPUTED, clock=clock)
+    store.drop(before=clock.now())  # or a run every night would fill the disk
+    return store
 
 
 def report_of(

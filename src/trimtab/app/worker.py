@@ -25,7 +25,7 @@ from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.models.memory import trim
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
-from trimtab.adapters.online.precomputed import OpenedWhenThere
+from trimtab.adapters.online.precomputed import PRECOMPUTED, OpenedWhenThere
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.cells import METRICS
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
@@ -42,8 +42,6 @@ MODULE = "trimtab.app.worker"
 POSTS = "worker-*"
 CLOCK = "clock"
 """Name below ``run`` of the clock that a driver moves."""
-PRECOMPUTED = "precomputed"
-"""Directory of a home for answers computed ahead; :mod:`trimtab.app.scoring` writes them."""
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):

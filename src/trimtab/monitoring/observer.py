@@ -120,7 +120,8 @@ class Observer:
         if arm == "champion" and first >= self._champion[0]:
             self._champion = (first, answers.version)
         slow = given and self.config.slow_after is not None and sum(answers.timings) > self.config.slow_after
-        values = answers.features.values if given else None
+        read = answers.features.values
+        values = read if given and read.shape[1] else None  # an answer computed ahead has none
         self._pending.append(
             Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow)
         )
@@ -288,11 +289,12 @@ class Observer:
         """Sort what waits into days; one numpy pass per version and arm, not per batch."""
         if not self._pending:
             return
-        groups: dict[tuple[str, str, str, bool], list[Chunk]] = {}
+        groups: dict[tuple[str, str, str, bool, bool], list[Chunk]] = {}
         for chunk in self._pending:
-            groups.setdefault((chunk.version, chunk.arm, chunk.rollout, chunk.slow), []).append(chunk)
+            key = (chunk.version, chunk.arm, chunk.rollout, chunk.slow, chunk.values is not None)
+            groups.setdefault(key, []).append(chunk)
         self._pending, self._rows = [], 0
-        for (version, arm, rollout, slow), chunks in groups.items():
+        for (version, arm, rollout, slow, _), chunks in groups.items():
             ids = list(chain.from_iterable(chunk.ids for chunk in chunks))
             at = np.concatenate([chunk.at for chunk in chunks])
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)

@@ -168,8 +168,9 @@ class CachedInfer:
             if not _plain(raw, len(missing)):
                 return raw if len(missing) == len(values) else self._stage(deployed, values)
             self._add(model, MISS, len(missing))
-            for key, out in zip(missing, raw, strict=True):
-                rows[key] = row = out.tobytes()
+            out, wide = raw.tobytes(), raw.shape[1] * raw.itemsize
+            for number, key in enumerate(missing):
+                rows[key] = row = out[number * wide : (number + 1) * wide]
                 self._cache.put(key, row)
             if len(missing) == len(values):
                 return raw

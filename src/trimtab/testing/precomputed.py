@@ -62,6 +62,8 @@ class PrecomputedConformance:
         assert store.drop(before=10) == 0
         assert store.get("m", "v", b"7") is None
         assert store.get("m", "v", b"later") == (1.0,)
+        assert store.drop(before=11) == 1
+        assert store.get("m", "v", b"later") is None
 
     def test_an_empty_key_is_refused(self, tmp_path: Path) -> None:
         store = self.make(tmp_path, VirtualClock(0))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.batch.batch_house import expected, frame, registered, run
 
+from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.errors import ConflictError, InputError, SchemaError, Unavailable, UnknownName
 from trimtab.serving.record import PREDICTIONS, decode_record
@@ -353,6 +354,19 @@ def test_records_stand_apart_from_live_ones(tmp_path):
     assert found[7].inputs["basket"] == frame(300)["basket"][7].as_py()
     assert found[7].outputs[0] == read(tmp_path / "s.parquet")["prediction"][7].as_py()
     assert list(reader.scan(PREDICTIONS)) == []
+
+
+def test_answers_that_are_over_are_dropped_by_the_next_run(tmp_path):
+    version = registered(tmp_path)
+    held = []
+    for number, length in enumerate((1, 3_600_000_000, 3_600_000_000)):
+        out = tmp_path / f"s{number}.parquet"
+        run(tmp_path, frame(50, seed=number), out, version=version, precompute=length)
+        rows = LmdbRows(tmp_path / "precomputed", readonly=True)
+        with rows._env.begin() as transaction:
+            held.append(transaction.stat()["entries"])
+        rows.close()
+    assert held == [50, 50, 100]
 
 
 def test_answers_are_found_by_the_key_of_a_request(tmp_path):

@@ -52,5 +52,31 @@ def test_a_file_is_registered_by_its_columns(tmp_path, arguments, code):
     assert done.exit_code == code, done.output
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("a/../b", [], "not a name"),
+        ("two", ["--outputs", "x,y"], "are named"),
+        ("two", ["--task", "multiclass", "--columns", "a,b,c"], "the classes are not named. Hint"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(tmp_path, name, arguments, said):
+    (tmp_path / "two.onnx").write_bytes(echo("float32", ("n", 3)))
+    done = run("register", name, str(tmp_path / "two.onnx"), "--kind", "onnx", "-p", str(tmp_path), *arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+@pytest.mark.parametrize("limit", [("--start-s", "-4"), ("--start-s", "nan"), ("--call-s", "0"), ("--memory-mb", "-1")])
+def test_a_limit_that_makes_no_sense_is_refused(tmp_path, limit):
+    (tmp_path / "handler.py").write_text("def handle(data, context): return [1.0 for _ in data]\n")
+    done = run(
+        "register", "one", str(tmp_path / "handler.py"), "--kind", "handler", "-p", str(tmp_path),
+        "--columns", "a", "--task", "regression", *limit,
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "makes no sense" in done.output
+
+
 def test_quantising_needs_a_project(tmp_path):
     assert run("quantise", "buys", "-p", str(tmp_path)).exit_code == 2

@@ -57,6 +57,18 @@ def test_a_day_closes_once_when_its_labels_have_matured():
     assert observer.advance(START + 60 * DAY) == []
 
 
+def test_answers_without_features_count_beside_those_with():
+    observer = Observer(CONFIG)
+    nothing = np.empty((2, 0), np.float32)
+    observer.answered(batch(["a", "b"], [START] * 2, [0.5, 0.25], values=nothing))
+    observer.answered(batch(["c"], [START], [0.9]))
+    observer = Observer.restore(CONFIG, observer.snapshot())
+    observer.answered(batch(["d", "a"], [START] * 2, [0.5, 0.5], values=nothing))
+    assert [(one.answered, one.errors) for one in observer.arms("")] == [(4, 0)]
+    (day,) = observer.advance(START + 30 * DAY)
+    assert day.blocks[0].answered == 4
+
+
 def test_several_days_close_in_order():
     observer = Observer(CONFIG)
     for place in (3, 1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.transforms import Stage, load_transform
 from trimtab.training.task import Task
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """Inputs and outputs."""
 _NOTHING = ExportParity(rows=0, largest_difference=0.0, share_beyond=0.0, flipped=0, tolerance=0.0)
@@ -176,7 +178,15 @@ def different(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
-    """A plan without parts: the caller sends the columns themselves."""
+    """A plan without parts: the caller sends the columns themselves.
+
+    Raises
+    ------
+    InputError
+        When the model could not be asked by its name, which stands in paths, or an optional column is none.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise InputError("not a name of a model", got=repr(name), hint="letters, digits, _ . - and at most 64 of them")
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
     inputs = dict.fromkeys(names, "float")

@@ -146,7 +146,8 @@ class LmdbRows:
                 more = cursor.first()
                 while more:
                     if over(cursor.value()):
-                        more = cursor.delete()  # stands on the next row then
+                        cursor.delete()
+                        more = bool(cursor.key())  # it stands on the next row now, or behind the last
                         dropped += 1
                     else:
                         more = cursor.next()

@@ -12,6 +12,8 @@ from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.core.clock import Clock, Micros
 from trimtab.errors import InputError, TrimtabError
 
+PRECOMPUTED = "precomputed"
+"""Directory of a home that holds them."""
 _UNTIL = struct.Struct("<q")
 _OWNER = 8
 _LOOK_NS = 1_000_000_000
