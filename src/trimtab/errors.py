@@ -16,6 +16,7 @@
     ├── NotEnoughData           the history is too short, or too one-sided, to learn or to judge from
     ├── ParityError             two computations that must agree do not
     ├── Unavailable             a needed process, file or store cannot be reached now
+    │   └── Overloaded          more is asked than can be answered
     ├── JobFailed               a job ended without a result
     ├── ModelFailed             a model's own code raised an error
     └── MissingExtra            an optional dependency is not installed                (ImportError)
@@ -36,6 +37,7 @@ __all__ = [
     "MissingExtra",
     "ModelFailed",
     "NotEnoughData",
+    "Overloaded",
     "ParityError",
     "ProjectError",
     "SchemaError",
@@ -137,6 +139,10 @@ class ParityError(TrimtabError):
 
 class Unavailable(TrimtabError):
     """A needed process, file or store cannot be reached now."""
+
+
+class Overloaded(Unavailable):
+    """More is asked than can be answered: the caller should send less."""
 
 
 class JobFailed(TrimtabError):

@@ -136,9 +136,10 @@ class Caller:
 class Served:
     """A server process of one kind."""
 
-    def __init__(self, kind: str, **limits: float) -> None:
+    def __init__(self, kind: str, *, files: int = 0, **limits: float) -> None:
         self.kind = kind
         command = [sys.executable, "-m", "tests.conformance.http_server", kind, json.dumps(limits)]
+        command = ["prlimit", f"--nofile={files}", *command] if files else command
         environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
         self.port = int(self.process.stdout.readline())

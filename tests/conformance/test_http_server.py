@@ -384,6 +384,19 @@ def test_connections_are_counted():
         served.stop()
 
 
+def test_as_many_connections_as_the_system_allows_files():
+    served = Served("httptools", **LIMITS, files=120)
+    try:
+        callers = [served.caller() for _ in range(75)]
+        assert {caller.send(GET).answer().status for caller in callers} == {200, 503}
+        for caller in callers:
+            caller.socket.close()
+        time.sleep(3)
+        assert served.well()
+    finally:
+        served.stop()
+
+
 # -- rudeness
 
 

@@ -42,6 +42,12 @@ class Load:
     seconds: float = 0.0
     latencies_ns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     first_error: str = ""
+    refused: int = 0
+    """Of the errors, those that say to come again: 429 and 503."""
+    unsent: int = 0
+    """Due while every connection was busy, and given up."""
+    right_ns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Latencies of the answers of status 200, of a load that sheds."""
 
     @property
     def rate(self) -> float:
@@ -148,8 +154,11 @@ def hold(
     connections: int,
     rate: float,
     seconds: float,
+    shed: bool = False,
 ) -> Load:
     """Ask at a fixed rate, whatever the server does, for some seconds.
+
+    With ``shed`` a request that is due while every connection is busy is given up and counted.
 
     A latency counts from when the request was due, so that a server that stalls is charged for all it kept waiting.
     A request that is due while every connection is busy waits for one.
@@ -163,7 +172,7 @@ def hold(
     gc.collect()
     gc.disable()
     try:
-        load = _held(opened, requests, check, rate, seconds)
+        load = _held(opened, requests, check, rate, seconds, shed=shed)
         answered[address[1]] += load.requests - load.errors
         return load
     finally:
@@ -172,15 +181,21 @@ def hold(
             one.socket.close()
 
 
-def _held(opened: list[_Connection], requests: Sequence[bytes], check: Check, rate: float, seconds: float) -> Load:
-    now, load, latencies = time.perf_counter_ns, Load(), array("q")
+def _held(
+    opened: list[_Connection], requests: Sequence[bytes], check: Check, rate: float, seconds: float, *, shed: bool
+) -> Load:
+    now, load, latencies, right = time.perf_counter_ns, Load(), array("q"), array("q")
     poll, by_number = select.epoll(), {one.socket.fileno(): one for one in opened}
     for number in by_number:
         poll.register(number, select.EPOLLIN)
     idle, step, kinds = list(opened), 1e9 / rate, len(requests)
     total, sent, begun = int(rate * seconds), 0, now()
-    while len(latencies) < total:
+    while len(latencies) + load.unsent < total:
         late = now() - begun
+        if shed and not idle and sent < total:
+            missed = min(total, int(late / step)) - sent
+            if missed > 0:
+                load.unsent, sent = load.unsent + missed, sent + missed
         while idle and sent < total and sent * step <= late:
             one = idle.pop()
             one.row, one.sent = sent % kinds, begun + int(sent * step)
@@ -202,8 +217,11 @@ def _held(opened: list[_Connection], requests: Sequence[bytes], check: Check, ra
             if found is not None:
                 latencies.append(now() - one.sent)
                 _verify(load, found, one.row, check)
+                if found[0] == b"200":
+                    right.append(latencies[-1])
                 idle.append(one)
-    load.seconds, load.requests = (now() - begun) / 1e9, total
+    load.seconds, load.requests = (now() - begun) / 1e9, total - load.unsent
+    load.right_ns = np.array(right, np.int64)
     load.latencies_ns = np.array(latencies, np.int64)
     poll.close()
     return load
@@ -213,6 +231,7 @@ def _verify(load: Load, found: tuple[bytes, bytes], row: int, check: Check) -> N
     status, body = found
     if status != b"200":
         load.errors += 1
+        load.refused += status in (b"429", b"503")
         load.first_error = load.first_error or f"{status.decode()}: {body[:300].decode(errors='replace')}"
     elif not check(row, body):
         load.wrong += 1

@@ -74,13 +74,13 @@ def cache_directory() -> Path:
 
 
 def made(name: str) -> BenchModel:
-    """A model by name (``TAB`` or ``MLP``), made when it is not there yet."""
+    """A model by name (``TAB``, ``MLP`` or ``DEEP``, a slow one), made when it is not there yet."""
     file = cache_directory() / f"{name.lower()}-1.onnx"
     if not file.exists():
         partial = file.with_suffix(f".{os.getpid()}")
         partial.write_bytes(MAKERS[name]())
         partial.replace(file)
-    width = {"TAB": 20, "MLP": 512}[name]
+    width = {"TAB": 20, "MLP": 512, "DEEP": 20}[name]
     rows = np.random.default_rng(7).normal(size=(ROWS, width)).astype(np.float32).round(4)
     return BenchModel(name, file, rows, _answered(file, rows))
 
@@ -112,11 +112,10 @@ def _tab() -> bytes:
     return OnnxExporter().export(trained, rows[:1000], task=binary(positive="bought")).data
 
 
-def _mlp() -> bytes:
+def _net(*sizes: int) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
-    sizes = (512, 1024, 1024, 8)
     nodes, weights = [], []
     source = "input"
     for layer, (inward, outward) in enumerate(pairwise(sizes)):
@@ -142,7 +141,7 @@ def _mlp() -> bytes:
     return model.SerializeToString()
 
 
-MAKERS = {"TAB": _tab, "MLP": _mlp}
+MAKERS = {"TAB": _tab, "MLP": lambda: _net(512, 1024, 1024, 8), "DEEP": lambda: _net(20, 4096, 4096, 8)}
 
 
 def infer_values(body: bytes) -> list[float]:

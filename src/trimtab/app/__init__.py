@@ -281,6 +281,14 @@ def rollback(project: Path, model: str, *, reason: str, home: Path | None = None
     return ask(project, model, "rollback", home=home, reason=reason, actor=actor)
 
 
+def restart_workers(project: Path, *, home: Path | None = None) -> Result:
+    """Replace every worker of a running platform, one after the other: ``{workers: [{name, before, after}]}``."""
+    from trimtab.app.operations import existing_home
+    from trimtab.app.restarting import restart_workers
+
+    return restart_workers(existing_home(project, home).run)
+
+
 def quantise(
     project: Path, model: str, *, version: str | None = None, mode: str = "dynamic", home: Path | None = None
 ) -> Result:

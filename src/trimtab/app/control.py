@@ -19,6 +19,7 @@ from trimtab.app.live import Live
 from trimtab.app.live_parity import LiveParity
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, workers_status
 from trimtab.app.platform import sentence
+from trimtab.app.restarting import RollingRestart
 from trimtab.app.schedules import Schedules
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.core.ids import Json
@@ -43,10 +44,12 @@ class LiveControl:
     ----------
     page
         Makes the status page of a status.
+    restart
+        Restarts the workers when that is asked for.
     """
 
-    def __init__(self, live: Live, supervisor: Supervisor, *, page: Page | None) -> None:
-        self._live, self._supervisor, self._page = live, supervisor, page
+    def __init__(self, live: Live, supervisor: Supervisor, *, page: Page | None, restart: RollingRestart) -> None:
+        self._live, self._supervisor, self._page, self._restart = live, supervisor, page, restart
         self._lock = threading.RLock()
         self._workers = threading.Lock()
         """Apart from the other: a tick that waits for a training must not keep a dead worker from being replaced."""
@@ -128,6 +131,7 @@ class LiveControl:
             try:
                 with self._workers:
                     self._supervisor.check()
+                    self._restart.step()
                 self._switch()
                 if time.monotonic() >= due:
                     due = time.monotonic() + _BEAT_S

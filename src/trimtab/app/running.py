@@ -30,12 +30,12 @@ from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
+from trimtab.app.restarting import ASK, RollingRestart
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
 from trimtab.core.clock import iso
-from trimtab.core.ids import sha256
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
 from trimtab.gates.declare import size_below
-from trimtab.serving.profile import ServingProfile, encode_profile
+from trimtab.serving.profile import ServingProfile
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -76,8 +76,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         raise InputError("the token is that of TRIMTAB_TOKEN", hint="unset it, or set another there")
     project = checked_project(request.project)
     home = open_home(project, request.home)
-    profile = read_profile(home.root)
-    count = _workers(request, profile)
+    count = _workers(request, read_profile(home.root))
     if not request.take_over:
         refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
@@ -86,7 +85,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
-            options = _options(request, port=port, grpc_port=grpc, driven=driven, profile=_digest(profile))
+            options = _options(request, port=port, grpc_port=grpc, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -96,7 +95,10 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
             else:
                 live.restore()  # without any rows there is nothing to answer from
                 supervisor.keep(wanted, among=POSTS)
-            control = LiveControl(live, supervisor, page=page)
+            spare = (post_name(count + 1), command(home.root.resolve(), count + 1, options))
+            restart = RollingRestart(supervisor, home.run, names=list(wanted), spare=spare)
+            signal.signal(ASK, lambda *_: restart.ask())
+            control = LiveControl(live, supervisor, page=page, restart=restart)
             process = _Process(live, control, options=options, workers=count, ready=ready)
             process.serve(console, token=_token(home, new=request.new_token))
     except StaleEpoch:
@@ -242,7 +244,7 @@ def _write_private(path: Path, text: str) -> None:
         os.close(handle)
 
 
-def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool, profile: str) -> WorkerOptions:
+def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
     return WorkerOptions(
         host=setting("host", request.host),
         port=port,
@@ -250,6 +252,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool, pro
         max_body=_number("max_body"),
         max_rows=_number("max_batch_rows"),
         max_queue=_number("max_queue"),
+        deadline_ms=_number("deadline_ms"),
         software=_software(),
         grpc_port=grpc_port,
         providers=",".join(read_order(setting("providers"))),
@@ -258,13 +261,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool, pro
         access_log=_path("access_log"),
         access_log_share=_share("access_log_share"),
         trace_share=_share("trace_share"),
-        profile=profile,
     )
-
-
-def _digest(profile: ServingProfile) -> str:
-    """Empty for the default one, so that workers of before are left alone."""
-    return sha256(encode_profile(profile)) if profile != ServingProfile() else ""
 
 
 def _workers(request: UpRequest, profile: ServingProfile) -> int:

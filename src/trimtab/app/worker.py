@@ -53,6 +53,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_body: int = 1_048_576
     max_rows: int = 10_000
     max_queue: int = 1024
+    deadline_ms: int = 10_000
+    """How long a caller waits who does not say; 0 for ever."""
     software: str = ""
     server: str = "httptools"
     """What carries HTTP: ``httptools`` or ``uvicorn``."""
@@ -67,8 +69,6 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """Most bytes of models in memory; 0 for any number."""
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
-    profile: str = ""
-    """Digest of the deployment profile: `up` ends workers that serve by another one, and starts them anew."""
 
 
 def post_name(number: int) -> str:
@@ -170,6 +170,7 @@ def main(arguments: list[str]) -> int:
         max_body=options.max_body,
         max_rows=options.max_rows,
         max_queue=options.max_queue,
+        deadline_ms=options.deadline_ms,
         software=options.software,
         server=options.server,
         metrics_folder=root / "run" / METRICS,

@@ -21,6 +21,7 @@ from trimtab.cli.predict import predict
 from trimtab.cli.quantise import quantise
 from trimtab.cli.register import register
 from trimtab.cli.replay import replay
+from trimtab.cli.restart_workers import restart_workers
 from trimtab.cli.rollback import rollback
 from trimtab.cli.send import send
 from trimtab.cli.status import status
@@ -31,7 +32,7 @@ from trimtab.errors import InputError
 
 COMMANDS = (
     *(check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, latency, log, send, predict),
-    *(batch, register, quantise, tune),
+    *(restart_workers, batch, register, quantise, tune),
 )
 
 _AS_JSON = "trimtab.json"

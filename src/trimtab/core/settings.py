@@ -23,7 +23,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("workers", "1", "Serving workers that share the data-plane port."),
     Setting("max_body", "1048576", "Largest request body in bytes; a larger one is answered with 413."),
     Setting("max_batch_rows", "10000", "Most events or requests in one body."),
-    Setting("max_queue", "1024", "Most requests that wait in one worker; more are answered with 503."),
+    Setting(
+        "max_queue",
+        "1024",
+        "Most requests that wait in one worker; more are answered with 429, a model's share by how many are asked.",
+    ),
+    Setting("deadline_ms", "10000", "How long a caller waits who sends no X-Trimtab-Deadline-Ms; 0: for ever."),
     Setting("access_log", "", "File for a line of JSON per request; empty for none."),
     Setting("access_log_share", "1", "Share of requests that the access log takes; server errors are always taken."),
     Setting("trace_share", "0", "Share of requests that are traced over OpenTelemetry; 0 traces nothing."),

@@ -38,6 +38,8 @@ class Steer(NamedTuple):
     """What stays with one arm; the id of each request when empty."""
     arm: str = ""
     """An arm of the route; its version then answers, as pinned."""
+    within_ns: int = 0
+    """How long he waits; 0 for as long as the server's own deadline."""
 
 
 NO_STEER = Steer()

@@ -6,33 +6,35 @@ answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trimtab.core.clock import Clock
 from trimtab.core.ports import Records
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
+from trimtab.serving.admission import Admission
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one
-from trimtab.serving.batching import BatchQueue, Bounds, Piece
-from trimtab.serving.engine import Engine, Live
-from trimtab.serving.plain import PlainReader, PlainWriter
+from trimtab.serving.batching import BatchQueue, Piece
+from trimtab.serving.engine import Engine
+from trimtab.serving.lanes import PlainLane, matrix_of, plain_lane, tensor_answer
+from trimtab.serving.live import Live
+from trimtab.serving.plain import PlainWriter
 from trimtab.serving.ports import BatchWatcher
-from trimtab.serving.profile import ServingProfile
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
+Answered = Sequence[tuple[Answers, Sequence[int]]]
+Outcome = Answered | TrimtabError
+Aside = Callable[[Callable[[], Outcome], Callable[[Outcome], None]], None]
+"""Runs the first function in another thread, and the second with its result in this one."""
 
-class _Plain(NamedTuple):
-    """How the plainest requests of one model are read, and their answers written, by version."""
-
-    lane: Lane
-    reader: PlainReader
-    writers: Mapping[str, PlainWriter]
+_log = logging.getLogger("trimtab.serving")
 
 
 class Dispatcher:
@@ -48,10 +50,6 @@ class Dispatcher:
         Gives ids to requests that came without one.
     deadline_ms
         Longest wait in the queue; 0 for any. A request past it is refused, because nobody waits for its answer.
-    max_batch
-        Most rows in a batch of a model that the profile does not name.
-    profile
-        Batches per model.
     """
 
     def __init__(
@@ -64,7 +62,6 @@ class Dispatcher:
         max_batch: int = 32,
         max_queue: int = 1024,
         deadline_ms: int = 0,
-        profile: ServingProfile | None = None,
     ) -> None:
         self.engine = engine
         self.watcher: BatchWatcher | None = None
@@ -80,11 +77,16 @@ class Dispatcher:
         self._new_id = new_id
         self._timer = engine.pipeline.timer
         self._deadline = deadline_ms * 1_000_000
-        self.queue: BatchQueue[Ask] = BatchQueue(
-            max_rows=max_batch, limit=max_queue, bounds=_bounds(profile, max_batch), timer=self._timer
-        )
+        # Who may wait is the admission's to say; a body that it let pass always finds room.
+        self.queue: BatchQueue[Ask] = BatchQueue(max_rows=max_batch, limit=2 * max_queue, timer=self._timer)
+        self._door = Admission(limit=max_queue, deadline_ns=self._deadline)
+        self.aside: Aside | None = None
+        """Runs what blocks (a model in another process, one that must be loaded first) beside the event loop; without
+        it everything runs in place."""
+        self._parked: dict[Lane, list[Ask]] = {}
+        """By lane of which a batch is aside: who came since."""
         self._plain_of: Live | None = None
-        self._plains: dict[str, _Plain | None] = {}
+        self._plains: dict[str, PlainLane | None] = {}
 
     # -- in
 
@@ -101,6 +103,7 @@ class Dispatcher:
         start = self._timer()
         live = self.engine.live
         width = live.answering(model).width
+        self._door.admit(model, within_ns=steer.within_ns)
         codec = live.codecs[model]
         pinned = _pinned(live, model, steer)
         if pinned and live.pinned(model, pinned).plan.requests != codec.shape:
@@ -115,7 +118,7 @@ class Dispatcher:
                   resolve=resolve, decode_ns=now - start, came=now)  # fmt: skip
         if steer.unit:
             ask.units = [steer.unit] * len(ids)
-        self._wait(ask)
+        self._wait(ask, steer.within_ns)
 
     def submit_tensors(
         self,
@@ -137,12 +140,13 @@ class Dispatcher:
             What decoding took.
         """
         pinned = _pinned(self.engine.live, model, steer)
+        self._door.admit(model, within_ns=steer.within_ns)
         ids = asked.row_ids(self._new_id)
         ask = Ask(Lane(model, pinned, None, asked.values.shape[1]), ids, asked.values,
-                  encode=lambda ask: encode(_tensor_answer(ask, asked, self.engine)),
+                  encode=lambda ask: encode(tensor_answer(ask, asked, self.engine.live)),
                   resolve=resolve, decode_ns=decode_ns, came=self._timer())  # fmt: skip
         ask.units = [steer.unit or ids[0]] * len(ids)  # one body, one version
-        self._wait(ask)
+        self._wait(ask, steer.within_ns)
 
     def submit_plain(self, model: str, body: bytes, resolve: Resolve) -> bool:
         """Let one row of floats wait whose answer is plain JSON; False, and nothing done, when the body is not that.
@@ -154,6 +158,7 @@ class Dispatcher:
         """
         start = self._timer()
         plain = self._plain(model)
+        self._door.admit(model)
         found = plain.reader.read(body) if plain is not None else None
         if plain is None or found is None:
             return False
@@ -177,37 +182,49 @@ class Dispatcher:
             raise Unavailable("the model now gives other outputs", hint="read its description and send again")
         return found
 
-    def _plain(self, model: str) -> _Plain | None:
+    def _plain(self, model: str) -> PlainLane | None:
         """What :meth:`submit_plain` needs; made once per model and route table."""
         live = self.engine.live
         if live is not self._plain_of:
             self._plain_of, self._plains = live, {}
         if model not in self._plains:
-            self._plains[model] = _plain(live, model)
+            self._plains[model] = plain_lane(live, model)
         return self._plains[model]
 
-    def _wait(self, ask: Ask) -> None:
-        if self._deadline:
-            ask.expires = ask.came + self._deadline
-        self.queue.put(ask.lane, ask)
+    def _wait(self, ask: Ask, within_ns: int = 0) -> None:
+        deadline = within_ns or self._deadline
+        if deadline:
+            ask.expires = ask.came + deadline
+        self._door.joined(ask.lane.model)
+        if ask.lane in self._parked:
+            self._parked[ask.lane].append(ask)
+        else:
+            self.queue.put(ask.lane, ask)
 
     # -- out
 
     def step(self) -> bool:
         """Answer one batch of what waits; whether more is waiting."""
         _, pieces = self.queue.take()
-        if self._deadline:
+        if pieces:
+            self._door.left(pieces[0].waiter.lane.model, sum(stop == ask.size for ask, _, stop in pieces))
             pieces = self._in_time(pieces)
         if pieces:
-            try:
+            with self._nobody_left_waiting(pieces):
                 self._answer(pieces)
-            except Exception as error:
-                for ask, _, _ in pieces:  # whatever went wrong, nobody may be left waiting
-                    ask.fail(
-                        TrimtabError("an internal error", got=type(error).__name__, hint="see the log of the worker")
-                    )
-                raise
+        if not self.queue and not self._parked:
+            self._door.forget()
         return len(self.queue) > 0
+
+    @contextmanager
+    def _nobody_left_waiting(self, pieces: Sequence[Piece[Ask]]) -> Iterator[None]:
+        """Whatever goes wrong, everybody gets an answer."""
+        try:
+            yield
+        except Exception as error:
+            for ask, _, _ in pieces:
+                ask.fail(TrimtabError("an internal error", got=type(error).__name__, hint="see the log of the worker"))
+            raise
 
     def step_shadow(self, max_rows: int = 32) -> int:
         """Score and record a few rows of the shadow queue; how many rows still wait.
@@ -217,14 +234,17 @@ class Dispatcher:
         Unavailable
             The scores cannot be recorded; they are lost, the answers they belong to are not.
         """
-        scored = self.engine.run_shadow(max_rows)
+        self.record_shadow(self.engine.run_shadow(max_rows))
+        return self.engine.shadow_rows
+
+    def record_shadow(self, scored: Sequence[Answers]) -> None:
+        """Record scores; raises as :meth:`step_shadow`."""
         if scored:
             start = self._timer()
             self._records.write(PREDICTIONS, self.engine.records(scored))
             took = self._timer() - start
             for answers in scored if self.watcher is not None else ():
                 self._watched(answers, took)
-        return self.engine.shadow_rows
 
     def _watched(self, scored: Answers, took: int) -> None:
         """Tell of a score in the shadow, which nobody waited for."""
@@ -237,25 +257,55 @@ class Dispatcher:
     def _in_time(self, pieces: Sequence[Piece[Ask]]) -> list[Piece[Ask]]:
         now = self._timer()
         for piece in pieces:
-            if piece.waiter.expires < now and piece.start == 0:
+            if 0 < piece.waiter.expires < now and piece.start == 0:
                 piece.waiter.fail(Unavailable("the request waited past its deadline", hint="try again in a second"))
         return [piece for piece in pieces if not piece.waiter.dropped]
 
     def _answer(self, pieces: Sequence[Piece[Ask]]) -> None:
+        """Answer a batch here, or aside when what answers it blocks."""
         lane = pieces[0].waiter.lane
-        self._began = self._timer()
-        try:
-            answered = self._predict(lane, pieces)
-        except TrimtabError as error:
-            if len(pieces) == 1:
-                pieces[0].waiter.fail(error)
-                return
-            answered = []
-        if len(pieces) > 1 and (not answered or any(answers.error for answers, _ in answered)):
-            for piece in pieces:  # one caller's request must not fail another's
-                self._answer([piece])
+        began = self._timer()
+        if self.aside is None or not self._blocks(lane):
+            self._told_of(lane, pieces, self._outcome(lane, pieces), began=began)
             return
-        self._settle(lane, pieces, answered)
+
+        def back(outcome: Outcome) -> None:
+            for ask in self._parked.pop(lane, []):
+                self.queue.put(lane, ask)
+            with self._nobody_left_waiting(pieces):
+                self._told_of(lane, pieces, outcome, began=began)
+
+        self._parked.setdefault(lane, [])
+        self.aside(lambda: self._outcome(lane, pieces), back)
+
+    def _blocks(self, lane: Lane) -> bool:
+        """Whether a version that may answer blocks the one who asks it."""
+        route = self.engine.live.table.routes.get(lane.model)
+        versions = [lane.version] if lane.version else [arm.version for arm in route.arms if arm.share] if route else []
+        return self.engine.blocks(versions)
+
+    def _outcome(self, lane: Lane, pieces: Sequence[Piece[Ask]]) -> Outcome:
+        """What the engine says; changes nothing here, so that it may run in another thread."""
+        try:
+            return self._predict(lane, pieces)
+        except TrimtabError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - told by whoever waits for the outcome
+            _log.exception("a batch failed")
+            return TrimtabError("an internal error", got=type(error).__name__, hint="see the log of the worker")
+
+    def _told_of(self, lane: Lane, pieces: Sequence[Piece[Ask]], outcome: Outcome, *, began: int) -> None:
+        if isinstance(outcome, TrimtabError):
+            if len(pieces) == 1:
+                pieces[0].waiter.fail(outcome)
+                return
+        elif len(pieces) == 1 or not any(answers.error for answers, _ in outcome):
+            self._began = began
+            self._settle(lane, pieces, outcome)
+            self._door.answered(lane.model, bodies=len(pieces), took_ns=self._timer() - began)
+            return
+        for piece in pieces:  # one caller's request must not fail another's
+            self._answer([piece])
 
     def _predict(self, lane: Lane, pieces: Sequence[Piece[Ask]]) -> list[tuple[Answers, Sequence[int]]]:
         ids = [name for ask, start, stop in pieces for name in ask.ids[start:stop]]
@@ -267,7 +317,7 @@ class Dispatcher:
             rows = [row for ask, start, stop in pieces for row in ask.rows[start:stop]]
             batch = lane.codec.batch(rows, ids, at=at)
             return self.engine.answer(lane.model, batch, version=lane.version, units=units)
-        values = _matrix(pieces, lane.width)
+        values = matrix_of(pieces, lane.width)
         features = FeatureBatch(values, values[:, :0], {}, ())
         batch = RequestBatch(ids, np.array([at] * len(ids), dtype=np.int64), {}, {})
         return self.engine.answer(lane.model, batch, features=features, version=lane.version, units=units)
@@ -320,15 +370,6 @@ class Dispatcher:
         self.letting_go = None
 
 
-def _bounds(profile: ServingProfile | None, max_batch: int) -> Callable[[Any], Bounds] | None:
-    """The bounds of a lane, by its model; None where every lane has the same."""
-    if profile is None or not profile.models:
-        return None
-    usual = Bounds(max_batch)
-    found = {name: Bounds(one.max_batch, round(one.max_wait_ms * 1e6)) for name, one in profile.models.items()}
-    return lambda lane: found.get(lane.model, usual)
-
-
 def _arms(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tuple[Ask, Any]]) -> list[int]:
     """Per body, which of the answers holds its first row."""
     places = {id(answers): place for place, (answers, _) in enumerate(answered)}
@@ -353,35 +394,3 @@ def _told(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:
         for row, (place, value) in enumerate(zip(places, answers.outputs.tolist(), strict=True)):
             rows[place] = Told(answers, row, value)
     return [rows[place] for place in range(len(rows))]
-
-
-def _plain(live: Live, model: str) -> _Plain | None:
-    """None when requests or answers of a model are not of the plain kind."""
-    front = live.answering(model)
-    reader = PlainReader.of(front.manifest.inputs)
-    versions = {arm.version for arm in live.table.route(model).arms if arm.share > 0}
-    writers = {version: PlainWriter.of(model, version, live.deployed[version].manifest.outputs) for version in versions}
-    if reader is None or not all(writers.values()) or live.table.route(model).constant:
-        return None
-    return _Plain(
-        Lane(model, "", None, front.width), reader, {name: one for name, one in writers.items() if one is not None}
-    )
-
-
-def _tensor_answer(ask: Ask, asked: TensorRequest, engine: Engine) -> TensorAnswer:
-    values = np.array([told.value for told in ask.told], dtype=np.float64).reshape(ask.size, -1)
-    versions = list(dict.fromkeys(told.answers.version for told in ask.told))
-    deployed = engine.live.deployed.get(versions[0]) or engine.live.answering(ask.lane.model)
-    return TensorAnswer(ask.lane.model, ",".join(versions), asked.id, values, deployed.manifest.outputs, asked.outputs)
-
-
-def _matrix(pieces: Sequence[Piece[Ask]], width: int) -> NDArray[np.float32]:
-    """The features that the callers sent, one under the other."""
-    if len(pieces) == 1 and type(rows := pieces[0].waiter.rows) is not bytes:
-        found: NDArray[np.float32] = rows[pieces[0].start : pieces[0].stop]
-        return found
-    parts = [
-        ask.rows if type(ask.rows) is bytes else ask.rows[start:stop].astype("<f4", copy=False).tobytes()
-        for ask, start, stop in pieces
-    ]
-    return np.frombuffer(b"".join(parts), "<f4").reshape(-1, width)

@@ -7,100 +7,25 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
-from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.allotment import constant_answers, features_of, rows_of, units_of
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
+from trimtab.serving.live import Live, first_arm
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.record import PINNED, SHADOW, UNCOUNTED
 from trimtab.serving.recording import encode_records
 from trimtab.serving.residency import LazyModel
 from trimtab.serving.routing import Arm, Route, RouteTable, split
+from trimtab.serving.shadow import ShadowWork, knows_more
 
 Loader = Callable[[str], Deployed]
 """Loads a version by its digest; raises ``BundleCorrupt``, ``UnknownName`` or ``Unavailable``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """A route table together with everything it needs, loaded."""
-
-    table: RouteTable
-    deployed: Mapping[str, Deployed]
-    codecs: Mapping[str, RequestCodec]
-    """By model: how the requests of its champion are read."""
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """Versions that the table holds in reserve and that could not be loaded, and why."""
-
-    def answering(self, model: str) -> Deployed:
-        """The version of the first arm with a share: how the model describes itself.
-
-        Raises
-        ------
-        UnknownName
-            When no such model is deployed.
-        Unavailable
-            While no route table is loaded at all.
-        """
-        if self.table.generation == 0:
-            raise Unavailable(
-                "no version is live yet",
-                hint="the first training is still running, or has failed: `trimtab status` shows which and why",
-            )
-        return self.deployed[_first(self.table.route(model)).version]
-
-    def pinned(self, model: str, version: str) -> Deployed:
-        """A version of a model that takes part in its route.
-
-        Raises
-        ------
-        UnknownName
-            When it does not.
-        """
-        arms = {arm.version for arm in self.table.route(model).arms}
-        if version not in arms:
-            raise UnknownName(
-                f"no such version of {model!r} is loaded", got=repr(version), hint=f"loaded: {', '.join(sorted(arms))}"
-            )
-        return self.deployed[version]
-
-    def described(self, model: str, version: str = "") -> Deployed:
-        """The named version of a model, or the one that describes it; raises as the two above."""
-        return self.pinned(model, version) if version else self.answering(model)
-
-    def versions(self, model: str) -> list[str]:
-        """The versions that take part in a model's route, sorted."""
-        return sorted({arm.version for arm in self.table.route(model).arms})
-
-    def arm(self, model: str, name: str) -> str:
-        """The version behind an arm of a model's route.
-
-        Raises
-        ------
-        UnknownName
-            When there is no such arm.
-        """
-        arms = {arm.name: arm.version for arm in self.table.route(model).arms}
-        if name not in arms:
-            raise UnknownName(
-                f"{model!r} has no such arm", got=repr(name), hint=f"the arms are {', '.join(sorted(arms))}"
-            )
-        return arms[name]
-
-
-@dataclass(frozen=True, slots=True)
-class _ShadowWork:
-    """Answers that a version has still to score, and the features it may reuse."""
-
-    version: str
-    answers: Answers
-    plan_digest: str
-    raw: bool
 
 
 class Engine:
@@ -123,7 +48,7 @@ class Engine:
         self.live = Live(RouteTable(0, {}), {}, {})
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
         """Rows by (what, model, version, arm); what is ``answered``, ``failed`` or ``dropped``."""
-        self._shadow: deque[_ShadowWork] = deque()
+        self._shadow: deque[ShadowWork] = deque()
         self._shadow_rows = 0
         self._shadow_limit = shadow_limit
         self._models: dict[str, str] = {}
@@ -216,7 +141,7 @@ class Engine:
     def _codecs(self, table: RouteTable, deployed: Mapping[str, Deployed]) -> dict[str, RequestCodec]:
         codecs = {}
         for model, route in table.routes.items():
-            shape = deployed[_first(route).version].plan.requests
+            shape = deployed[first_arm(route).version].plan.requests
             old = self.live.codecs.get(model)
             codecs[model] = old if old and old.shape == shape else RequestCodec(shape, max_rows=self.max_rows)
         return codecs
@@ -301,7 +226,7 @@ class Engine:
                 if self._shadow_rows + len(given.requests) > self._shadow_limit:
                     self._count("dropped", version, SHADOW, len(given.requests))
                     continue
-                self._shadow.append(_ShadowWork(version, given, answered.plan_digest, raw))
+                self._shadow.append(ShadowWork(version, given, answered.plan_digest, raw))
                 self._shadow_rows += len(given.requests)
 
     @property
@@ -316,28 +241,48 @@ class Engine:
         score is dropped when events have come since: it would know more than the version that it is compared with.
         Work for a version that is no longer loaded, or that cannot be done, is dropped and counted.
         """
-        scored: list[Answers] = []
+        return self.keep_shadow(self.score_shadow(self.take_shadow(max_rows)))
+
+    def take_shadow(self, max_rows: int = MAX_ROWS) -> list[ShadowWork]:
+        """The work whose turn it is."""
+        taken: list[ShadowWork] = []
         rows = 0
         while self._shadow and (not rows or rows + len(self._shadow[0].answers.requests) <= max_rows):
-            work = self._shadow.popleft()
-            rows += len(work.answers.requests)
-            self._shadow_rows -= len(work.answers.requests)
-            deployed = self.live.deployed.get(work.version)
-            found = None if deployed is None else self._score(deployed, work)
+            taken.append(self._shadow.popleft())
+            rows += len(taken[-1].answers.requests)
+        self._shadow_rows -= rows
+        return taken
+
+    def blocks(self, versions: Iterable[str]) -> bool:
+        """Whether one of these versions blocks the thread that asks it."""
+        deployed = self.live.deployed
+        return any(version in deployed and deployed[version].runtime.blocking for version in versions)
+
+    def score_shadow(self, works: Sequence[ShadowWork]) -> list[tuple[ShadowWork, Answers | None]]:
+        """Each with its score; changes nothing, so that it may run in another thread."""
+        deployed = self.live.deployed
+        return [
+            (work, self._score(deployed[work.version], work) if work.version in deployed else None) for work in works
+        ]
+
+    def keep_shadow(self, scored: Iterable[tuple[ShadowWork, Answers | None]]) -> list[Answers]:
+        """What of it is to be recorded; the rest is counted as dropped."""
+        kept = []
+        for work, found in scored:
             if found is None:
                 self._count("dropped", work.version, SHADOW, len(work.answers.requests))
             else:
-                scored.append(found)
-        return scored
+                kept.append(found)
+        return kept
 
-    def _score(self, deployed: Deployed, work: _ShadowWork) -> Answers | None:
+    def _score(self, deployed: Deployed, work: ShadowWork) -> Answers | None:
         given = work.answers
         same = deployed.plan_digest == work.plan_digest and not given.error
         if work.raw and not same:
             return None  # the caller brought the features of another plan and no keys to read ours by
         try:
             found = self._predict(deployed, given.requests, SHADOW, given.rollout, given.features if same else None)
-            return None if _knows_more(found, given) else found
+            return None if knows_more(found, given) else found
         except (InputError, Unavailable) as error:
             return _failed(
                 given.requests, deployed.version, arm=SHADOW, rollout=given.rollout, error=type(error).__name__
@@ -355,20 +300,6 @@ class Engine:
 
     def _count(self, what: str, version: str, arm: str, rows: int) -> None:
         self.counts[what, self._models.get(version, ""), version, arm] += rows
-
-
-def _knows_more(shadow: Answers, given: Answers) -> bool:
-    """Whether features were read from events that the answer could not have seen."""
-    asked = int(np.min(given.requests.at)) if len(given.requests) else 0
-    seen = given.features.watermarks
-    return any(
-        mark.known > (seen[source].known if source in seen else asked)
-        for source, mark in shadow.features.watermarks.items()
-    )
-
-
-def _first(route: Route) -> Arm:
-    return next(arm for arm in route.arms if arm.share > 0)
 
 
 def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:

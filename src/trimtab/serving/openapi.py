@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trimtab.serving.engine import Live
+from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.schemas import (
     ERROR,

@@ -85,8 +85,8 @@ class PlainWriter:
 
     Examples
     --------
-    >>> PlainWriter("m", "v", [Tensor("y", "float32", (-1, 1))]).write("r", 0.5).decode()[-57:]
-    '[{"name":"y","datatype":"FP32","shape":[1,1],"data":[0.5]}]}'[-57:]
+    >>> PlainWriter("m", "v", [Tensor("y", "float32", (-1, 1))]).write("r", 0.5)[-60:]
+    b'[{"name":"y","datatype":"FP32","shape":[1,1],"data":[0.5]}]}'
     """
 
     __slots__ = ("_after_id", "_front", "_middle")

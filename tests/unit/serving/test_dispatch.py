@@ -1,7 +1,7 @@
 import pytest
 from tests.unit.serving.parts import Desk, House, Reader, engine_with, small_plan, table
 
-from trimtab.errors import InputError, SchemaError, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import InputError, Overloaded, SchemaError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.plan import ModulePart, Plan, RequestShape
 
 
@@ -241,3 +241,71 @@ def test_an_arm_can_be_named(house):
     assert [row.arm for row in desk.records.rows] == ["pinned"]
     with pytest.raises(UnknownName, match="no such arm"):
         desk.infer(infer_body((1, 2)), arm="other")
+
+
+class Aside:
+    """Keeps what should run beside the loop, until it is told to."""
+
+    def __init__(self, dispatcher):
+        self.jobs = []
+        dispatcher.aside = lambda work, back: self.jobs.append((work, back))
+
+    def finish(self):
+        work, back = self.jobs.pop(0)
+        back(work())
+
+
+def test_a_version_that_blocks_is_asked_aside_and_the_others_go_on(house):
+    house.add("slow", 30)
+    house.made["slow"].runtime.blocking = True
+    desk = desk_for(house, ("champion", "a", 1.0), ("shadow", "slow", 0.0))
+    aside = Aside(desk.dispatcher)
+    desk.infer(infer_body((1, 2), id="r1"), version="slow")
+    desk.infer(infer_body((1, 2), id="r2"), version="a")
+    assert [answer["id"] for answer in desk.run()] == ["r2"]
+    desk.infer(infer_body((1, 2), id="r3"), version="slow")  # joins the next batch, not the one that is out
+    assert len(desk.run()) == 1
+    assert len(aside.jobs) == 1
+    aside.finish()
+    assert [answer["id"] for answer in desk.run()] == ["r2", "r1"]
+    aside.finish()
+    assert [answer["id"] for answer in desk.run()] == ["r2", "r1", "r3"]
+    assert [row.request_id for row in desk.records.rows if row.arm == "pinned"] == ["r2", "r1", "r3"]
+
+
+def test_an_error_aside_is_an_answer_and_the_next_are_answered(house):
+    house.made["a"].runtime.blocking = True
+    desk = desk_for(house)
+    aside = Aside(desk.dispatcher)
+    desk.ask({"id": "r1", "shop": "poison", "basket": 1})
+    desk.ask({"id": "r2", "shop": "b", "basket": 1})
+    desk.run()
+    aside.finish()  # both; the batch fails, and each is asked alone
+    while aside.jobs:
+        aside.finish()
+    poisoned, fine = desk.run()
+    assert isinstance(poisoned, TrimtabError)
+    assert fine["id"] == "r2"
+
+
+def test_who_cannot_be_answered_in_time_is_refused_before_he_waits(house):
+    desk = desk_for(house, max_batch=1)
+    body = infer_body((1, 2))
+    desk.infer(body, version="a")
+    desk.run()
+    desk.infer(body, version="a")
+    with pytest.raises(Unavailable, match="too late"):
+        desk.infer(body, version="a", within_ns=1_000)
+    desk.infer(body, version="a", within_ns=10**12)
+    assert len(desk.run()) == 3
+
+
+def test_more_than_the_queue_holds_is_refused(house):
+    desk = desk_for(house, max_queue=2)
+    for _ in range(2):
+        desk.ask({"shop": "a", "basket": 1})
+    with pytest.raises(Overloaded, match="too many requests are waiting"):
+        desk.ask({"shop": "a", "basket": 1})
+    assert len(desk.run()) == 2
+    desk.ask({"shop": "a", "basket": 1})
+    assert len(desk.run()) == 3

@@ -203,7 +203,7 @@ def test_noise_gives_one_answer_to_each_request(pieces, later, seed):
 
 
 @long
-@settings(deadline=None, max_examples=60_000)
+@settings(deadline=None, max_examples=20_000)
 @given(pieces=streams(noise=True), later=st.booleans(), seed=st.integers(0, 9))
 def test_soak_much_noise_gives_one_answer_to_each_request(pieces, later, seed):
     never_too_much(pieces, later=later, seed=seed)

@@ -144,6 +144,25 @@ class Supervisor:
                 duty.next_try, duty.began = 0, now
                 duty.child = self._start(name, duty.command)
 
+    def add(self, name: str, command: Sequence[str]) -> None:
+        """Fill one more post."""
+        self._duties.setdefault(name, _Duty(tuple(command)))
+
+    def drop(self, name: str) -> None:
+        """Ask the process on a post to end, without waiting, and fill it no more."""
+        self.renew(name)
+        self._duties.pop(name, None)
+
+    def renew(self, name: str) -> int | None:
+        """Ask the process on a post to end, so that another is started in its place; which process that was."""
+        duty = self._duties.get(name)
+        process = self._living(name, duty) if duty is not None else None
+        if duty is None or process is None:
+            return None
+        duty.failures = 0  # it does not end because it failed
+        _send(process, signal.SIGTERM)
+        return process.pid
+
     def states(self) -> list[PostState]:
         """How every post stands."""
         found: list[PostState] = []

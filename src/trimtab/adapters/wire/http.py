@@ -15,9 +15,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
+from trimtab.adapters.wire.later import Later
 from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.reply import (
     BYTES_TYPE,
@@ -29,11 +31,12 @@ from trimtab.adapters.wire.reply import (
     reply_error,
     reply_json,
 )
+from trimtab.adapters.wire.shadowing import ShadowTurns
 from trimtab.core.ids import Json
-from trimtab.errors import TrimtabError, UnknownName
+from trimtab.errors import InputError, TrimtabError, UnknownName
 from trimtab.serving.ask import NO_STEER, Steer
 from trimtab.serving.codec import TEXT_LIMIT
-from trimtab.serving.dispatch import Dispatcher
+from trimtab.serving.dispatch import Dispatcher, Outcome
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
 from trimtab.serving.openapi import describe_api
 from trimtab.serving.tensors import TensorAnswer, describe
@@ -44,7 +47,10 @@ _BINARY = frozenset({b"application/octet-stream", b"application/gzip", b"applica
 
 
 _REMEMBERED = 1000
-_UNIT, _ARM = b"x-trimtab-unit", b"x-trimtab-arm"
+_UNIT, _ARM, _DEADLINE = b"x-trimtab-unit", b"x-trimtab-arm", b"x-trimtab-deadline-ms"
+_LONGEST_MS = 600_000
+_ASIDE = 8
+"""Batches that may wait for other processes at a time."""
 
 
 class Target(NamedTuple):
@@ -81,8 +87,6 @@ class DataPlane:
         self.dispatcher = dispatcher
         self.replies: Counter[int] = Counter()
         """Answers by HTTP status."""
-        self.shadow_failures = 0
-        """Shadow scores lost to an error, most likely of the store."""
         self._fixed: dict[str, Callable[[], Reply]] = {
             "health": self._health,
             "metrics": self._metrics,
@@ -93,14 +97,16 @@ class DataPlane:
         }
         self.metrics = metrics or WorkerMetrics(None, "alone")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.threads = ThreadPoolExecutor(_ASIDE, "trimtab-aside")
+        """For what blocks; starts no thread before it is needed."""
+        self.shadow = ShadowTurns(dispatcher, self.threads)
+        dispatcher.aside = self.aside
         self._targets: dict[str, Target] = {}
         if page is not None:
             self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
         self._software = software
         self._running = False
-        self._later: asyncio.TimerHandle | None = None
-        """Wakes us when a batch is held back no longer."""
-        self._woken = asyncio.Event()
+        self._later = Later(self.wake)
 
     def take(self, incoming: Incoming, respond: Respond) -> None:
         """Answer one request, now or when its batch is done; whatever happens, ``respond`` is called once."""
@@ -130,26 +136,15 @@ class DataPlane:
         self.metrics.meter.refused(known, type(error).__name__)
         return self.counted(reply_error(error, plain=plain))
 
-    async def shadow(self) -> None:
-        """Score the shadow queue whenever nobody waits for an answer, a few rows at a time, until cancelled."""
-        while True:
-            await self._woken.wait()
-            self._woken.clear()
-            while self.dispatcher.engine.shadow_rows:
-                if self.dispatcher.queue:
-                    await asyncio.sleep(0.0005)
-                    continue
-                self.shadow_step()
-                await asyncio.sleep(0)  # let what has arrived go first
+    def aside(self, work: Callable[[], Outcome], back: Callable[[Outcome], None]) -> None:
+        """Run what blocks in a thread, and go on with its result here."""
+        waiting = asyncio.get_running_loop().run_in_executor(self.threads, work)
 
-    def shadow_step(self) -> int:
-        """Score a few rows of the shadow queue; whatever goes wrong costs these scores, not the worker."""
-        try:
-            return self.dispatcher.step_shadow()
-        except Exception:  # noqa: BLE001 - logged below; the worker lives on
-            _log.exception("shadow scores are lost")
-            self.shadow_failures += 1
-            return self.dispatcher.engine.shadow_rows
+        def done(future: asyncio.Future[Outcome]) -> None:
+            back(future.result())
+            self.wake()
+
+        waiting.add_done_callback(done)
 
     def _target(self, path: str) -> Target:
         """What a path asks for; remembered for the paths that are asked again and again."""
@@ -262,29 +257,14 @@ class DataPlane:
         try:
             self.dispatcher.step()
         finally:
-            self._running = len(self.dispatcher.queue) > 0
+            wait_ns = self.dispatcher.queue.wait_ns()
+            self._running = wait_ns == 0
             if self._running:
-                self._go_on(loop)
+                loop.call_soon(self._run, loop)
+            elif wait_ns > 0:  # all who wait are held back; whoever comes meanwhile may make their batch full
+                self._later.within(loop, wait_ns)
             if self.dispatcher.engine.shadow_rows:
-                self._woken.set()
-
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run again: now, or when the first batch that is held back is due."""
-        wait_ns = self.dispatcher.queue.wait_ns()
-        if wait_ns <= 0:
-            loop.call_soon(self._run, loop)
-            return
-        self._running = False  # whoever comes meanwhile may make the batch full
-        when = loop.time() + wait_ns / 1e9
-        if self._later is not None and self._later.when() > when:
-            self._later.cancel()
-            self._later = None
-        if self._later is None:
-            self._later = loop.call_at(when, self._due)
-
-    def _due(self) -> None:
-        self._later = None
-        self.wake()
+                self.shadow.wake()
 
     def _api(self) -> Json:
         engine = self.dispatcher.engine
@@ -299,7 +279,7 @@ class DataPlane:
 
     def look(self) -> None:
         """Take down how things stand, for whoever is scraped."""
-        self.metrics.look(self.dispatcher, shadow_failures=self.shadow_failures)
+        self.metrics.look(self.dispatcher, shadow_failures=self.shadow.failures)
 
     def _metrics(self) -> Reply:
         self.look()
@@ -331,10 +311,23 @@ class DataPlane:
 
 def _steer(target: Target, headers: Mapping[bytes, bytes]) -> Steer:
     """What path and headers say about who should answer."""
-    unit, arm = headers.get(_UNIT), headers.get(_ARM)
-    if unit is None and arm is None and not target.version:
+    unit, arm, within = headers.get(_UNIT), headers.get(_ARM), headers.get(_DEADLINE)
+    if unit is None and arm is None and within is None and not target.version:
         return NO_STEER
-    return Steer(target.version, _text(unit), _text(arm))
+    return Steer(target.version, _text(unit), _text(arm), _nanoseconds(within))
+
+
+def _nanoseconds(value: bytes | None) -> int:
+    """The caller's deadline; raises ``InputError`` when it is no number of milliseconds."""
+    if value is None:
+        return 0
+    if not value.isdigit() or not 0 < int(value[:12]) <= _LONGEST_MS:
+        raise InputError(
+            "X-Trimtab-Deadline-Ms is no number of milliseconds",
+            got=repr(value[:40]),
+            hint=f"a whole number from 1 to {_LONGEST_MS}",
+        )
+    return int(value) * 1_000_000
 
 
 def _text(value: bytes | None) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import socket
 import struct
 import sys
 
 from trimtab.errors import Unavailable
 
+_OTHER_FILES = 64
+"""Open files that are no connections: stores, records, libraries, and callers who are just told that it is full."""
 _ATTACH_FILTER = 26
 """``SO_ATTACH_FILTER`` of Linux, which :mod:`socket` does not name."""
 _NO_SYN = (
@@ -40,6 +43,17 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise Unavailable(f"cannot listen on {host}:{port}", got=str(error), hint="choose another port") from error
     listener.setblocking(False)
     return listener
+
+
+def open_to(connections: int) -> int:
+    """Let the process have so many connections open; how many it can have, when the system allows fewer."""
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(soft - _OTHER_FILES, 1)
+    return connections
 
 
 def turn_away(listener: socket.socket) -> bool:

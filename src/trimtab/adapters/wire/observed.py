@@ -20,7 +20,15 @@ _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _PATTERNS = frozenset(
     {
         *(f"{head}{last}" for head in (_MODEL, _VERSION) for last in ("", "/infer", "/ready")),
-        *("/predict/{model}", "/health", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready"),
+        *(
+            "/predict/{model}",
+            "/predict/{model}/versions/{version}",
+            "/health",
+            "/metrics",
+            "/v2",
+            "/v2/health/live",
+            "/v2/health/ready",
+        ),
         *("/openapi.json", "/docs"),
     }
 )
@@ -158,8 +166,10 @@ def route_of(path: str) -> str:
     ('/predict/{model}', '/v2/models/{model}/versions/{version}/infer', '')
     """
     parts = path.strip("/").split("/")
-    if parts[0] == "predict" and len(parts) == 2:
+    if parts[0] == "predict" and len(parts) > 1:
         parts[1] = "{model}"
+        if parts[2:3] == ["versions"] and len(parts) > 3:
+            parts[3] = "{version}"
     elif parts[:2] == ["v2", "models"] and len(parts) > 2:
         parts[2] = "{model}"
         if parts[3:4] == ["versions"] and len(parts) > 4:

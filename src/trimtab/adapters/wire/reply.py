@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from trimtab.core.ids import Json
-from trimtab.errors import InputError, TooLarge, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import InputError, Overloaded, TooLarge, TrimtabError, Unavailable, UnknownName
 
 JSON_TYPE = b"application/json"
 HTML_TYPE = b"text/html; charset=utf-8"
@@ -46,6 +46,8 @@ def status_of(error: TrimtabError) -> int:
             return 413
         case InputError():
             return 400
+        case Overloaded():
+            return 429
         case Unavailable():
             return 503
         case _:
@@ -56,7 +58,7 @@ def reply_error(error: TrimtabError, *, plain: bool = False) -> Reply:
     """An error as JSON: its parts, or with ``plain`` the one sentence that the Open Inference Protocol has."""
     status = status_of(error)
     body = msgspec.json.encode({"error": str(error)} if plain else error.to_json())
-    return Reply(status, body, headers=((b"retry-after", b"1"),) if status == 503 else ())
+    return Reply(status, body, headers=((b"retry-after", b"1"),) if status in (429, 503) else ())
 
 
 def refuse(status: int, what: str, *, got: str = "", hint: str = "", headers: Headers = ()) -> Reply:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from trimtab.adapters.wire.connection import Connection
 from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.heads import KnownHeads
 from trimtab.adapters.wire.limits import Limits
-from trimtab.adapters.wire.listening import turn_away
+from trimtab.adapters.wire.listening import open_to, turn_away
 from trimtab.adapters.wire.reading import Budget
 from trimtab.adapters.wire.reply import Reply
 
@@ -72,6 +73,7 @@ class HttpServer:
     async def run(self, listener: socket.socket, *, backlog: int = 2048) -> None:
         """Answer until told to stop; then finish what was accepted, for ``drain_s`` at most."""
         self._loop = loop = asyncio.get_running_loop()
+        self.limits = replace(self.limits, connections=open_to(self.limits.connections))
         self._tell_time(loop.time())
         server = await loop.create_server(lambda: Connection(self), sock=listener, backlog=backlog)
         sweeper = loop.create_task(self._sweep_on(loop))

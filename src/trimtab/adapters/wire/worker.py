@@ -33,7 +33,9 @@ from trimtab.core.ports import Records
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
-from trimtab.serving.engine import Engine, Live, Loader
+from trimtab.serving.engine import Engine, Loader
+from trimtab.serving.lanes import bounds_of
+from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.profile import MAX_BATCH, ServingProfile
 from trimtab.serving.record import PREDICTIONS
@@ -225,8 +227,8 @@ class _Process:
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
-            profile=settings.profile,
         )
+        dispatcher.queue.bounds = bounds_of(settings.profile, settings.max_batch, settings.max_queue)
         dispatcher.watcher = metrics.meter
         self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page, metrics=metrics)
         self._sinks = _sinks(settings, metrics)
@@ -265,7 +267,7 @@ class _Process:
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
-            steps = (self._watch(loading), self._plane.shadow(), self._sync_on())
+            steps = (self._watch(loading), self._plane.shadow.run(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
                 await self._server.run(self._listener)
@@ -275,8 +277,7 @@ class _Process:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            while self._plane.shadow_step():
-                pass
+            self._plane.shadow.finish()
             await self._sync()
             for sink in self._sinks:
                 sink.close()

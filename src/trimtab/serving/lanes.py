@@ -1,0 +1,73 @@
+"""What requests of one lane have in common: how the plainest are read and written, and their features as a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.serving.ask import Ask, Lane
+from trimtab.serving.batching import Bounds, Piece
+from trimtab.serving.live import Live
+from trimtab.serving.plain import PlainReader, PlainWriter
+from trimtab.serving.profile import ServingProfile
+from trimtab.serving.tensors import TensorAnswer, TensorRequest
+
+
+class PlainLane(NamedTuple):
+    """How the plainest requests of one model are read, and their answers written, by version."""
+
+    lane: Lane
+    reader: PlainReader
+    writers: Mapping[str, PlainWriter]
+
+
+def plain_lane(live: Live, model: str) -> PlainLane | None:
+    """None when requests or answers of a model are not of the plain kind."""
+    front = live.answering(model)
+    reader = PlainReader.of(front.manifest.inputs)
+    versions = {arm.version for arm in live.table.route(model).arms if arm.share > 0}
+    writers = {version: PlainWriter.of(model, version, live.deployed[version].manifest.outputs) for version in versions}
+    if reader is None or not all(writers.values()) or live.table.route(model).constant:
+        return None
+    return PlainLane(
+        Lane(model, "", None, front.width), reader, {name: one for name, one in writers.items() if one is not None}
+    )
+
+
+def tensor_answer(ask: Ask, asked: TensorRequest, live: Live) -> TensorAnswer:
+    """What a protocol writes down."""
+    values = np.array([told.value for told in ask.told], dtype=np.float64).reshape(ask.size, -1)
+    versions = list(dict.fromkeys(told.answers.version for told in ask.told))
+    deployed = live.deployed.get(versions[0]) or live.answering(ask.lane.model)
+    return TensorAnswer(ask.lane.model, ",".join(versions), asked.id, values, deployed.manifest.outputs, asked.outputs)
+
+
+def matrix_of(pieces: Sequence[Piece[Ask]], width: int) -> NDArray[np.float32]:
+    """The features that the callers sent, one under the other."""
+    if len(pieces) == 1 and type(rows := pieces[0].waiter.rows) is not bytes:
+        found: NDArray[np.float32] = rows[pieces[0].start : pieces[0].stop]
+        return found
+    parts = [
+        ask.rows if type(ask.rows) is bytes else ask.rows[start:stop].astype("<f4", copy=False).tobytes()
+        for ask, start, stop in pieces
+    ]
+    return np.frombuffer(b"".join(parts), "<f4").reshape(-1, width)
+
+
+def bounds_of(profile: ServingProfile | None, max_batch: int, max_queue: int) -> Callable[[Any], Bounds] | None:
+    """The bounds of a lane, by its model; None where every lane has the same.
+
+    A batch is held back while it has less than an eighth of the queue at most: or else callers would be refused so
+    that others may wait.
+    """
+    if profile is None or not profile.models:
+        return None
+    usual, most = Bounds(max_batch), max(1, max_queue // 8)
+    found = {
+        name: Bounds(one.max_batch, round(one.max_wait_ms * 1e6), min(one.max_batch, most))
+        for name, one in profile.models.items()
+    }
+    return lambda lane: found.get(lane.model, usual)

@@ -1,0 +1,83 @@
+"""What is loaded, and the route table that it is loaded for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trimtab.errors import Unavailable, UnknownName
+from trimtab.serving.codec import RequestCodec
+from trimtab.serving.pipeline import Deployed
+from trimtab.serving.routing import Arm, Route, RouteTable
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A route table together with everything it needs, loaded."""
+
+    table: RouteTable
+    deployed: Mapping[str, Deployed]
+    codecs: Mapping[str, RequestCodec]
+    """By model: how the requests of its champion are read."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Versions that the table holds in reserve and that could not be loaded, and why."""
+
+    def answering(self, model: str) -> Deployed:
+        """The version of the first arm with a share: how the model describes itself.
+
+        Raises
+        ------
+        UnknownName
+            When no such model is deployed.
+        Unavailable
+            While no route table is loaded at all.
+        """
+        if self.table.generation == 0:
+            raise Unavailable(
+                "no version is live yet",
+                hint="the first training is still running, or has failed: `trimtab status` shows which and why",
+            )
+        return self.deployed[first_arm(self.table.route(model)).version]
+
+    def pinned(self, model: str, version: str) -> Deployed:
+        """A version of a model that takes part in its route.
+
+        Raises
+        ------
+        UnknownName
+            When it does not.
+        """
+        arms = {arm.version for arm in self.table.route(model).arms}
+        if version not in arms:
+            raise UnknownName(
+                f"no such version of {model!r} is loaded", got=repr(version), hint=f"loaded: {', '.join(sorted(arms))}"
+            )
+        return self.deployed[version]
+
+    def described(self, model: str, version: str = "") -> Deployed:
+        """The named version of a model, or the one that describes it; raises as the two above."""
+        return self.pinned(model, version) if version else self.answering(model)
+
+    def versions(self, model: str) -> list[str]:
+        """The versions that take part in a model's route, sorted."""
+        return sorted({arm.version for arm in self.table.route(model).arms})
+
+    def arm(self, model: str, name: str) -> str:
+        """The version behind an arm of a model's route.
+
+        Raises
+        ------
+        UnknownName
+            When there is no such arm.
+        """
+        arms = {arm.name: arm.version for arm in self.table.route(model).arms}
+        if name not in arms:
+            raise UnknownName(
+                f"{model!r} has no such arm", got=repr(name), hint=f"the arms are {', '.join(sorted(arms))}"
+            )
+        return arms[name]
+
+
+def first_arm(route: Route) -> Arm:
+    """The first arm that answers."""
+    return next(arm for arm in route.arms if arm.share > 0)

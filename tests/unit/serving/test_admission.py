@@ -1,0 +1,75 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.errors import Overloaded, Unavailable
+from trimtab.serving.admission import Admission
+
+MS = 1_000_000
+
+
+def joined(door, model, times):
+    for _ in range(times):
+        door.admit(model)
+        door.joined(model)
+
+
+def test_a_queue_that_is_full_refuses():
+    door = Admission(limit=3)
+    joined(door, "m", 3)
+    with pytest.raises(Overloaded, match=r"too many requests are waiting\. Got 3 for m"):
+        door.admit("m")
+    door.left("m", 1)
+    door.admit("m")
+
+
+def test_a_flood_for_one_model_leaves_the_other_its_share():
+    door = Admission(limit=10)
+    joined(door, "flood", 10)
+    door.admit("quiet")
+    joined(door, "quiet", 5)
+    with pytest.raises(Overloaded):
+        door.admit("quiet")
+    with pytest.raises(Overloaded):
+        door.admit("flood")
+
+
+def test_nobody_is_let_in_to_wait_for_an_answer_that_comes_too_late():
+    door = Admission(limit=1000, deadline_ns=100 * MS)
+    door.answered("m", bodies=10, took_ns=100 * MS)
+    joined(door, "m", 9)  # the next would wait for 9 times 10 ms, past the margin of 80
+    with pytest.raises(Unavailable, match=r"too late\. Got about 90 ms of 100 ms"):
+        door.admit("m")
+    door.admit("m", within_ns=200 * MS)
+    with pytest.raises(Unavailable):
+        door.admit("m", within_ns=20 * MS)
+
+
+def test_the_first_is_always_let_in_since_nothing_else_can_be_learned_from():
+    door = Admission(limit=10, deadline_ns=MS)
+    door.answered("m", bodies=1, took_ns=10_000 * MS)
+    door.admit("m")
+
+
+def test_without_a_deadline_only_the_queue_is_bounded():
+    door = Admission(limit=10)
+    door.answered("m", bodies=1, took_ns=10_000 * MS)
+    joined(door, "m", 10)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=300), st.integers(1, 20))
+def test_what_waits_is_bounded_whatever_comes(steps, limit):
+    door, waiting = Admission(limit=limit), dict.fromkeys("abc", 0)
+    for model, leaves in steps:
+        if leaves and waiting[model]:
+            door.left(model, 1)
+            waiting[model] -= 1
+            continue
+        try:
+            door.admit(model)
+        except Overloaded:
+            assert waiting[model] > 0
+            continue
+        door.joined(model)
+        waiting[model] += 1
+        assert sum(waiting.values()) <= 2 * limit + 1
