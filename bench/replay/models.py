@@ -26,7 +26,7 @@ from pathlib import Path
 
 from trimtab.adapters.project.file import load_project
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.status import read_status
 from trimtab.app.data import read_known
 from trimtab.app.rehearsal import _requests, _rows, start_platform
 from trimtab.app.replaying import ReplayRequest, run_replay

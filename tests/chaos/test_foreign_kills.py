@@ -18,7 +18,7 @@ from tests.e2e.worker_house import call
 
 import trimtab as tt
 from trimtab.adapters.wire.routefile import write_routes
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.status import read_status
 from trimtab.app.alone import register_model, serve_model
 from trimtab.app.home import Home
 from trimtab.app.registering import register_handler

@@ -11,8 +11,8 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 RULES = ROOT / "docs" / "alerts.yml"
 CODE = "\n".join((ROOT / "src/trimtab/adapters/wire" / name).read_text("utf-8") for name in ("metrics.py", "cells.py"))
 NAME = re.compile(r"\b(?:trimtab|http_server)_[a-z_]+\b")
-HOOKS = {"trimtab_cache_requests_total", "trimtab_records_lost_total"}
-"""Counted by whoever has a cache, or loses records."""
+HOOKS = {"trimtab_cache_requests_total"}
+"""Counted by whoever has a cache."""
 
 
 def told():

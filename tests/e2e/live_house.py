@@ -17,7 +17,7 @@ from typing import Any
 from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.status import read_status
 from trimtab.core.clock import iso
 from trimtab.errors import Unavailable
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record

@@ -18,7 +18,8 @@ import numpy as np
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.routefile import write_routes
-from trimtab.adapters.wire.worker import Worker, WorkerSettings, WorkerStatus, read_status, serve
+from trimtab.adapters.wire.status import WorkerStatus, read_status
+from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.core.ids import sha256
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.features.plan import ModulePart, Plan, RequestShape

@@ -18,7 +18,7 @@ from trimtab.adapters.blobs.directory import DirectoryBlobs
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.routefile import write_routes
-from trimtab.adapters.wire.worker import WorkerStatus, read_status
+from trimtab.adapters.wire.status import WorkerStatus, read_status
 from trimtab.core.clock import HOUR
 from trimtab.core.ids import sha256
 from trimtab.features.online import OnlineWriter

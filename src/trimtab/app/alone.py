@@ -348,6 +348,7 @@ def serve_model(
     from trimtab.adapters.wire.routefile import write_routes
     from trimtab.app import worker
     from trimtab.app.home import Home, setting
+    from trimtab.app.shortcuts import shortcut_options
     from trimtab.registry.bundle import load
     from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
@@ -369,6 +370,7 @@ def serve_model(
         port=port,
         providers=setting("providers"),
         model_python=setting("model_python"),
+        **shortcut_options(),
         grpc_port=-1 if grpc_port is None else grpc_port,
     )
     log = place.run / "worker.log"
@@ -380,11 +382,10 @@ def serve_model(
 
 def _ready(served: ServedModel, log: Path, *, grpc: bool) -> ServedModel:
     """Wait until the worker says where it listens."""
-    from trimtab.adapters.wire.worker import read_status, takes_connections
+    from trimtab.adapters.wire.status import read_status, takes_connections
     from trimtab.app.worker import post_name
 
-    deadline = time.monotonic() + _READY_S
-    problem = "it does not start"
+    deadline, problem = time.monotonic() + _READY_S, "it does not start"
     while served.process.poll() is None and time.monotonic() < deadline:
         status = read_status(served.home / "run" / f"{post_name(1)}.json")
         if status is not None and status.pid == served.process.pid:

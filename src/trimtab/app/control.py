@@ -17,7 +17,7 @@ from trimtab.app.killing import standing_orders
 from trimtab.app.latency import latency_status
 from trimtab.app.live import Live
 from trimtab.app.live_parity import LiveParity
-from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, workers_status
+from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, records_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.restarting import RollingRestart
 from trimtab.app.schedules import Schedules
@@ -84,6 +84,7 @@ class LiveControl:
             "sources": sources,
             "parity": self._parity.status(),
             "workers": workers_status(live.home.run, living, found),
+            "records": records_status(found),
         }
 
     def log(self, *, at: str | None, model: str | None, limit: int) -> dict[str, Json]:

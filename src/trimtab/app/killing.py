@@ -18,7 +18,7 @@ import msgspec
 from trimtab.adapters.compute.jobdir import Lock
 from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.wire.routefile import replace_file, write_routes
-from trimtab.adapters.wire.worker import WorkerStatus, read_status
+from trimtab.adapters.wire.status import WorkerStatus, read_status
 from trimtab.core.clock import Micros
 from trimtab.errors import InputError, Unavailable
 from trimtab.loop.observations import Asked

@@ -17,14 +17,14 @@ from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.offline.parquet import read_history
 from trimtab.adapters.project.file import find_project, load_project
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.status import read_status
 from trimtab.app.asked import read_request
 from trimtab.app.control import answer_of
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
 from trimtab.app.home import HOME, Home, named_home, setting
 from trimtab.app.judging import judged, numbered
 from trimtab.app.live import Live, open_home, standing_clock
-from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, workers_status
+from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, records_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
@@ -266,6 +266,7 @@ def show_status(path: Path, *, home: Path | None = None) -> Result:
     streams = dict.fromkeys(event.stream for event in ledger.read())
     models = [stream.removeprefix("model:") for stream in streams if stream.startswith("model:")]
     posts = [read_post(place.run, file.stem) for file in sorted(place.run.glob("worker-*.pid"))]
+    found = counts_of(place.root)
     return {
         "project": place.root.parent.name if place.root.name == HOME else place.root.name,
         "now": iso(clock.now()),
@@ -273,9 +274,8 @@ def show_status(path: Path, *, home: Path | None = None) -> Result:
         "control": {"state": "gone", "pid": None, "since": None},
         "models": models_status(ledger, sorted(models), clock.now(), series=place.series()),
         "sources": [],
-        "workers": workers_status(
-            place.run, {post.name: "running" for post in posts if post.held}, counts_of(place.root)
-        ),
+        "workers": workers_status(place.run, {post.name: "running" for post in posts if post.held}, found),
+        "records": records_status(found),
     }
 
 

@@ -18,6 +18,7 @@ from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import QUIET
 from trimtab.loop.state import State
 from trimtab.serving.counted import NOTHING, Counted, WorkerNow
+from trimtab.serving.recordmode import LOST, WRITTEN
 from trimtab.web.kinds import kind_of_event
 
 DECISIONS = 20
@@ -231,7 +232,7 @@ def workers_status(run: Path, living: Mapping[str, str], found: Counted) -> list
     found
         What the workers have counted.
     """
-    from trimtab.adapters.wire.worker import read_status
+    from trimtab.adapters.wire.status import read_status
 
     counts = {said.name.rpartition("-")[0]: said for said in found.workers}
     told = []
@@ -262,6 +263,13 @@ def _counted(worker: WorkerNow | None) -> dict[str, Json]:
         "answered": sum(arm.answered for arm in arms),
         "errors": replies,
         "p99_ms": p99 if total.count else None,
+    }
+
+
+def records_status(found: Counted) -> dict[str, Json]:
+    """How many prediction records were written and lost since the home was made, over all workers that ever were."""
+    return {
+        name: sum(found.counters.get(counter, {}).values()) for name, counter in (("written", WRITTEN), ("lost", LOST))
     }
 
 

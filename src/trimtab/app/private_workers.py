@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.wire.routefile import write_routes
-from trimtab.adapters.wire.worker import read_status, takes_connections
+from trimtab.adapters.wire.status import read_status, takes_connections
 from trimtab.app import worker
 from trimtab.app.home import Home, setting
 from trimtab.errors import Unavailable

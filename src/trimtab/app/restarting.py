@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.status import read_status
 from trimtab.app.fencing import CONTROL, control_runs
 from trimtab.app.worker import POSTS
 from trimtab.errors import Unavailable

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trimtab.adapters.wire.routefile import write_routes
-from trimtab.adapters.wire.worker import read_status
+from trimtab.adapters.wire.status import read_status
 from trimtab.app.killing import Workers, route_lock, under_orders, wait_for, warmth
 from trimtab.errors import InputError
 from trimtab.serving.routing import Route, RouteTable, decode_table

@@ -24,18 +24,20 @@ from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
-from trimtab.adapters.wire.worker import WorkerStatus, read_status, takes_connections
+from trimtab.adapters.wire.status import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
+from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
 from trimtab.gates.declare import size_below
 from trimtab.serving.profile import ServingProfile
+from trimtab.serving.recordmode import read_mode, read_policy
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -261,6 +263,9 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         access_log=_path("access_log"),
         access_log_share=_share("access_log_share"),
         trace_share=_share("trace_share"),
+        **shortcut_options(),
+        records=_records_mode(),
+        records_when_full=read_policy(setting("records_when_full")),
     )
 
 
@@ -290,6 +295,12 @@ def _share(name: str) -> float:
     if not 0 <= found <= 1:
         raise InputError(f"the setting {name} must be a share from 0 to 1", got=repr(text))
     return found
+
+
+def _records_mode() -> str:
+    text = setting("records")
+    read_mode(text)  # refused here, where somebody reads it, and not by every worker
+    return text
 
 
 def _path(name: str) -> str:

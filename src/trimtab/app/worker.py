@@ -25,6 +25,7 @@ from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.models.memory import trim
 from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
+from trimtab.adapters.online.precomputed import OpenedWhenThere
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.cells import METRICS
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
@@ -41,6 +42,8 @@ MODULE = "trimtab.app.worker"
 POSTS = "worker-*"
 CLOCK = "clock"
 """Name below ``run`` of the clock that a driver moves."""
+PRECOMPUTED = "precomputed"
+"""Directory of a home for answers computed ahead; :mod:`trimtab.app.scoring` writes them."""
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -67,8 +70,15 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """What models run on, best first."""
     memory_budget: int = 0
     """Most bytes of models in memory; 0 for any number."""
+    records: str = "sync"
+    """When predictions are recorded."""
+    records_when_full: str = "refuse"
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
+    cache_bytes: int = 0
+    cache_ttl_ms: int = 60_000
+    precomputed: bool = True
+    """Whether answers computed ahead are looked for."""
 
 
 def post_name(number: int) -> str:
@@ -112,6 +122,10 @@ def _page(document: Json) -> str:
     from trimtab.web.api_page import render_api  # only a worker that is asked for its page pays for it
 
     return render_api(document)
+
+
+def _ahead(root: Path, clock: Clock) -> OpenedWhenThere:
+    return OpenedWhenThere(root / PRECOMPUTED, clock=clock, timer=time.perf_counter_ns)
 
 
 def read_profile(root: Path) -> ServingProfile:
@@ -160,6 +174,7 @@ def main(arguments: list[str]) -> int:
         timer=time.perf_counter_ns,
         new_id=_ids(),
         page=_page,
+        ahead=_ahead(root, clock) if options.precomputed else None,
     )
     settings = WorkerSettings(
         number,
@@ -178,6 +193,10 @@ def main(arguments: list[str]) -> int:
         access_log_share=options.access_log_share,
         trace_share=options.trace_share,
         grpc_port=options.grpc_port,
+        cache_bytes=options.cache_bytes,
+        cache_ttl_ms=options.cache_ttl_ms,
+        records=options.records,
+        records_when_full=options.records_when_full,
         profile=profile,
     )
     try:

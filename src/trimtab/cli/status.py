@@ -28,6 +28,8 @@ def _text(result: Result) -> Iterator[str]:
         yield f"source {source['name']}: {source.get('rows', 0):,} rows, applied up to {when(known)}"
     for worker in result.get("workers") or []:
         yield f"worker {worker.get('name')}: {worker.get('state')}, route {worker.get('generation')}{_load(worker)}"
+    if lost := (result.get("records") or {}).get("lost"):
+        yield f"RECORDS LOST: {lost:,} predictions have no record"
 
 
 def _model(model: Mapping[str, Any]) -> Iterator[str]:

@@ -41,6 +41,25 @@ SETTINGS: tuple[Setting, ...] = (
         "Memory for models in a worker, as in 2GB; the least recently asked make room. 0: no limit.",
     ),
     Setting("model_python", "", "Python of models in child processes, unless a version names one; by default ours."),
+    Setting(
+        "cache_bytes",
+        "0",
+        "Memory for a cache of predictions in each worker, as in 64MB; 0 keeps none (docs/cache.md).",
+    ),
+    Setting("cache_ttl", "60s", "How long a prediction in the cache is good for."),
+    Setting(
+        "precomputed", "on", "Whether workers look for answers computed ahead (`trimtab batch --precompute`), or `off`."
+    ),
+    Setting(
+        "records",
+        "sync",
+        "When predictions are recorded: `sync` before the answer leaves, `sync+fsync` on disk by then, `batched:5ms`.",
+    ),
+    Setting(
+        "records_when_full",
+        "refuse",
+        "When records cannot be written: `refuse` answers with 503, `drop` answers and counts what is lost.",
+    ),
     Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
     Setting("job_time", "3600", "Seconds after which a training job is ended."),
 )

@@ -69,6 +69,14 @@ def constant_answers(batch: RequestBatch, model: str, constant: Sequence[float],
     return Answers(batch, features, CONSTANT, CONSTANT, "", said, (0,) * len(STAGES), model=model)
 
 
+def failed_answers(batch: RequestBatch, version: str, *, arm: str, rollout: str, error: str) -> Answers:
+    """The answers of a version that could not answer, and why."""
+    rows = len(batch)
+    nothing = np.empty((rows, 0), dtype=np.float32)
+    outputs = np.full(rows, np.nan)
+    return Answers(batch, FeatureBatch(nothing, nothing, {}, ()), version, arm, rollout, outputs, (0,) * 6, error)
+
+
 def rows_of(batch: RequestBatch, rows: Sequence[int]) -> RequestBatch:
     """Some rows of a batch."""
 

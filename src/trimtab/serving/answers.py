@@ -32,9 +32,11 @@ class Answers:
     """In an A/B test, per row what stays with one arm; empty outside of one."""
     model: str = ""
     """Of an answer that no version gave; empty where the version says it."""
+    precomputed: bool = False
+    """Whether the version said it ahead of time: there are no features then."""
 
     def timed(self, *, decode_us: int, encode_us: int) -> Answers:
         """The same with what was measured around the pipeline."""
         timings = (decode_us, *self.timings[1:-1], encode_us)
         given = (self.requests, self.features, self.version, self.arm, self.rollout, self.outputs)
-        return Answers(*given, timings, self.error, self.units, self.model)
+        return Answers(*given, timings, self.error, self.units, self.model, self.precomputed)

@@ -11,7 +11,7 @@ import msgspec
 from trimtab.errors import InputError, TrimtabError
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import RequestCodec
-from trimtab.serving.record import CONSTANT
+from trimtab.serving.recording import usual_status
 
 Resolve = Callable[[Any], None]
 """Takes what ``encode`` made of the answer (bytes for a friendly request), or the ``TrimtabError`` that says why there
@@ -165,6 +165,4 @@ def _status(answers: Answers, value: Any) -> str:
     """As :func:`trimtab.serving.recording.statuses` says it, for one row."""
     if not (math.isfinite(value) if type(value) is float else all(map(math.isfinite, value))):
         return "error:not_finite"
-    if answers.arm == CONSTANT:
-        return CONSTANT
-    return f"stale:{','.join(answers.features.stale)}" if answers.features.stale else "ok"
+    return usual_status(answers)

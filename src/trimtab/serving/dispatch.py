@@ -19,10 +19,18 @@ from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.admission import Admission
 from trimtab.serving.answers import Answers
-from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one
+from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
-from trimtab.serving.lanes import PlainLane, matrix_of, plain_lane, tensor_answer
+from trimtab.serving.lanes import (
+    PlainLane,
+    arms_of,
+    matrix_of,
+    pinned_version,
+    plain_lane,
+    tensor_answer,
+    told_in_order,
+)
 from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainWriter
 from trimtab.serving.ports import BatchWatcher
@@ -105,7 +113,7 @@ class Dispatcher:
         width = live.answering(model).width
         self._door.admit(model, within_ns=steer.within_ns)
         codec = live.codecs[model]
-        pinned = _pinned(live, model, steer)
+        pinned = pinned_version(live, model, steer)
         if pinned and live.pinned(model, pinned).plan.requests != codec.shape:
             raise InputError(
                 "that version takes other requests than the one that answers",
@@ -139,7 +147,7 @@ class Dispatcher:
         decode_ns
             What decoding took.
         """
-        pinned = _pinned(self.engine.live, model, steer)
+        pinned = pinned_version(self.engine.live, model, steer)
         self._door.admit(model, within_ns=steer.within_ns)
         ids = asked.row_ids(self._new_id)
         ask = Ask(Lane(model, pinned, None, asked.values.shape[1]), ids, asked.values,
@@ -327,7 +335,7 @@ class Dispatcher:
     ) -> None:
         """Encode what is complete, record the batch, then let the answers go."""
         start = self._timer()
-        told = _told(answered)
+        told = told_in_order(answered)
         bodies: list[tuple[Ask, Any]] = []
         begin = decode_ns = 0
         failed = any(answers.error for answers, _ in answered)
@@ -357,7 +365,7 @@ class Dispatcher:
                 waited_ns=[began - ask.came for ask, _ in bodies],
                 total_ns=[recorded - ask.came + ask.decode_ns for ask, _ in bodies],
                 waiting=len(self.queue),
-                arms=() if len(answered) == 1 else _arms(answered, bodies),
+                arms=() if len(answered) == 1 else arms_of(answered, bodies),
                 record_ns=recorded - encoded,
             )
         self.engine.mirror(lane.model, given)
@@ -368,29 +376,3 @@ class Dispatcher:
                 self.letting_go = ask
                 ask.resolve(body)
         self.letting_go = None
-
-
-def _arms(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tuple[Ask, Any]]) -> list[int]:
-    """Per body, which of the answers holds its first row."""
-    places = {id(answers): place for place, (answers, _) in enumerate(answered)}
-    return [places[id(ask.told[0].answers)] for ask, _ in bodies]
-
-
-def _pinned(live: Live, model: str, steer: Steer) -> str:
-    """The version that a caller names, himself or by its arm; empty for none."""
-    version = steer.version or (live.arm(model, steer.arm) if steer.arm else "")
-    if version:
-        live.pinned(model, version)
-    return version
-
-
-def _told(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:
-    """What was said, in the order of the rows of the batch."""
-    if len(answered) == 1:
-        answers = answered[0][0]
-        return [Told(answers, row, value) for row, value in enumerate(answers.outputs.tolist())]
-    rows: dict[int, Told] = {}
-    for answers, places in answered:
-        for row, (place, value) in enumerate(zip(places, answers.outputs.tolist(), strict=True)):
-            rows[place] = Told(answers, row, value)
-    return [rows[place] for place in range(len(rows))]

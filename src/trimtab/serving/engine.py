@@ -13,7 +13,8 @@ import numpy as np
 
 from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
-from trimtab.serving.allotment import constant_answers, features_of, rows_of, units_of
+from trimtab.serving.ahead import Ahead
+from trimtab.serving.allotment import constant_answers, failed_answers, features_of, rows_of, units_of
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
 from trimtab.serving.live import Live, first_arm
@@ -43,7 +44,9 @@ class Engine:
     """
 
     def __init__(self, pipeline: Pipeline, *, shadow_limit: int = 10_000, max_rows: int = MAX_ROWS) -> None:
-        self.pipeline = pipeline
+        self.pipeline = self._tried = pipeline
+        self.ahead: Ahead | None = None
+        """Answers computed ahead, which are looked for before the pipeline runs."""
         self.max_rows = max_rows
         self.live = Live(RouteTable(0, {}), {}, {})
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
@@ -115,7 +118,7 @@ class Engine:
             if isinstance(deployed.runtime, LazyModel) and not deployed.runtime.resident:
                 return deployed  # there is no room for it now: it is tried when it is asked
             nothing = np.empty((1, 0), dtype=np.float32)
-            self.pipeline.score(
+            self._tried.score(  # the model itself, whatever cache is put before it later
                 deployed, FeatureBatch(np.zeros((1, deployed.width), dtype=np.float32), nothing, {}, ())
             )
         except Exception as error:  # a bundle's own modules may raise anything
@@ -189,14 +192,16 @@ class Engine:
         else:
             parts = split(route, units_of(route, batch, units))
         given: list[tuple[Answers, Sequence[int]]] = []
+        if self.ahead is not None and features is None:
+            given, parts = self.ahead.take(model, batch, parts, rollout=route.rollout)
         for one, rows in parts:
-            ours = batch if len(parts) == 1 else rows_of(batch, rows)
-            sent = features if features is None or len(parts) == 1 else features_of(features, rows)
-            answers = self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent)
-            if route.unit:
-                answers = replace(answers, units=units_of(route, batch, units, rows))
-            given.append((answers, rows))
-        return given
+            whole = len(rows) == len(batch)
+            ours = batch if whole else rows_of(batch, rows)
+            sent = features if features is None or whole else features_of(features, rows)
+            given.append((self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent), rows))
+        if not route.unit:
+            return given
+        return [(replace(answers, units=units_of(route, batch, units, rows)), rows) for answers, rows in given]
 
     def _predict(
         self, deployed: Deployed, batch: RequestBatch, arm: str, rollout: str, features: FeatureBatch | None
@@ -207,7 +212,7 @@ class Engine:
             raise
         except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything; a failed answer is evidence
             kind = error.kind if isinstance(error, ModelFailed) else type(error).__name__
-            return _failed(batch, deployed.version, arm=arm, rollout=rollout, error=kind)
+            return failed_answers(batch, deployed.version, arm=arm, rollout=rollout, error=kind)
 
     # -- shadow
 
@@ -277,14 +282,14 @@ class Engine:
 
     def _score(self, deployed: Deployed, work: ShadowWork) -> Answers | None:
         given = work.answers
-        same = deployed.plan_digest == work.plan_digest and not given.error
+        same = deployed.plan_digest == work.plan_digest and not (given.error or given.precomputed)
         if work.raw and not same:
             return None  # the caller brought the features of another plan and no keys to read ours by
         try:
             found = self._predict(deployed, given.requests, SHADOW, given.rollout, given.features if same else None)
             return None if knows_more(found, given) else found
         except (InputError, Unavailable) as error:
-            return _failed(
+            return failed_answers(
                 given.requests, deployed.version, arm=SHADOW, rollout=given.rollout, error=type(error).__name__
             )
 
@@ -322,10 +327,3 @@ def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:
 def _close(versions: Iterable[Deployed]) -> None:
     for one in versions:
         one.runtime.close()
-
-
-def _failed(batch: RequestBatch, version: str, *, arm: str, rollout: str, error: str) -> Answers:
-    rows = len(batch)
-    nothing = np.empty((rows, 0), dtype=np.float32)
-    outputs = np.full(rows, np.nan)
-    return Answers(batch, FeatureBatch(nothing, nothing, {}, ()), version, arm, rollout, outputs, (0,) * 6, error)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.serving.ask import Ask, Lane
+from trimtab.serving.answers import Answers
+from trimtab.serving.ask import Ask, Lane, Steer, Told
 from trimtab.serving.batching import Bounds, Piece
 from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainReader, PlainWriter
@@ -55,6 +56,32 @@ def matrix_of(pieces: Sequence[Piece[Ask]], width: int) -> NDArray[np.float32]:
         for ask, start, stop in pieces
     ]
     return np.frombuffer(b"".join(parts), "<f4").reshape(-1, width)
+
+
+def told_in_order(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:
+    """What was said, in the order of the rows of the batch."""
+    if len(answered) == 1:
+        answers = answered[0][0]
+        return [Told(answers, row, value) for row, value in enumerate(answers.outputs.tolist())]
+    rows: dict[int, Told] = {}
+    for answers, places in answered:
+        for row, (place, value) in enumerate(zip(places, answers.outputs.tolist(), strict=True)):
+            rows[place] = Told(answers, row, value)
+    return [rows[place] for place in range(len(rows))]
+
+
+def arms_of(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tuple[Ask, Any]]) -> list[int]:
+    """Per body, which of the answers holds its first row."""
+    places = {id(answers): place for place, (answers, _) in enumerate(answered)}
+    return [places[id(ask.told[0].answers)] for ask, _ in bodies]
+
+
+def pinned_version(live: Live, model: str, steer: Steer) -> str:
+    """The version that a caller names, himself or by its arm; empty for none."""
+    version = steer.version or (live.arm(model, steer.arm) if steer.arm else "")
+    if version:
+        live.pinned(model, version)
+    return version
 
 
 def bounds_of(profile: ServingProfile | None, max_batch: int, max_queue: int) -> Callable[[Any], Bounds] | None:

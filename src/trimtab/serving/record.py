@@ -33,7 +33,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     """Id of the rollout under way; empty when none is."""
     keys: dict[str, str | int]
     features: bytes
-    """float32, little endian, in plan order; empty when recording is sampled and this row was not drawn."""
+    """float32, little endian, in plan order; empty when recording is sampled and this row was not drawn,
+    and for an answer that was computed ahead."""
     ages: bytes
     """float32 seconds per source, sources sorted by name."""
     watermarks: dict[str, tuple[int, Micros]]
@@ -41,7 +42,7 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     timings: tuple[int, ...]
     """Microseconds per stage, in the order of :data:`STAGES`; measured, so never part of a decision."""
     status: str
-    """``ok``, or why the answer is worth less: ``stale:<source>``, ``constant``, ``error:<kind>``."""
+    """``ok``, or why the answer is worth less: ``stale:<source>``, ``precomputed``, ``constant``, ``error:<kind>``."""
     inputs: dict[str, str | int | float | bool | None] = {}
     """What the caller sent besides the keys, times as microseconds: a later training recomputes features from it."""
     unit: str = ""
@@ -55,6 +56,8 @@ STAGES = ("decode", "features", "preprocess", "infer", "postprocess", "encode")
 
 PINNED, SHADOW, CONSTANT = "pinned", "shadow", "constant"
 """Arms that no request falls to by the route's shares."""
+PRECOMPUTED = "precomputed"
+"""Status of an answer that was computed ahead (``trimtab batch --precompute``)."""
 UNCOUNTED = frozenset({PINNED, CONSTANT})
 """Arms whose answers are no fair sample of anything: they count in no comparison."""
 ASIDE = UNCOUNTED | {SHADOW}

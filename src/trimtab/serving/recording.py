@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trimtab.core.ports import Columns
 from trimtab.serving.answers import Answers
-from trimtab.serving.record import CONSTANT
+from trimtab.serving.record import CONSTANT, PRECOMPUTED
 
 _encode = msgspec.msgpack.Encoder().encode
 _FIFTEEN = b"\x9f"
@@ -35,10 +35,10 @@ _NO_BYTES = _encode(b"")
 
 
 def statuses(given: Answers) -> list[str]:
-    """The status of each row: ``ok``, ``stale:<sources>`` or ``error:<kind>``."""
+    """The status of each row: ``ok``, ``stale:<sources>``, ``precomputed`` or ``error:<kind>``."""
     if given.error:
         return [f"error:{given.error}"] * len(given.requests)
-    usual = _usual(given)
+    usual = usual_status(given)
     finite: NDArray[np.bool_] = np.isfinite(given.outputs)
     if finite.all():
         return [usual] * len(given.requests)
@@ -46,9 +46,12 @@ def statuses(given: Answers) -> list[str]:
     return [usual if fine else "error:not_finite" for fine in rows]
 
 
-def _usual(given: Answers) -> str:
+def usual_status(given: Answers) -> str:
+    """The status of the rows with a finite answer."""
     if given.arm == CONSTANT:
         return CONSTANT
+    if given.precomputed:
+        return PRECOMPUTED
     return f"stale:{','.join(given.features.stale)}" if given.features.stale else "ok"
 
 
@@ -67,7 +70,7 @@ def encode_records(given: Answers, model: str) -> list[bytes]:
     suffix = f"\x1f{given.version}\x1f{given.arm}".encode()
     outputs = given.outputs.tolist()
     if not given.error and given.outputs.ndim == 1 and math.isfinite(sum(outputs)):  # the usual case, and cheap to see
-        states: Iterable[bytes] = repeat(_encode(_usual(given)))
+        states: Iterable[bytes] = repeat(_encode(usual_status(given)))
     else:
         states = map(_encode, statuses(given))
     rows = zip(

@@ -41,6 +41,7 @@ def render_status(status: Mapping[str, Any]) -> str:
               decisions  list of {when, kind, sentence, evidence}, newest first
             sources    list of {name, kind, rows, quarantined, watermark: {seq, known}, behind_s}
             workers    list of {name, pid, state, generation, answered, errors, p99_ms, since}
+            records    {written, lost}
 
     Returns
     -------
@@ -54,6 +55,7 @@ def render_status(status: Mapping[str, Any]) -> str:
         None if models else section("No model yet", words="Nothing is declared, or nothing has been trained."),
         _sources(status.get("sources") or []),
         _workers(status.get("workers") or []),
+        _lost(status.get("records") or {}),
         _ledger(status),
     )
     return page(
@@ -260,6 +262,11 @@ def _workers(workers: Sequence[Mapping[str, Any]]) -> Markup:
     )
     heads = ["Worker", "State", "Route", "Answered", "Errors", "p99 ms", "Since"]
     return section("Workers", table(heads, rows, words=(1,)), anchor="workers")
+
+
+def _lost(records: Mapping[str, Any]) -> Markup | None:
+    lost = records.get("lost")
+    return element("p", count(lost), " predictions have no record.", class_="banner", role="status") if lost else None
 
 
 def _ledger(status: Mapping[str, Any]) -> Markup:

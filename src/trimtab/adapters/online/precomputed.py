@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.core.clock import Clock, Micros
-from trimtab.errors import InputError
+from trimtab.errors import InputError, TrimtabError
 
 _UNTIL = struct.Struct("<q")
 _OWNER = 8
+_LOOK_NS = 1_000_000_000
+_log = logging.getLogger("trimtab.serving")
 
 
 class LmdbPrecomputed:
@@ -64,6 +67,53 @@ class LmdbPrecomputed:
     def close(self) -> None:
         """Free the files; the object is not used again."""
         self._rows.close()
+
+
+class OpenedWhenThere:
+    """The answers computed ahead, for a worker: opened when the first are written, which may be days after its start.
+
+    Parameters
+    ----------
+    path
+        The directory of :class:`LmdbPrecomputed`.
+    timer
+        Monotonic nanoseconds: it is looked for once a second, also whether it was deleted or made anew since.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock, timer: Callable[[], int]) -> None:
+        self._path, self._clock, self._timer = path, clock, timer
+        self._store: LmdbPrecomputed | None = None
+        self._file = 0
+        self._next = timer()
+        self._problem = ""
+
+    def __call__(self) -> LmdbPrecomputed | None:
+        """The store, None while there is none."""
+        now = self._timer()
+        if now >= self._next:
+            self._next = now + _LOOK_NS
+            self._look()
+        return self._store
+
+    def _look(self) -> None:
+        try:
+            file = (self._path / "data.mdb").stat().st_ino
+        except OSError:
+            file = 0
+        if file == self._file:
+            return
+        if self._store is not None:
+            self._store.close()
+            self._store, self._file = None, 0
+        if file:
+            try:
+                self._store = LmdbPrecomputed(self._path, clock=self._clock, readonly=True)
+            except TrimtabError as error:  # its writer may be making it just now: it is tried again
+                if str(error) != self._problem:
+                    self._problem = str(error)
+                    _log.warning("answers computed ahead cannot be read: %s", error)
+            else:
+                self._file = file
 
 
 def _stored(model: str, version: str, key: bytes) -> bytes:

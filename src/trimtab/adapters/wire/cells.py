@@ -217,7 +217,8 @@ def _read(path: Path) -> tuple[dict[Key, list[int]], bool]:
                 before = blocks.get((kind, labels))
                 blocks[kind, labels] = own if before is None else [a + b for a, b in zip(before, own, strict=True)]
             rows = sum(sum(cells[:2]) for (kind, _), cells in blocks.items() if kind == meter.ARM)
-            blocks[meter.COUNT, ("trimtab_records_written_total",)] = [rows]  # told of once their records are written
+            # Workers of earlier versions did not count their records: they answered nothing without one.
+            blocks.setdefault((meter.COUNT, ("trimtab_records_written_total",)), [rows])
             return blocks, lives
     except (ValueError, msgspec.DecodeError):  # zeros or noise where names should be: there is nothing to count
         return {}, False

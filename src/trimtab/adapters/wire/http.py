@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
-from trimtab.adapters.wire.later import Later
 from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.reply import (
     BYTES_TYPE,
@@ -32,11 +30,12 @@ from trimtab.adapters.wire.reply import (
     reply_json,
 )
 from trimtab.adapters.wire.shadowing import ShadowTurns
+from trimtab.adapters.wire.turns import BatchTurns
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, TrimtabError, UnknownName
 from trimtab.serving.ask import NO_STEER, Steer
 from trimtab.serving.codec import TEXT_LIMIT
-from trimtab.serving.dispatch import Dispatcher, Outcome
+from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
 from trimtab.serving.openapi import describe_api
 from trimtab.serving.tensors import TensorAnswer, describe
@@ -96,17 +95,15 @@ class DataPlane:
             "openapi.json": lambda: reply_json(self._api()),
         }
         self.metrics = metrics or WorkerMetrics(None, "alone")
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.threads = ThreadPoolExecutor(_ASIDE, "trimtab-aside")
         """For what blocks; starts no thread before it is needed."""
         self.shadow = ShadowTurns(dispatcher, self.threads)
-        dispatcher.aside = self.aside
+        self._turns = BatchTurns(dispatcher, self.shadow, self.threads)
+        self.wake = self._turns.wake
         self._targets: dict[str, Target] = {}
         if page is not None:
             self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
         self._software = software
-        self._running = False
-        self._later = Later(self.wake)
 
     def take(self, incoming: Incoming, respond: Respond) -> None:
         """Answer one request, now or when its batch is done; whatever happens, ``respond`` is called once."""
@@ -135,16 +132,6 @@ class DataPlane:
         known = model if model in self.dispatcher.engine.live.table.routes else ""  # nothing that callers make up
         self.metrics.meter.refused(known, type(error).__name__)
         return self.counted(reply_error(error, plain=plain))
-
-    def aside(self, work: Callable[[], Outcome], back: Callable[[Outcome], None]) -> None:
-        """Run what blocks in a thread, and go on with its result here."""
-        waiting = asyncio.get_running_loop().run_in_executor(self.threads, work)
-
-        def done(future: asyncio.Future[Outcome]) -> None:
-            back(future.result())
-            self.wake()
-
-        waiting.add_done_callback(done)
 
     def _target(self, path: str) -> Target:
         """What a path asks for; remembered for the paths that are asked again and again."""
@@ -245,26 +232,6 @@ class DataPlane:
         took = timer() - start
         self.dispatcher.submit_tensors(target.model, asked, encode, resolve, steer=steer, decode_ns=took)
         self.wake()
-
-    def wake(self) -> None:
-        """Answer what waits, after the sockets that are ready now have been read: they share the batch."""
-        if not self._running:
-            self._running = True
-            self._loop = self._loop or asyncio.get_running_loop()
-            self._loop.call_soon(self._run, self._loop)
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            self.dispatcher.step()
-        finally:
-            wait_ns = self.dispatcher.queue.wait_ns()
-            self._running = wait_ns == 0
-            if self._running:
-                loop.call_soon(self._run, loop)
-            elif wait_ns > 0:  # all who wait are held back; whoever comes meanwhile may make their batch full
-                self._later.within(loop, wait_ns)
-            if self.dispatcher.engine.shadow_rows:
-                self.shadow.wake()
 
     def _api(self) -> Json:
         engine = self.dispatcher.engine

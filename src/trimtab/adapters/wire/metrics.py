@@ -29,7 +29,8 @@ _COUNTERS = {
     "trimtab_shadow_failures_total": "Batches of shadow scores lost to an error.",
     "trimtab_records_written_total": "Prediction records written.",
     "trimtab_records_lost_total": "Prediction records that could not be written.",
-    "trimtab_cache_requests_total": "Requests that looked into the cache of predictions, by result.",
+    "trimtab_cache_requests_total": "Rows that were looked for in the cache of predictions, by result.",
+    "trimtab_precomputed_requests_total": "Rows that were looked for among the answers computed ahead, by result.",
     "trimtab_access_log_dropped_total": "Lines that were not written to the access log, so as not to slow the answers.",
 }
 _GAUGES = {

@@ -26,6 +26,7 @@ from trimtab.adapters.wire.listening import listening_socket
 from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.observed import ObservedPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
+from trimtab.adapters.wire.status import WorkerStatus
 from trimtab.adapters.wire.tracing import Traces, open_traces
 from trimtab.core.clock import Clock
 from trimtab.core.ids import Json
@@ -37,9 +38,12 @@ from trimtab.serving.engine import Engine, Loader
 from trimtab.serving.lanes import bounds_of
 from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
+from trimtab.serving.ports import Precomputed
 from trimtab.serving.profile import MAX_BATCH, ServingProfile
 from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.recordmode import KeptRecords, read_mode
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
+from trimtab.serving.shortcuts import take_shortcuts
 
 _log = logging.getLogger("trimtab.serving")
 _BACKLOG = 2048
@@ -66,6 +70,8 @@ class Worker:
         Ids for requests that come without one.
     page
         Makes the page of the OpenAPI description; None for no page.
+    ahead
+        Finds the answers that were computed ahead; None never looks for any.
     """
 
     load: Loader
@@ -74,6 +80,7 @@ class Worker:
     timer: Timer
     new_id: Callable[[], str]
     page: Callable[[Json], str] | None = None
+    ahead: Callable[[], Precomputed | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,44 +119,16 @@ class WorkerSettings:
     """Of requests without a trace of their own that are traced; 0 traces nothing at all."""
     grpc_port: int = -1
     """Port of the Open Inference Protocol over gRPC; 0 takes a free one, -1 serves none."""
+    cache_bytes: int = 0
+    """Most bytes of the cache of predictions; 0 for no cache."""
+    cache_ttl_ms: int = 60_000
+    """How long a prediction in the cache is good for."""
+    records: str = "sync"
+    """When records are written; see :class:`trimtab.serving.recordmode.RecordMode`."""
+    records_when_full: str = "refuse"
+    """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
     profile: ServingProfile | None = None
     """Batches per model."""
-
-
-class WorkerStatus(msgspec.Struct, frozen=True):
-    """What a worker says about itself; rewritten whenever the generation changes."""
-
-    number: int
-    pid: int
-    started: int
-    """Microseconds, by the worker's clock."""
-    host: str
-    port: int
-    generation: int
-    versions: tuple[str, ...]
-    problem: str = ""
-    """Why the newest route table is not in force; empty when it is."""
-    missing: dict[str, str] = {}
-    """Versions that the route table holds in reserve and that could not be loaded, and why."""
-    grpc_port: int = -1
-    """-1 when gRPC is not served."""
-
-
-def read_status(path: Path) -> WorkerStatus | None:
-    """The status a worker wrote, None when there is none or it is unreadable."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=WorkerStatus)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
-def takes_connections(status: WorkerStatus) -> bool:
-    """Whether a worker listens by now: it says which versions it has loaded a moment before it does."""
-    try:
-        socket.create_connection((status.host, status.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def serve(worker: Worker, settings: WorkerSettings) -> None:
@@ -219,9 +198,19 @@ class _Process:
         self._worker, self._settings, self._listener = worker, settings, listener
         self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
         metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
+        bounds = {"cache_bytes": settings.cache_bytes, "cache_ttl_ms": settings.cache_ttl_ms}
+        take_shortcuts(self._engine, metrics.meter, **bounds, ahead=worker.ahead)
+        self._records = KeptRecords(
+            worker.records,
+            read_mode(settings.records),
+            meter=metrics.meter,
+            timer=worker.timer,
+            when_full=settings.records_when_full,
+            complain=_log.error,
+        )
         dispatcher = Dispatcher(
             self._engine,
-            worker.records,
+            self._records,
             clock=worker.clock,
             new_id=worker.new_id,
             max_batch=settings.max_batch,
@@ -267,6 +256,7 @@ class _Process:
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
+            self._records.later = asyncio.get_running_loop().call_later
             steps = (self._watch(loading), self._plane.shadow.run(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
@@ -278,6 +268,7 @@ class _Process:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             self._plane.shadow.finish()
+            self._records.close()
             await self._sync()
             for sink in self._sinks:
                 sink.close()
@@ -309,6 +300,7 @@ class _Process:
             return
         loop = asyncio.get_running_loop()
         try:
+            self._records.flush()
             await loop.run_in_executor(None, lambda: self._worker.records.write(PREDICTIONS, [], sync=True))
         except Unavailable as error:  # it is tried again; the answers are in the file, only not surely on disk
             _log.error("%s", error)
