@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.e2e.worker_house import onnx_model
+from tests.e2e.worker_house import WorkerHouse, call, onnx_model
 
 import trimtab as tt
 from trimtab.adapters.wire.client import JsonClient
@@ -172,18 +172,15 @@ def test_a_profile_that_cannot_be_used_costs_no_answer(home):
 
 def test_a_model_of_a_project_is_asked_by_its_keys_and_its_features_are_looked_up(tmp_path):
     house = WorkerHouse(tmp_path / "home")
-    house.route(("champion", house.add(0.0), 1.0))
+    version = house.add(0.0)
+    house.route(("champion", version, 1.0))
     port = house.start(1).port
     for number in range(5):
         body = {"id": f"r{number}", "shop": "aa", "basket": float(number)}
         assert call(port, "POST", "/predict/m", json.dumps(body).encode())[0] == 200
     house.kill()
-    assert json.loads(
-        requests_for(Home(house.home), load(house.blobs, house_version(house))).requests[0].partition(b"\r\n\r\n")[2]
-    ) == {
-        "shop": "aa",
-        "basket": 0.0,
-    }
+    (first, *_), _ = requests_for(Home(house.home), load(house.blobs, version))
+    assert json.loads(first.partition(b"\r\n\r\n")[2]) == {"shop": "aa", "basket": 0.0}
     options = ["--p99", "5s", "--batch", "4", "--workers", "1,2", "--threads", "1", "--seconds", "0.4", "--json"]
     told = CliRunner().invoke(trimtab, ["tune", "m", "--home", str(house.home), *options])
     found = json.loads(told.stdout)

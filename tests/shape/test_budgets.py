@@ -11,7 +11,6 @@ FILE_LINES, FUNCTION_LINES, CLASS_METHODS, PARAMETERS = 400, 60, 20, 8
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 
 REASONS = {
-    "serving/dispatch.py:__init__: parameters": "its collaborators, and each bound by its name",
     "app/__init__.py: lines": "one function for each command, and most of each is its documentation",
     "cli/up.py:up: parameters": "one for each option of the command",
     "adapters/models/register.py:register: parameters": "each parameter is a fact about a model made elsewhere",

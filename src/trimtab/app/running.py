@@ -34,10 +34,9 @@ from trimtab.app.restarting import ASK, RollingRestart
 from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
 from trimtab.core.clock import iso
-from trimtab.core.ids import sha256
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
 from trimtab.gates.declare import size_below
-from trimtab.serving.profile import ServingProfile, encode_profile
+from trimtab.serving.profile import ServingProfile
 from trimtab.serving.recordmode import read_mode, read_policy
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
@@ -79,8 +78,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         raise InputError("the token is that of TRIMTAB_TOKEN", hint="unset it, or set another there")
     project = checked_project(request.project)
     home = open_home(project, request.home)
-    profile = read_profile(home.root)
-    count = _workers(request, profile)
+    count = _workers(request, read_profile(home.root))
     if not request.take_over:
         refuse_second(home.run)
     clock, driven = open_clock(home, request.clock)
@@ -89,7 +87,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     supervisor = Supervisor(home.run, MODULE)
     try:
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
-            options = _options(request, port=port, grpc_port=grpc, driven=driven, profile=_digest(profile))
+            options = _options(request, port=port, grpc_port=grpc, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
             live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
             if any((home.root / "online").iterdir()):
@@ -248,7 +246,7 @@ def _write_private(path: Path, text: str) -> None:
         os.close(handle)
 
 
-def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool, profile: str) -> WorkerOptions:
+def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
     return WorkerOptions(
         host=setting("host", request.host),
         port=port,
@@ -268,13 +266,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool, pro
         **shortcut_options(),
         records=_records_mode(),
         records_when_full=read_policy(setting("records_when_full")),
-        profile=profile,
     )
-
-
-def _digest(profile: ServingProfile) -> str:
-    """Empty for the default one, so that workers of before are left alone."""
-    return sha256(encode_profile(profile)) if profile != ServingProfile() else ""
 
 
 def _workers(request: UpRequest, profile: ServingProfile) -> int:

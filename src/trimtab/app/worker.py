@@ -77,8 +77,6 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     cache_ttl_ms: int = 60_000
     precomputed: bool = True
     """Whether answers computed ahead are looked for."""
-    profile: str = ""
-    """Digest of the deployment profile: `up` ends workers that serve by another one, and starts them anew."""
 
 
 def post_name(number: int) -> str:

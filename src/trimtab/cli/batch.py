@@ -21,6 +21,7 @@ _FIRST = 10
     "trimtab batch buys --in sqlite:///shop.db --query 'SELECT * FROM visits ORDER BY id' --out sqlite:///s.db#scored",
     "trimtab batch buys --in tomorrow.parquet --out tomorrow/ --precompute 24h",
     "trimtab batch buys --in rows.parquet --out 'scores/{time}.parquet' --every 24h",
+    home=False,
 )
 @model
 @click.option("--in", "rows", required=True, help="Parquet or CSV: a file, a directory or a glob; or a database URL.")

@@ -14,6 +14,8 @@ class Waiter(Protocol):
 
     size: int
     dropped: bool
+    came: int
+    """By the queue's timer; looked at only in lanes that may be held back."""
 
 
 W = TypeVar("W", bound=Waiter)
@@ -34,6 +36,8 @@ class Bounds(NamedTuple):
     """Most rows in one batch."""
     max_wait_ns: int = 0
     """How long a batch with fewer rows is held back for more, since its oldest waiter came; 0 holds nothing back."""
+    enough: int = 0
+    """With so many rows it is held back no more; 0 for ``max_rows``."""
 
 
 class _Hold:
@@ -52,7 +56,7 @@ class _Hold:
 
     def until(self) -> int:
         """When it is held back no longer, by the timer; 0 for at once."""
-        if self.cut or self.rows >= self.bounds.max_rows or not self.came:
+        if self.cut or self.rows >= (self.bounds.enough or self.bounds.max_rows) or not self.came:
             return 0
         return self.came[0] + self.bounds.max_wait_ns
 
@@ -96,7 +100,8 @@ class BatchQueue(Generic[W]):
     ) -> None:
         self._max_rows = max_rows
         self._limit = limit
-        self._bounds = bounds
+        self.bounds = bounds
+        """May be set before the first one waits."""
         self._timer = timer
         self._lanes: dict[Hashable, deque[tuple[W, int]]] = {}
         self._holds: dict[Hashable, _Hold] = {}
@@ -118,16 +123,16 @@ class BatchQueue(Generic[W]):
             raise Unavailable("too many requests are waiting", got=str(self._count), hint="try again in a second")
         self._lanes.setdefault(lane, deque()).append((waiter, 0))
         self._count += 1
-        if self._bounds is not None:
-            self._hold(self._bounds(lane), lane, waiter.size)
+        if self.bounds is not None:
+            self._hold(self.bounds(lane), lane, waiter)
 
-    def _hold(self, bounds: Bounds, lane: Hashable, rows: int) -> None:
+    def _hold(self, bounds: Bounds, lane: Hashable, waiter: W) -> None:
         if bounds.max_wait_ns:
             hold = self._holds.get(lane)
             if hold is None:
                 hold = self._holds[lane] = _Hold(bounds)
-            hold.rows += rows
-            hold.came.append(self._timer())
+            hold.rows += waiter.size
+            hold.came.append(waiter.came)
 
     def wait_ns(self) -> int:
         """How long until :meth:`take` has a batch: 0 when it has one now, -1 when nobody waits."""
@@ -149,7 +154,7 @@ class BatchQueue(Generic[W]):
             return "", []
         waiting = self._lanes.pop(lane)
         pieces: list[Piece[W]] = []
-        room = self._max_rows if self._bounds is None else self._bounds(lane).max_rows
+        room = self._max_rows if self.bounds is None else self.bounds(lane).max_rows
         while waiting and room:
             waiter, start = waiting.popleft()
             if waiter.dropped:

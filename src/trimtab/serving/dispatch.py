@@ -20,7 +20,7 @@ from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.admission import Admission
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one
-from trimtab.serving.batching import BatchQueue, Bounds, Piece
+from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
 from trimtab.serving.lanes import (
     PlainLane,
@@ -34,7 +34,6 @@ from trimtab.serving.lanes import (
 from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainWriter
 from trimtab.serving.ports import BatchWatcher
-from trimtab.serving.profile import ServingProfile
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
@@ -59,10 +58,6 @@ class Dispatcher:
         Gives ids to requests that came without one.
     deadline_ms
         Longest wait in the queue; 0 for any. A request past it is refused, because nobody waits for its answer.
-    max_batch
-        Most rows in a batch of a model that the profile does not name.
-    profile
-        Batches per model.
     """
 
     def __init__(
@@ -75,7 +70,6 @@ class Dispatcher:
         max_batch: int = 32,
         max_queue: int = 1024,
         deadline_ms: int = 0,
-        profile: ServingProfile | None = None,
     ) -> None:
         self.engine = engine
         self.watcher: BatchWatcher | None = None
@@ -92,9 +86,7 @@ class Dispatcher:
         self._timer = engine.pipeline.timer
         self._deadline = deadline_ms * 1_000_000
         # Who may wait is the admission's to say; a body that it let pass always finds room.
-        self.queue: BatchQueue[Ask] = BatchQueue(
-            max_rows=max_batch, limit=2 * max_queue, bounds=_bounds(profile, max_batch), timer=self._timer
-        )
+        self.queue: BatchQueue[Ask] = BatchQueue(max_rows=max_batch, limit=2 * max_queue, timer=self._timer)
         self._door = Admission(limit=max_queue, deadline_ns=self._deadline)
         self.aside: Aside | None = None
         """Runs what blocks (a model in another process, one that must be loaded first) beside the event loop; without
@@ -384,12 +376,3 @@ class Dispatcher:
                 self.letting_go = ask
                 ask.resolve(body)
         self.letting_go = None
-
-
-def _bounds(profile: ServingProfile | None, max_batch: int) -> Callable[[Any], Bounds] | None:
-    """The bounds of a lane, by its model; None where every lane has the same."""
-    if profile is None or not profile.models:
-        return None
-    usual = Bounds(max_batch)
-    found = {name: Bounds(one.max_batch, round(one.max_wait_ms * 1e6)) for name, one in profile.models.items()}
-    return lambda lane: found.get(lane.model, usual)

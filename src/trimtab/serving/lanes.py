@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import Ask, Lane, Steer, Told
-from trimtab.serving.batching import Piece
+from trimtab.serving.batching import Bounds, Piece
 from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainReader, PlainWriter
+from trimtab.serving.profile import ServingProfile
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
 
@@ -81,3 +82,19 @@ def pinned_version(live: Live, model: str, steer: Steer) -> str:
     if version:
         live.pinned(model, version)
     return version
+
+
+def bounds_of(profile: ServingProfile | None, max_batch: int, max_queue: int) -> Callable[[Any], Bounds] | None:
+    """The bounds of a lane, by its model; None where every lane has the same.
+
+    A batch is held back while it has less than an eighth of the queue at most: or else callers would be refused so
+    that others may wait.
+    """
+    if profile is None or not profile.models:
+        return None
+    usual, most = Bounds(max_batch), max(1, max_queue // 8)
+    found = {
+        name: Bounds(one.max_batch, round(one.max_wait_ms * 1e6), min(one.max_batch, most))
+        for name, one in profile.models.items()
+    }
+    return lambda lane: found.get(lane.model, usual)

@@ -8,8 +8,8 @@ from trimtab.errors import Unavailable
 from trimtab.serving.batching import BatchQueue, Bounds
 
 
-def waiter(name, size=1):
-    return SimpleNamespace(name=name, size=size, dropped=False)
+def waiter(name, size=1, came=0):
+    return SimpleNamespace(name=name, size=size, dropped=False, came=came)
 
 
 def names(pieces):
@@ -89,7 +89,7 @@ def test_a_lane_is_held_back_until_its_oldest_has_waited_long_enough():
     queue, now = holding(slow=Bounds(4, 100), fast=Bounds(4))
     queue.put("slow", waiter("a"))
     now[0] = 60
-    queue.put("slow", waiter("b"))
+    queue.put("slow", waiter("b", came=60))
     assert (queue.take(), queue.wait_ns(), len(queue)) == (("", []), 40, 2)
     queue.put("fast", waiter("c"))
     assert (queue.wait_ns(), queue.take()[0], queue.wait_ns()) == (0, "fast", 40)
@@ -101,7 +101,7 @@ def test_a_lane_is_held_back_until_its_oldest_has_waited_long_enough():
 def test_a_full_batch_goes_at_once_and_what_is_left_counts_from_its_own_coming():
     queue, now = holding(slow=Bounds(2, 100))
     for name in "abc":
-        queue.put("slow", waiter(name))
+        queue.put("slow", waiter(name, came=now[0]))
         now[0] += 10
     assert names(queue.take()[1]) == [("a", 0, 1), ("b", 0, 1)]
     assert (queue.take()[1], queue.wait_ns()) == ([], 90)
@@ -121,6 +121,14 @@ def test_a_full_queue_holds_nothing_back():
     queue.put("slow", waiter("b"))
     assert queue.wait_ns() == 0
     assert names(queue.take()[1]) == [("a", 0, 1), ("b", 0, 1)]
+
+
+def test_enough_rows_are_not_held_back():
+    queue, _ = holding(slow=Bounds(50, 10**9, 2))
+    queue.put("slow", waiter("a"))
+    assert queue.take()[1] == []
+    queue.put("slow", waiter("b"))
+    assert len(queue.take()[1]) == 2
 
 
 def test_each_lane_has_its_own_most_rows():

@@ -35,6 +35,7 @@ from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Loader
+from trimtab.serving.lanes import bounds_of
 from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.ports import Precomputed
@@ -215,8 +216,8 @@ class _Process:
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             deadline_ms=settings.deadline_ms,
-            profile=settings.profile,
         )
+        dispatcher.queue.bounds = bounds_of(settings.profile, settings.max_batch, settings.max_queue)
         dispatcher.watcher = metrics.meter
         self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page, metrics=metrics)
         self._sinks = _sinks(settings, metrics)
