@@ -20,6 +20,8 @@ from trimtab.features.history import point_in_time
 from trimtab.stats.metrics import evaluate
 from trimtab.training.task import TrainingData
 
+pytest_plugins = ["tests.e2e.live_fixtures"]
+
 SINCE, START, UNTIL = "2013-02-11", "2013-03-04", "2013-03-07"
 
 

@@ -7,6 +7,8 @@ from tests.e2e.live_house import MODEL, cli, wait_until
 
 from trimtab.adapters.wire.client import JsonClient
 
+pytest_plugins = ["tests.e2e.live_fixtures"]
+
 
 def now():
     return time.time_ns() // 1000

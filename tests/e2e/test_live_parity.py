@@ -14,6 +14,8 @@ from trimtab.app.live_parity import LiveParity
 from trimtab.core.clock import HOUR
 from trimtab.serving.record import PREDICTIONS, encode_record
 
+pytest_plugins = ["tests.e2e.live_fixtures"]
+
 CLEAN = {"mismatch": 0, "missing": 0, "extra": 0}
 
 
