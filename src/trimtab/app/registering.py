@@ -229,7 +229,11 @@ def _register(
 def _check_limits(more: Mapping[str, Any]) -> None:
     for name, least in (("start_s", 0.0), ("call_s", 0.0), ("memory_mb", -1), ("threads", 0)):
         if name in more and not (math.isfinite(more[name]) and least < more[name] <= _MOST):
-            raise InputError(f"{name} of a model makes no sense", got=str(more[name]), hint="a number above 0; of memory_mb 0 is no limit")
+            raise InputError(
+                f"{name} of a model makes no sense",
+                got=str(more[name]),
+                hint="a number above 0; of memory_mb 0 is no limit",
+            )
 
 
 _MOST = 1e7
