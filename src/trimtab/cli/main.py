@@ -24,6 +24,7 @@ from trimtab.cli.replay import replay
 from trimtab.cli.restart_workers import restart_workers
 from trimtab.cli.rollback import rollback
 from trimtab.cli.send import send
+from trimtab.cli.serve import serve
 from trimtab.cli.status import status
 from trimtab.cli.train import train
 from trimtab.cli.tune import tune
@@ -32,7 +33,7 @@ from trimtab.errors import InputError
 
 COMMANDS = (
     *(check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, latency, log, send, predict),
-    *(restart_workers, batch, register, quantise, tune),
+    *(restart_workers, batch, register, serve, quantise, tune),
 )
 
 _AS_JSON = "trimtab.json"
