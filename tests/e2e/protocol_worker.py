@@ -46,7 +46,7 @@ SUMS_SHAPE = RequestShape("rows", "id", "at", {}, {"a": "float", "b": "float", "
 class Shapes:
     """Three scores, the columns of ``x`` and ``flag`` weighted, and the place of the largest."""
 
-    note = "numpy"
+    blocking, note = False, "numpy"
 
     def __init__(self, shift: float) -> None:
         self.shift = shift
@@ -62,7 +62,7 @@ class Shapes:
 class Total:
     """The sum of what is there, and no infinity."""
 
-    note = "numpy"
+    blocking, note = False, "numpy"
 
     def run(self, values: np.ndarray) -> np.ndarray:
         total = np.nan_to_num(values.astype(np.float64)).sum(axis=1, keepdims=True)

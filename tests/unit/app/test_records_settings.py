@@ -9,7 +9,7 @@ from trimtab.errors import InputError
 
 
 def options():
-    return _options(UpRequest(Path()), port=1, grpc_port=-1, driven=False, profile="")
+    return _options(UpRequest(Path()), port=1, grpc_port=-1, driven=False)
 
 
 def test_the_default_loses_nothing_and_refuses(monkeypatch):
