@@ -25,7 +25,7 @@ _log = logging.getLogger("trimtab.serving")
 _SWEEP_S = 0.5
 _HANDSHAKES_S = 0.1
 """From when no new connection begins until the listening socket closes: those that have begun are taken."""
-_GRACE_S = 1.0
+_GRACE_S = 2.0
 """While draining: how long a connection must have been idle to be closed without an answer that says so."""
 
 
