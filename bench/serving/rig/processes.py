@@ -13,6 +13,8 @@ from pathlib import Path
 
 SERVER_CORE, LOAD_CORE = 0, 1
 _TICK = os.sysconf("SC_CLK_TCK")
+_SCHED = 2
+"""Of Linux: the clock of a process is its inverted number, three bits to the left, and this."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -31,13 +33,18 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process tree, with that of children that have ended."""
-    total = 0
+    """CPU time of a process tree, with that of children that have ended.
+
+    Living processes are read from their CPU clocks, to the nanosecond; ``/proc/<pid>/stat`` counts in ticks of 10 ms,
+    in which a hundred fast answers may be none.
+    """
+    total = 0.0
     for one in tree(pid):
         with contextlib.suppress(OSError):
+            total += time.clock_gettime(~one << 3 | _SCHED)
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
-    return total / _TICK
+            total += sum(map(int, fields[13:15])) / _TICK  # cutime, cstime
+    return total
 
 
 def memory_mib(pid: int) -> float:
