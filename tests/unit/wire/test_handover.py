@@ -54,7 +54,7 @@ async def until(holds):
 async def served(run, number, listener):
     """A server with a door, until it is told to stop."""
     door = Door(run / f"worker-{number}.door", number)
-    server = HttpServer(Mirror(), Limits(), drain_s=1.0, number=number, door=door)
+    server = HttpServer(Mirror(), Limits(), drain_s=1.0, door=door)
     task = asyncio.create_task(server.run(listener))
     await until((run / f"worker-{number}.door").exists)
     yield server
@@ -85,8 +85,7 @@ def connect(port, count):
 
 @pytest.mark.parametrize("folder", ["run", "long" * 50])
 def test_what_waits_for_a_worker_that_leaves_is_answered_by_a_sibling(tmp_path, made, folder):
-    run = tmp_path / folder
-    run.mkdir()
+    run = tmp_path / folder  # the first worker makes it
 
     async def leave():
         left = made()
@@ -132,6 +131,7 @@ def test_a_stand_in_accepts_beside_a_sibling_and_leaves_no_socket_behind(tmp_pat
             extra = Door(tmp_path / "worker-2.door", 2, stand_in=True)
             shared = await asyncio.to_thread(extra.ask, port)
             assert port_of(shared) == port
+            assert extra.number == 1
             assert numbers(sibling) == [1]
             extra.open(stalled := Stalled(shared))
             assert await extra.leave()

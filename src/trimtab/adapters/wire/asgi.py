@@ -137,6 +137,8 @@ class UvicornServer:
         """End :meth:`run`, or keep it from beginning."""
         self._server.should_exit = True
 
-    async def run(self, listener: socket.socket) -> None:
+    async def run(self, listener: socket.socket, ready: Callable[[], None] | None = None) -> None:
         """Answer until stopped, then finish what was accepted."""
+        if ready is not None:
+            ready()  # the socket listens: connections wait in its queue
         await self._server.serve(sockets=[listener])

@@ -26,7 +26,6 @@ _T = TypeVar("_T")
 _PATIENCE_S = 2.0
 """For one message between two processes of one machine."""
 _MOST_BYTES = 1024
-_YES = b"ok"
 _SO_COOKIE = 57
 """``SO_COOKIE`` of Linux, which :mod:`socket` does not name: which socket of the kernel a descriptor stands for."""
 
@@ -71,18 +70,26 @@ class Door:
     """
 
     def __init__(self, path: Path, number: int, *, stand_in: bool = False) -> None:
-        self._path, self._number, self._stand_in = path, number, stand_in
+        self._path, self._stand_in = path, stand_in
+        self.number = number
+        """Of the worker whose socket this one accepts from; for a stand-in that of a sibling, once it has asked."""
         self._keeper: _Doorkeeper | None = None
 
     def ask(self, port: int) -> socket.socket | None:
         """The socket that this worker is to accept from; None when no sibling has it. Blocks for moments."""
-        message = _Message("want", 0 if self._stand_in else self._number, port)
-        return next((found for sibling in self._siblings() if (found := _told(sibling, message)[1])), None)
+        message = _Message("want", 0 if self._stand_in else self.number, port)
+        for sibling in self._siblings():
+            number, found = _told(sibling, message)
+            if found is not None:
+                self.number = number
+                return found
+        return None
 
     def open(self, holder: Holder) -> None:
         """Hear siblings from now on. Without a door, a worker that leaves resets what waits for it; that is logged."""
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)
             with _short(self._path) as path:
                 door.bind(path)
@@ -92,7 +99,7 @@ class Door:
             door.close()
             _log.warning("no door for the other workers: %s", error)
             return
-        self._keeper = _Doorkeeper(door, self._number, holder, asyncio.get_running_loop())
+        self._keeper = _Doorkeeper(door, self.number, holder, asyncio.get_running_loop())
         threading.Thread(target=self._keeper.hear, name="trimtab-door", daemon=True).start()
 
     async def leave(self) -> bool:
@@ -153,14 +160,14 @@ class _Doorkeeper:
         message, brought = _received(caller)
         if brought is not None:
             if self._await(self._kept(brought, message.number)):
-                caller.sendall(_YES)
+                caller.sendall(b"%d" % message.number)
             return
         found = self._await(self._found(message.number, message.port))
         if found is None:
             return
-        listener, moves = found
-        socket.send_fds(caller, [_YES], [listener.fileno()])
-        if moves:
+        listener, number = found
+        socket.send_fds(caller, [b"%d" % number], [listener.fileno()])
+        if message.number and number != self._number:
             self._await(self._silenced(listener))
 
     def _await(self, step: Coroutine[Any, Any, _T]) -> _T:
@@ -175,11 +182,11 @@ class _Doorkeeper:
         listener.close()
         return False
 
-    async def _found(self, number: int, port: int) -> tuple[socket.socket, bool] | None:
-        """The socket that is wanted, and whether it is no longer for us to accept from it."""
+    async def _found(self, number: int, port: int) -> tuple[socket.socket, int] | None:
+        """The socket that is wanted, and whose it is."""
         for listener, of in self.holder.listening.items():
             if number in (0, of) and listener.getsockname()[1] == port:
-                return listener, bool(number) and of != self._number
+                return listener, of
         return None
 
     async def _silenced(self, listener: socket.socket) -> None:
@@ -187,18 +194,18 @@ class _Doorkeeper:
             self.holder.silence(listener)
 
 
-def _told(sibling: Path, message: _Message, listener: socket.socket | None = None) -> tuple[bool, socket.socket | None]:
-    """Whether a sibling does what it is told, and the socket it gives."""
+def _told(sibling: Path, message: _Message, listener: socket.socket | None = None) -> tuple[int, socket.socket | None]:
+    """What a sibling answers to a message: whose socket it is about (0: it does not do it), and the socket it gives."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller, _short(sibling) as path:
             caller.settimeout(_PATIENCE_S)
             caller.connect(path)
             sent = [] if listener is None else [listener.fileno()]
             socket.send_fds(caller, [msgspec.json.encode(message)], sent)
-            answer, found, _, _ = socket.recv_fds(caller, len(_YES), 1)
-            return answer == _YES, _socket(found[0]) if found else None
+            answer, found, _, _ = socket.recv_fds(caller, 16, 1)
+            return int(answer or b"0"), _socket(found[0]) if found else None
     except OSError:
-        return False, None
+        return 0, None
 
 
 def _received(caller: socket.socket) -> tuple[_Message, socket.socket | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Protocol
@@ -49,8 +50,6 @@ class HttpServer:
     ----------
     drain_s
         How long a server that was told to stop waits for answers under way.
-    number
-        Of the worker whose listening socket it is given.
     door
         Where siblings are, who go on with its listening sockets.
     """
@@ -62,7 +61,6 @@ class HttpServer:
         *,
         drain_s: float = 10.0,
         backlog: int = 2048,
-        number: int = 1,
         door: Door | None = None,
     ) -> None:
         self.plane, self.limits = plane, limits
@@ -77,7 +75,7 @@ class HttpServer:
         self.listening: dict[socket.socket, int] = {}
         """The sockets it accepts from; for each the number of the worker whose socket it is."""
         self._accepting: dict[socket.socket, asyncio.AbstractServer] = {}
-        self._drain_s, self._backlog, self._number, self._door = drain_s, backlog, number, door
+        self._drain_s, self._backlog, self._door = drain_s, backlog, door
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
 
@@ -87,16 +85,24 @@ class HttpServer:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: None)  # a signal alone does not wake a loop that waits
 
-    async def run(self, listener: socket.socket) -> None:
-        """Answer until told to stop; then finish what was accepted, for ``drain_s`` at most."""
+    async def run(self, listener: socket.socket, ready: Callable[[], None] | None = None) -> None:
+        """Answer until told to stop; then finish what was accepted, for ``drain_s`` at most.
+
+        Parameters
+        ----------
+        ready
+            Called when it accepts connections, and siblings can leave theirs to it.
+        """
         self._loop = loop = asyncio.get_running_loop()
         self.limits = replace(self.limits, connections=open_to(self.limits.connections))
         self._tell_time(loop.time())
-        await self.listen(listener, self._number)
+        await self.listen(listener, self._door.number if self._door is not None else 1)
         sweeper = loop.create_task(self._sweep_on(loop))
         try:
             if self._door is not None:
                 self._door.open(self)
+            if ready is not None:
+                ready()
             await self._stop.wait()
             self.draining = True
             if self._door is None or not await self._door.leave():

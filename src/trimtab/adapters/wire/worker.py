@@ -165,8 +165,8 @@ class _Server(Protocol):
         """End :meth:`run`, or keep it from beginning."""
         ...
 
-    async def run(self, listener: socket.socket) -> None:
-        """Answer until stopped, then finish what was accepted."""
+    async def run(self, listener: socket.socket, ready: Callable[[], None] | None = None) -> None:
+        """Answer until stopped, then finish what was accepted; call ``ready`` when it begins."""
         ...
 
 
@@ -176,9 +176,7 @@ def _server(plane: ObservedPlane, settings: WorkerSettings, door: Door) -> _Serv
             from trimtab.adapters.wire.limits import Limits
             from trimtab.adapters.wire.server import HttpServer
 
-            return HttpServer(
-                plane, Limits(body=settings.max_body), drain_s=settings.drain_s, number=settings.number, door=door
-            )
+            return HttpServer(plane, Limits(body=settings.max_body), drain_s=settings.drain_s, door=door)
         case "uvicorn":
             from trimtab.adapters.wire.asgi import UvicornServer
 
@@ -238,11 +236,9 @@ class _Process:
         self._grpc = _grpc_plane(dispatcher, self._plane, settings)
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
-        door = settings.status_file.with_suffix(".door")
-        self._door = Door(door, settings.number, stand_in=settings.stand_in)
+        self._door = Door(settings.status_file.with_suffix(".door"), settings.number, stand_in=settings.stand_in)
         self._server = _server(observed, settings, self._door)
-        self._problem = ""
-        self._retry_at = 0.0
+        self._problem, self._accepts, self._retry_at = "", False, 0.0
         self._synced = 0
         """Rows counted when records were last forced to disk."""
         self._started = worker.clock.now()
@@ -257,7 +253,6 @@ class _Process:
                 self._grpc_port = await self._grpc.start(
                     settings.host, settings.grpc_port, max_body=settings.max_body, max_waiting=settings.max_queue
                 )
-            self._tell(self._problem)
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
@@ -265,7 +260,7 @@ class _Process:
             steps = (self._watch(loading), self._plane.shadow.run(), self._sync_on())
             tasks = [asyncio.create_task(step) for step in steps]
             try:
-                await self._server.run(self._listener)
+                await self._server.run(self._listener, self._ready)
             finally:
                 if self._grpc is not None:
                     await self._grpc.stop(settings.drain_s)
@@ -368,10 +363,17 @@ class _Process:
                 deployed.runtime.close()
         return self._engine.prepare(RouteTable(generation, routes), self._worker.load) if routes else None
 
+    def _ready(self) -> None:
+        self._accepts = True
+        self._tell(self._problem)
+
     def _tell(self, problem: str = "") -> None:
+        """Write the status; not before connections are accepted, for a worker with a status counts as ready."""
         if problem and problem != self._problem:
             _log.error("the route table is not in force: %s", problem)
         self._problem = problem
+        if not self._accepts:
+            return
         live, port = self._engine.live, self._listener.getsockname()[1]
         status = WorkerStatus(
             number=self._settings.number,
