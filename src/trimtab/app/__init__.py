@@ -300,6 +300,29 @@ def quantise(
     return quantise_version(project, model, version, mode=mode, home=home)
 
 
+def register(
+    project: Path, model: str, file: Path, kind: str, *, home: Path | None = None, said: Mapping[str, Any] | None = None
+) -> Result:
+    """Register what was made elsewhere; in a project that declares the model, as a version that can be deployed.
+
+    Parameters
+    ----------
+    kind
+        ``onnx``, ``handler`` or ``pyfunc``.
+    said
+        Further fields of :class:`trimtab.app.bringing.Brought`: ``task``, ``options``, ``reason``, ``actor`` and
+        ``trained_until``.
+
+    Returns
+    -------
+    dict
+        ``{model, version, kind, home}``, and in such a project ``{number, registered, sentence, passed, checks}``.
+    """
+    from trimtab.app.bringing import Brought, register_brought
+
+    return register_brought(project, Brought(model, file, kind, **(said or {})), home=home)
+
+
 def status(project: Path, *, home: Path | None = None) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status

@@ -34,8 +34,10 @@ from trimtab.features.plan import LatestPart, ModulePart, Part, Plan, WindowPart
 from trimtab.features.sources import Source
 from trimtab.loop.commands import ApplyRoute, Notify
 from trimtab.loop.events import REQUEST_REFUSED
+from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
+from trimtab.registry.bundle import load
 from trimtab.serving.allotment import REQUEST_ID
 
 NOTICES = "notices.jsonl"
@@ -269,8 +271,20 @@ class Live:
         fields = (*(key.name for key in shape.keys), *shape.columns)
         if (unit := asked.data.get("unit", REQUEST_ID)) not in (REQUEST_ID, *fields):
             raise InputError("no request has this unit", got=repr(unit), hint=f"--unit is one of {', '.join(fields)}")
+        if asked.kind in ("variant", "register"):
+            self._check_bundle(found.spec, asked.version)
         self.tenure.check()
         return [*self.adopt(), *found.ask(asked)]
+
+    def _check_bundle(self, spec: ModelSpec, version: str) -> None:
+        """That a version is there, whole, and answers what the requests of the project ask."""
+        bundle = load(self.home.blobs(), version)
+        if bundle.manifest.model != spec.name or bundle.plan.requests != self.project.plan(spec.name).requests:
+            raise InputError(
+                f"this version does not answer the requests of {spec.name!r}",
+                got=f"a version of {bundle.manifest.model!r}",
+                hint="register it with `trimtab register` in the project",
+            )
 
     def warm(self) -> list[Event]:
         """Switch to every green version that all workers hold by now."""

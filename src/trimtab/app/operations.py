@@ -40,6 +40,8 @@ from trimtab.loop.project import Problem, check, check_history
 Result = dict[str, Any]
 _POLL_S = 0.2
 _START_S = 10.0
+_MAKES = ("train", "register")
+"""What may make a home where one was named."""
 
 
 # -- the project
@@ -156,8 +158,8 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
     """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
     body["actor"] = operator(fields.get("actor"))
-    # Only what trains may make a home where one was named: a wrong name must not leave an empty one behind.
-    place = home_of(path, home) if named_home(home) is None or kind == "train" else existing_home(path, home)
+    # Anything else may not make a home where one was named: a wrong name must not leave an empty one behind.
+    place = home_of(path, home) if named_home(home) is None or kind in _MAKES else existing_home(path, home)
     if body.get("version", "").isdigit() and (place.root / "ledger.db").exists():
         body["version"] = numbered(place.ledger(), model, body["version"])
     client = running_control(place)
