@@ -16,7 +16,7 @@ from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
 from trimtab.app.home import Home, named_home, setting
-from trimtab.app.killing import close_order, standing_orders
+from trimtab.app.killing import check_constant, close_order, standing_orders
 from trimtab.app.live_model import LiveModel, Shared
 from trimtab.app.platform import HISTORY_READ
 from trimtab.app.routes import Routes
@@ -273,6 +273,8 @@ class Live:
             raise InputError("no request has this unit", got=repr(unit), hint=f"--unit is one of {', '.join(fields)}")
         if asked.kind in ("variant", "register"):
             self._check_bundle(found.spec, asked.version)
+        if asked.kind == "kill":
+            check_constant(self.home, model, asked.data.get("constant") or ())
         self.tenure.check()
         return [*self.adopt(), *found.ask(asked)]
 
