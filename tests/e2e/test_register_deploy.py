@@ -1,14 +1,18 @@
 """A model that was made elsewhere, in a project: registered, judged, deployed and asked, all from the shell."""
 
 import json
+import re
+import shutil
+import time
 
 import numpy as np
 import pytest
-from tests.e2e.live_house import MODEL, VISIT, LiveHouse, cli
+from tests.e2e.live_house import CLICKS, MODEL, VISIT, LiveHouse, cli, make_project
 from tests.e2e.worker_house import onnx_model
 
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.core.clock import DAY, iso
+from trimtab.core.clock import DAY, instant, iso
+from trimtab.errors import UnknownName
 from trimtab.loop import events as e
 
 pytest_plugins = ["tests.e2e.live_fixtures"]
@@ -18,8 +22,6 @@ WIDTH = 7
 
 @pytest.fixture(scope="module")
 def house(trained, tmp_path_factory):
-    import shutil
-
     made = LiveHouse(shutil.copytree(trained, tmp_path_factory.mktemp("brought") / "clicks"))
     (made.project / "basket.onnx").write_bytes(onnx_model(0.0, 1))
     (made.project / "all.onnx").write_bytes(onnx_model(0.0, WIDTH))
@@ -39,8 +41,6 @@ def register(house, file, *more, kind="onnx"):
 def before(house, days):
     """A time before the end of the history."""
     live = json.loads(cli("status", "-p", house.project, "--json").stdout)
-    from trimtab.core.clock import instant
-
     return iso(instant(live["now"]) - days * DAY)
 
 
@@ -134,7 +134,36 @@ def test_again_is_refused_in_words(house):
 
 
 def test_a_version_that_is_nowhere_is_not_taken_over_http(house):
-    from trimtab.errors import UnknownName
-
     with house.console() as console, pytest.raises(UnknownName):
         console.post(f"/v1/models/{MODEL}/register", {"version": "ab" * 32, "reason": "x", "facts": "{}"})
+
+
+def test_without_a_control_process_and_before_any_training(tmp_path):
+    """The first version of a project may be one that was made elsewhere."""
+    root = make_project(tmp_path / "clicks", until=time.time_ns() // 1000)
+    (root / "basket.onnx").write_bytes(onnx_model(0.0, 1))
+    made = cli("register", MODEL, root / "basket.onnx", "--kind", "onnx", "--columns", "basket", "-p", root)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "registered from basket.onnx" in made.stdout
+    done = cli("deploy", MODEL, "1", "--force", "--reason", "to begin with", "-p", root, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    verified = cli("log", "--verify", "-p", root)
+    assert (verified.returncode, "is the champion" in verified.stdout) == (0, True)
+    house = LiveHouse(root)
+    try:
+        house.start()
+        found = told(house, "predict", MODEL, "shop=north", "basket=12.5")
+        assert found["outputs"] == [pytest.approx(1 / (1 + np.exp(-0.0125)), abs=1e-6)]
+    finally:
+        house.kill()
+
+
+def test_a_project_without_any_history_can_begin_with_it(tmp_path):
+    root = tmp_path / "clicks"
+    shutil.copytree(CLICKS, root)
+    text = (root / "project.py").read_text()
+    (root / "project.py").write_text(re.sub(r'history="[^"]*",', "", text))
+    (root / "basket.onnx").write_bytes(onnx_model(0.0, 1))
+    made = cli("register", MODEL, root / "basket.onnx", "--kind", "onnx", "--columns", "basket", "-p", root)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "no rows to judge it on" in made.stdout

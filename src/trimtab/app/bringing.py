@@ -171,7 +171,8 @@ def _bind(project: Project, place: Home, bundle: Bundle, model: str, *, until: M
     python = setting("model_python")
     runtime = Runtimes(scratch=place.run / "models", python=python).runtime(bundle)
     try:
-        facts, profile = _judge(spec, plan, _rows(order, plan, modules), _predictor(runtime), until=until)
+        rows = _rows(order, plan, modules) if _has_history(project, spec) else None
+        facts, profile = _judge(spec, plan, rows, _predictor(runtime), until=until)
     finally:
         runtime.close()
     files = {name: data for name, data in bundle.files.items() if name != COLUMNS}
@@ -206,6 +207,12 @@ def _plan_for(project: Project, model: str, names: Sequence[str]) -> tuple[Plan,
     module = inspect_module("brought.inputs", _INPUTS.format(names=repr(tuple(names))), "")
     part = ModulePart(module.name, module.features, module.sha256)
     return Plan(plan.requests, (part,)), {module.name: module}
+
+
+def _has_history(project: Project, spec: ModelSpec) -> bool:
+    """Whether a training could be asked for; a new project may begin with a model and nothing else."""
+    read = [project.sources[name] for name in project.plan(spec.name).sources()]
+    return all(source.history for source in (spec.requests, spec.label.source, *read))
 
 
 def _rows(order: TrainingOrder, plan: Plan, modules: Mapping[str, ModuleSource]) -> FrozenSplit | None:

@@ -263,6 +263,7 @@ class Live:
             When there is no such model.
         InputError
             When it is to be tested by a unit that no request has: each would stand for itself, and no one would notice.
+            When a version does not answer the project's requests, or a constant is none that the model could say.
         """
         found = self.models.get(model)
         if found is None:
@@ -272,16 +273,17 @@ class Live:
         if (unit := asked.data.get("unit", REQUEST_ID)) not in (REQUEST_ID, *fields):
             raise InputError("no request has this unit", got=repr(unit), hint=f"--unit is one of {', '.join(fields)}")
         if asked.kind in ("variant", "register"):
-            self._check_bundle(found.spec, asked.version)
+            self._check_bundle(found.spec, asked)
         if asked.kind == "kill":
             check_constant(self.home, model, asked.data.get("constant") or ())
         self.tenure.check()
         return [*self.adopt(), *found.ask(asked)]
 
-    def _check_bundle(self, spec: ModelSpec, version: str) -> None:
-        """That a version is there, whole, and answers what the requests of the project ask."""
-        bundle = load(self.home.blobs(), version)
-        if bundle.manifest.model != spec.name or bundle.plan.requests != self.project.plan(spec.name).requests:
+    def _check_bundle(self, spec: ModelSpec, asked: Asked) -> None:
+        """That a version is there, whole, and of this model; one made elsewhere must answer the project's requests."""
+        bundle = load(self.home.blobs(), asked.version)
+        shape = self.project.plan(spec.name).requests if asked.kind == "register" else bundle.plan.requests
+        if bundle.manifest.model != spec.name or bundle.plan.requests != shape:
             raise InputError(
                 f"this version does not answer the requests of {spec.name!r}",
                 got=f"a version of {bundle.manifest.model!r}",
