@@ -12,7 +12,7 @@ pytest_plugins = ["tests.e2e.live_fixtures"]
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"
 BEFORE = {"kill-switch": [("deploy", MODEL, "2", "--strategy", "blue-green", "--reason", "so that one was before")]}
-AFTER = {"shadow": "1", "canary": "1", "ab": "1", "blue-green": "1", "kill-switch": "2"}
+AFTER = {"shadow": "1", "canary": "1", "ab": "1", "blue-green": "1", "feature-flag": "1", "kill-switch": "2"}
 """Number of the champion when a page is done."""
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -80,6 +80,7 @@ def up(
     grpc_port: int | None = None,
     workers: int | None = None,
     memory_budget: str | None = None,
+    server: str | None = None,
     clock: str | None = None,
     take_over: bool = False,
     new_token: bool = False,
@@ -92,7 +93,7 @@ def up(
     ----------
     home
         Where its state is kept; None for ``TRIMTAB_HOME``, or ``.trimtab/`` in the project.
-    host, port, console_port, grpc_port, workers, memory_budget
+    host, port, console_port, grpc_port, workers, memory_budget, server
         None stands for the setting of that name; port 0 takes a free one.
     clock
         ISO 8601: time stands there until the driver moves it over ``POST /v1/clock``; None for the real clock.
@@ -119,7 +120,7 @@ def up(
     from trimtab.app.running import UpRequest, run_platform
 
     ports = (port, console_port, grpc_port)
-    request = UpRequest(project, home, host, *ports, workers, clock, take_over, new_token, memory_budget)
+    request = UpRequest(project, home, host, *ports, workers, clock, take_over, new_token, memory_budget, server)
     run_platform(request, ready=ready, page=page)
 
 
@@ -300,6 +301,29 @@ def quantise(
     return quantise_version(project, model, version, mode=mode, home=home)
 
 
+def register(
+    project: Path, model: str, file: Path, kind: str, *, home: Path | None = None, said: Mapping[str, Any] | None = None
+) -> Result:
+    """Register what was made elsewhere; in a project that declares the model, as a version that can be deployed.
+
+    Parameters
+    ----------
+    kind
+        ``onnx``, ``handler`` or ``pyfunc``.
+    said
+        Further fields of :class:`trimtab.app.bringing.Brought`: ``task``, ``options``, ``reason``, ``actor`` and
+        ``trained_until``.
+
+    Returns
+    -------
+    dict
+        ``{model, version, kind, home}``, and in such a project ``{number, registered, sentence, passed, checks}``.
+    """
+    from trimtab.app.bringing import Brought, register_brought
+
+    return register_brought(project, Brought(model, file, kind, **(said or {})), home=home)
+
+
 def status(project: Path, *, home: Path | None = None) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status
@@ -402,15 +426,21 @@ def schedule_batch(
 
 
 def predict(
-    project: Path, model: str, fields: Mapping[str, Any], *, home: Path | None = None, url: str | None = None
+    project: Path,
+    model: str,
+    fields: Mapping[str, Any],
+    *,
+    home: Path | None = None,
+    url: str | None = None,
+    arm: str | None = None,
 ) -> Result:
     """Ask a model once: ``{model, version, arm, id, prediction_id, outputs, status}``.
 
-    Text among ``fields`` is read as the kind that the project declares.
+    Text among ``fields`` is read as the kind that the project declares; without one, as the server at ``url`` says.
     """
-    from trimtab.app.operations import predict_once
+    from trimtab.app.predicting import predict_once
 
-    return predict_once(project, model, fields, url=url, home=home)
+    return predict_once(project, model, fields, url=url, home=home, arm=arm)
 
 
 def latency(

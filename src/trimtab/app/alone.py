@@ -10,23 +10,19 @@ mapping of arrays, a pandas, polars or Arrow table.
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.app.served_model import ServedModel, serve_model
 from trimtab.core.clock import Micros
 from trimtab.core.frames import column_names, column_values
 from trimtab.datasets.validation import Quarantine, validate
-from trimtab.errors import InputError, SchemaError, Unavailable, UnknownName
+from trimtab.errors import InputError, SchemaError, UnknownName
 from trimtab.features.batch import RequestBatch
 from trimtab.features.history import History, point_in_time
 from trimtab.features.plan import compile_plan
@@ -37,11 +33,19 @@ from trimtab.registry.manifest import Tensor
 from trimtab.serving.transforms import Stage
 from trimtab.training.task import Task
 
+__all__ = [
+    "HistoricalFeatures",
+    "ServedModel",
+    "Signature",
+    "drift",
+    "historical_features",
+    "register_model",
+    "serve_model",
+]
+
 Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """Inputs and outputs, as in ``((Tensor("tokens", "int64", (-1, 16)),), (Tensor("scores", "float32", (-1, 2)),))``."""
 _ROW = "row number"
-_READY_S = 20.0
-_STOP_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,138 +267,3 @@ def _stages(given: Mapping[Stage, Path | str]) -> dict[Stage, str]:
         return {stage: Path(file).read_text(encoding="utf-8") for stage, file in given.items()}
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("the code of a stage cannot be read", got=str(error)) from None
-
-
-@dataclass
-class ServedModel:
-    """A model that answers over HTTP, in a process of its own; made by :func:`serve_model`."""
-
-    home: Path
-    model: str
-    version: str
-    url: str
-    """``http://host:port``; the model is at ``/predict/<model>`` and ``/v2/models/<model>/infer``."""
-    process: subprocess.Popen[bytes] = field(repr=False)
-    grpc: str = ""
-    """``host:port`` of the Open Inference Protocol over gRPC; empty when it was not asked for."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def predict(self, rows: Sequence[Mapping[str, float | None]]) -> NDArray[np.float64]:
-        """Ask it over HTTP: one mapping per row, by column name; shape (n,), or (n, k) for k outputs.
-
-        Numbers may be of numpy.
-
-        Raises
-        ------
-        InputError
-            When a column is missing, or NaN, that was not registered as optional.
-        """
-        from trimtab.adapters.wire.client import JsonClient
-
-        with JsonClient(self.url) as client:
-            answer = client.post(f"/predict/{self.model}", {"instances": [_plain(row) for row in rows]})
-        return np.array([one["prediction"] for one in answer["predictions"]], np.float64)
-
-    def stop(self) -> None:
-        """Let it answer what it has accepted, then end it."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        self.process.wait()
-
-
-def _plain(row: Mapping[str, float | None]) -> dict[str, float | None]:
-    """A row as JSON has it: numbers of Python's own, and null for NaN."""
-    found = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-    return {name: None if value != value else value for name, value in found.items()}  # noqa: PLR0124 - only NaN is unlike itself
-
-
-def serve_model(
-    home: Path | str, version: str, *, host: str = "127.0.0.1", port: int = 8080, grpc_port: int | None = None
-) -> ServedModel:
-    """Serve a registered version over HTTP, from a worker process, until it is stopped; see ``docs/alone-serve.md``.
-
-    Parameters
-    ----------
-    home
-        The directory it was registered in; answers are recorded there too, below ``records``.
-    port
-        0 takes a free one; :attr:`ServedModel.url` says which.
-    grpc_port
-        Given when it is to be served over gRPC too, which needs ``pip install 'trimtab[grpc]'``; 0 as above.
-
-    Raises
-    ------
-    UnknownName
-        When there is no such version.
-    BundleCorrupt
-        When a byte of it has changed.
-    InputError
-        When it belongs to a project: its features need the project's data.
-    Unavailable
-        When ``home`` serves a model already, the port is taken, or the worker does not start.
-    """
-    from trimtab.adapters.compute.supervisor import read_post
-    from trimtab.adapters.wire.routefile import write_routes
-    from trimtab.app import worker
-    from trimtab.app.home import Home, setting
-    from trimtab.app.shortcuts import shortcut_options
-    from trimtab.registry.bundle import load
-    from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
-
-    place = Home(Path(home).resolve()).made()
-    bundle = load(place.blobs(), version)
-    if bundle.plan.parts:
-        raise InputError(
-            "this version needs the features of its project", got=version[:12], hint="start its project: trimtab up"
-        )
-    model = bundle.manifest.model
-    if read_post(place.run, worker.post_name(1)).held:
-        raise Unavailable("this home serves a model already", got=str(place.root), hint="stop it, or use another home")
-    place.online()  # the worker opens the store, though this model reads nothing from it
-    table = decode_table(place.route_file.read_bytes()) if place.route_file.exists() else RouteTable(0, {})
-    route = Route(model, (Arm("champion", version, 1.0),))
-    write_routes(place.route_file, RouteTable(table.generation + 1, {model: route}))
-    options = worker.WorkerOptions(
-        host=host,
-        port=port,
-        providers=setting("providers"),
-        model_python=setting("model_python"),
-        **shortcut_options(),
-        grpc_port=-1 if grpc_port is None else grpc_port,
-    )
-    log = place.run / "worker.log"
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", worker.MODULE, *worker.command(place.root, 1, options)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our own module
-    return _ready(ServedModel(place.root, model, version, "", process), log, grpc=grpc_port is not None)
-
-
-def _ready(served: ServedModel, log: Path, *, grpc: bool) -> ServedModel:
-    """Wait until the worker says where it listens."""
-    from trimtab.adapters.wire.status import read_status, takes_connections
-    from trimtab.app.worker import post_name
-
-    deadline, problem = time.monotonic() + _READY_S, "it does not start"
-    while served.process.poll() is None and time.monotonic() < deadline:
-        status = read_status(served.home / "run" / f"{post_name(1)}.json")
-        if status is not None and status.pid == served.process.pid:
-            complete = served.version in status.versions and (status.grpc_port > 0 or not grpc)
-            if complete and takes_connections(status):
-                served.url = f"http://{status.host}:{status.port}"
-                served.grpc = f"{status.host}:{status.grpc_port}" if grpc else ""
-                return served
-            problem = status.problem
-        time.sleep(0.005)
-    served.stop()
-    raise Unavailable("the model is not served", got=problem, hint=f"see {log}")

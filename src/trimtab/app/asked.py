@@ -32,7 +32,7 @@ _TEXTS = (
     "value",
     "facts",
 )
-_LONGEST = 2000
+_LONGEST, _LONGEST_FACTS = 2000, 100_000
 _ARM = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,31})=([0-9A-Za-z]+):([0-9.eE+-]+)")
 _UNIT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -49,8 +49,9 @@ def read_request(kind: str, fields: Mapping[str, Json], versions: Mapping[str, V
     if unknown:
         raise InputError("unknown fields", got=", ".join(unknown), hint=f"the fields are {', '.join(sorted(_TEXTS))}")
     for name, value in fields.items():
-        if value is not None and (not isinstance(value, str) or len(value) > _LONGEST):
-            raise InputError(f"{name} must be a text of at most {_LONGEST} characters", got=type(value).__name__)
+        most = _LONGEST_FACTS if name == "facts" else _LONGEST
+        if value is not None and (not isinstance(value, str) or len(value) > most):
+            raise InputError(f"{name} must be a text of at most {most} characters", got=type(value).__name__)
     given = {name: str(value) for name, value in fields.items() if value is not None}
     reason = given.get("reason", "").strip()
     if not reason:

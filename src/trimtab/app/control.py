@@ -32,7 +32,7 @@ from trimtab.serving.counted import Counted
 
 Page = Callable[[Mapping[str, Any]], str]
 
-ASKED = ("train", "approve", "deny", "rollback", "force", "deploy", "kill", "revive", "variant")
+ASKED = ("train", "approve", "deny", "rollback", "force", "deploy", "kill", "revive", "variant", "register")
 _SAVE_S, _BEAT_S, _LOOK_S = 10.0, 1.0, 0.1
 _log = logging.getLogger("trimtab.control")
 

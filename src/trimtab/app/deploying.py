@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.app.asked import read_constant, read_request
-from trimtab.app.home import Home
-from trimtab.app.killing import KillOrder, pull, wait_for
+from trimtab.app.killing import KillOrder, check_constant, pull, wait_for
 from trimtab.app.operations import ask, ask_directly, home_of, in_its_place, operator, running_control
 from trimtab.app.platform import sentence
 from trimtab.core.ledger import model_stream
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.loop import events as e
-from trimtab.registry.manifest import Manifest
-from trimtab.serving.routing import decode_table
 
 Result = dict[str, Any]
 _POLL_S = 0.05
@@ -87,7 +83,7 @@ def kill(
     fields = {"to": to, "value": value, "reason": reason, "actor": operator(actor), "id": secrets.token_hex(10)}
     asked = read_request("kill", fields, {})  # before anything is changed
     order = KillOrder(asked.id, model, asked.actor, asked.reason, read_constant({k: v for k, v in fields.items() if v}))
-    _check_constant(place, order)
+    check_constant(place, model, order.constant)
     began = time.monotonic()
     table = pull(place.route_file, place.run, order)
     workers = wait_for(place.run, table.generation, timeout_s=_KILL_S)
@@ -114,28 +110,6 @@ def _record(path: Path, home: Path | None, model: str, fields: Mapping[str, str 
             return dict(client.post(f"/v1/models/{model}/kill", body))
     with in_its_place(path, home) as live:
         return ask_directly(live, model, "kill", body)
-
-
-def _check_constant(home: Home, order: KillOrder) -> None:
-    """A constant is what the model could have said, as many numbers; where that cannot be read, anything goes."""
-    if not order.constant:
-        return
-    try:
-        route = decode_table(home.route_file.read_bytes()).route(order.model)
-        # Not the whole bundle: hashing a large model takes longer than the switch may.
-        manifest = Manifest.from_json(home.blobs().open(route.arms[0].version))
-    except (OSError, TrimtabError):
-        return
-    width = sum(math.prod(tensor.shape[1:]) for tensor in manifest.outputs)
-    if len(order.constant) not in (1, width):
-        raise InputError(
-            "the constant has another number of values than the model has outputs",
-            got=f"{len(order.constant)} for {width}",
-            hint="give one value for all of them, or one for each",
-        )
-    odd = [value for value in order.constant if not 0 <= value <= 1]
-    if odd and manifest.task in ("binary", "multiclass"):
-        raise InputError("the model answers with probabilities", got=f"{odd[0]:g}", hint="give a value from 0 to 1")
 
 
 def revive(path: Path, model: str, *, home: Path | None, reason: str, actor: str | None) -> Result:

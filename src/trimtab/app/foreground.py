@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trimtab.app.alone import serve_model
 from trimtab.app.home import setting
+from trimtab.app.served_model import ServedModel, serve_model
+from trimtab.app.worker_settings import whole_number
 from trimtab.errors import InputError, Unavailable
 
 
@@ -18,6 +19,7 @@ def serve_here(
     host: str | None,
     port: int | None,
     grpc_port: int | None,
+    settings: Mapping[str, str | int | None],
     ready: Callable[[dict[str, str | int]], None],
 ) -> None:
     """Serve a version from one worker until SIGINT or SIGTERM, then let it answer what it has accepted.
@@ -26,6 +28,8 @@ def serve_here(
     ----------
     home
         The directory it was registered in.
+    settings
+        As :func:`trimtab.app.served_model.serve_model` takes them.
     ready
         Told ``{model, version, data_plane, pid}`` once it answers, and ``grpc`` where that is served.
 
@@ -42,23 +46,33 @@ def serve_here(
         raise InputError(
             "nothing was registered here", got=str(home), hint="`trimtab register`, or name it with --home"
         )
-    where = setting("port", port)
-    if not where.isdigit():
-        raise InputError("the setting port must be a whole number", got=repr(where))
-    with serve_model(home, version, host=setting("host", host), port=int(where), grpc_port=grpc_port) as served:
-        asked: list[int] = []
+    asked: list[int] = []
+    running: list[ServedModel] = []
 
-        def end(number: int, _frame: object) -> None:
-            asked.append(number)
-            served.process.send_signal(signal.SIGTERM)
+    def end(signal_number: int, _frame: object) -> None:
+        asked.append(signal_number)
+        if not running:
+            raise KeyboardInterrupt  # while it starts: what has started is ended on the way out
+        running[0].process.send_signal(signal.SIGTERM)
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            told: dict[str, str | int] = {"model": served.model, "version": version, "data_plane": served.url}
-            ready(told | ({"grpc": served.grpc} if served.grpc else {}) | {"pid": served.process.pid})
+    code = 0
+    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        place, at = whole_number("port", port), setting("host", host)
+        with serve_model(home, version, host=at, port=place, grpc_port=grpc_port, settings=settings) as served:
+            running.append(served)
+            ready(_facts(served))
             code = served.process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    except KeyboardInterrupt:
+        if not asked:
+            raise
+    finally:
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
     if not asked:
         raise Unavailable("the worker has ended", got=f"code {code}", hint=f"see {home / 'run' / 'worker.log'}")
+
+
+def _facts(served: ServedModel) -> dict[str, str | int]:
+    told: dict[str, str | int] = {"model": served.model, "version": served.version, "data_plane": served.url}
+    return told | ({"grpc": served.grpc} if served.grpc else {}) | {"pid": served.process.pid}

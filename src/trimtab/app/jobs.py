@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from trimtab.datasets.profile import Profile, ScoredRows, build_profile, summary
 from trimtab.datasets.splits import LabelEvents, split_by_time
 from trimtab.features.history import point_in_time
 from trimtab.features.onrequest import LoadedModule, load_module
+from trimtab.features.plan import ModuleSource, Plan
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Project
 from trimtab.registry.assemble import assemble
@@ -137,6 +138,25 @@ def train_job(**order: Json) -> Json:
     return _train(msgspec.convert(order, TrainingOrder))
 
 
+def rows_of_plan(order: TrainingOrder, plan: Plan, modules: Mapping[str, ModuleSource]) -> FrozenSplit:
+    """The rows that an order would train on and hold back, as another plan for the same requests computes them.
+
+    The cutoff is at most the time at which the last request has matured: of a history that ended long ago, its end is
+    judged on.
+    """
+    read_inputs.cache_clear()  # the event log may have grown
+    inputs = read_inputs(order.project, order.model, order.faults, order.home, order.until)
+    known = inputs.known
+    if len(known.requests):
+        last = int(np.max(known.requests.at)) + inputs.spec.label.matures
+        order = msgspec.structs.replace(order, cutoff=min(order.cutoff, last))
+    if plan.digest != inputs.project.plan(order.model).digest:
+        loaded = {name: load_module(name, module.text, module.sha256) for name, module in modules.items()}
+        values = point_in_time(plan, known.histories, known.requests, loaded)
+        inputs = replace(inputs, features=values)
+    return _data(inputs, order, plan)
+
+
 def held_out(order: TrainingOrder) -> FrozenSplit:
     """The rows that an order trains on and holds back."""
     return _data(read_inputs(order.project, order.model, order.faults, order.home, order.until), order)
@@ -160,7 +180,7 @@ def _train(order: TrainingOrder) -> Json:
         ),
         _data(inputs, order),
         exporter=OnnxExporter(),
-        profile=_Profiler(spec, plan.names(), _bins(store, order.champion)),
+        profile=Profiler(spec, plan.names(), _bins(store, order.champion)),
         timer=time.perf_counter_ns,
         champion=_champion(store, order.champion),
     )
@@ -174,7 +194,7 @@ def _train(order: TrainingOrder) -> Json:
     }
 
 
-def _data(inputs: Inputs, order: TrainingOrder) -> FrozenSplit:
+def _data(inputs: Inputs, order: TrainingOrder, plan: Plan | None = None) -> FrozenSplit:
     """The training part and the held-out tail, with features as they were known."""
     spec, requests = inputs.spec, inputs.known.requests
     split = split_by_time(
@@ -186,7 +206,7 @@ def _data(inputs: Inputs, order: TrainingOrder) -> FrozenSplit:
         span=spec.on.length,
         classes=0 if spec.task.kind == "regression" else 2,
     )
-    names = inputs.project.plan(order.model).names()
+    names = (plan or inputs.project.plan(order.model)).names()
     data = freeze_split(requests, split, names=names, compute=inputs.values)
     classes = spec.task.outputs if spec.task.kind == "multiclass" else 0
     return _sabotaged(data, classes=classes) if order.sabotage else data
@@ -207,6 +227,9 @@ def _champion(store: Blobs, version: str) -> Champion | None:
     if not version:
         return None
     bundle = load(store, version)
+    if bundle.manifest.runtime != "onnx" or not bundle.manifest.trained_until:
+        # Made elsewhere, and it is not known what it has learned from: it cannot be scored fairly on any held-out row.
+        return Champion(version, FOREVER, bundle.manifest.plan_digest, predictions)
     model = OnnxModel(bundle.model)
 
     def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -217,11 +240,12 @@ def _champion(store: Blobs, version: str) -> Champion | None:
 
 def _bins(store: Blobs, version: str) -> Mapping[str, Bins] | None:
     """The frozen bins of the champion, so that histories and arms can be added up across promotions."""
-    return Profile.from_json(load(store, version).profile).bins() if version else None
+    profile = load(store, version).profile if version else b""
+    return Profile.from_json(profile).bins() if profile else None
 
 
 @dataclass(frozen=True)
-class _Profiler:
+class Profiler:
     """Builds the reference profile of a training run."""
 
     spec: ModelSpec
@@ -231,13 +255,19 @@ class _Profiler:
     def __call__(
         self, train: Dataset, on_train: NDArray[np.float64], holdout: Dataset, on_holdout: NDArray[np.float64]
     ) -> bytes:
+        return self.made(train, on_train, holdout, on_holdout).to_json()
+
+    def made(
+        self, train: Dataset, on_train: NDArray[np.float64], holdout: Dataset, on_holdout: NDArray[np.float64]
+    ) -> Profile:
+        """The profile, of the rows and what the model says to them."""
         return build_profile(
             self.names,
             self._scored(train, on_train),
             holdout=self._scored(holdout, on_holdout),
             bins=self.bins,
             task=self.spec.task.kind,
-        ).to_json()
+        )
 
     def _scored(self, data: Dataset, said: NDArray[np.float64]) -> ScoredRows:
         task = self.spec.task

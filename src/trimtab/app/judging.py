@@ -11,6 +11,7 @@ from trimtab.errors import UnknownName
 from trimtab.loop import events as e
 
 Result = dict[str, Any]
+_REGISTERED = (e.VERSION_REGISTERED, e.VARIANT_MEASURED, e.VERSION_BROUGHT)
 
 
 def judged(ledger: Ledger, model: str, version: str) -> Result:
@@ -32,8 +33,7 @@ def judged(ledger: Ledger, model: str, version: str) -> Result:
 def numbered(ledger: Ledger, model: str, named: str) -> str:
     """The version that people call by this number; what was named when there is none (it may be a digest)."""
     for event in ledger.read(stream=model_stream(model)):
-        registered = event.type in (e.VERSION_REGISTERED, e.VARIANT_MEASURED)
-        if registered and str(event.data.get("number")) == named:
+        if event.type in _REGISTERED and str(event.data.get("number")) == named:
             return str(event.data["version"])
     return named
 
@@ -46,7 +46,7 @@ def named_version(events: Sequence[Event], named: str) -> str:
     UnknownName
         When there is none, or there are several.
     """
-    registered = [event.data for event in events if event.type in (e.VERSION_REGISTERED, e.VARIANT_MEASURED)]
+    registered = [event.data for event in events if event.type in _REGISTERED]
     known = [data["version"] for data in registered]
     numbered = [data["version"] for data in registered if str(data.get("number")) == named]
     found = numbered or [version for version in known if version.startswith(named)]

@@ -7,8 +7,9 @@ removes it. So an order that no control process has seen yet stays in force, and
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +20,11 @@ from trimtab.adapters.compute.jobdir import Lock
 from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.wire.routefile import replace_file, write_routes
 from trimtab.adapters.wire.status import WorkerStatus, read_status
+from trimtab.app.home import Home
 from trimtab.core.clock import Micros
-from trimtab.errors import InputError, Unavailable
+from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.loop.observations import Asked
+from trimtab.registry.manifest import Manifest
 from trimtab.serving.routing import Route, RouteTable, decode_table, killed
 
 _PATIENCE_S = 1.0
@@ -96,6 +99,36 @@ def pull(route_file: Path, run: Path, order: KillOrder) -> RouteTable:
         after = RouteTable(table.generation + 1, {**table.routes, order.model: route})
         write_routes(route_file, after)
     return after
+
+
+def check_constant(home: Home, model: str, constant: Sequence[float]) -> None:
+    """A constant is what the model could have said, as many numbers; where that cannot be read, anything goes.
+
+    Whoever asks for a kill switch, the command line or the API, is held to this before anything is changed.
+
+    Raises
+    ------
+    InputError
+        When it is of another width, or no probability where the model answers with these.
+    """
+    if not constant:
+        return
+    try:
+        route = decode_table(home.route_file.read_bytes()).route(model)
+        # Not the whole bundle: hashing a large model takes longer than the switch may.
+        manifest = Manifest.from_json(home.blobs().open(route.arms[0].version))
+    except (OSError, TrimtabError):
+        return
+    width = sum(math.prod(tensor.shape[1:]) for tensor in manifest.outputs)
+    if len(constant) not in (1, width):
+        raise InputError(
+            "the constant has another number of values than the model has outputs",
+            got=f"{len(constant)} for {width}",
+            hint="give one value for all of them, or one for each",
+        )
+    odd = [value for value in constant if not 0 <= value <= 1]
+    if odd and manifest.task in ("binary", "multiclass"):
+        raise InputError("the model answers with probabilities", got=f"{odd[0]:g}", hint="give a value from 0 to 1")
 
 
 def under_orders(routes: Mapping[str, Route], run: Path) -> dict[str, Route]:

@@ -16,7 +16,7 @@ from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
 from trimtab.app.home import Home, named_home, setting
-from trimtab.app.killing import close_order, standing_orders
+from trimtab.app.killing import check_constant, close_order, standing_orders
 from trimtab.app.live_model import LiveModel, Shared
 from trimtab.app.platform import HISTORY_READ
 from trimtab.app.routes import Routes
@@ -34,8 +34,10 @@ from trimtab.features.plan import LatestPart, ModulePart, Part, Plan, WindowPart
 from trimtab.features.sources import Source
 from trimtab.loop.commands import ApplyRoute, Notify
 from trimtab.loop.events import REQUEST_REFUSED
+from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
+from trimtab.registry.bundle import load
 from trimtab.serving.allotment import REQUEST_ID
 
 NOTICES = "notices.jsonl"
@@ -261,6 +263,7 @@ class Live:
             When there is no such model.
         InputError
             When it is to be tested by a unit that no request has: each would stand for itself, and no one would notice.
+            When a version does not answer the project's requests, or a constant is none that the model could say.
         """
         found = self.models.get(model)
         if found is None:
@@ -269,8 +272,23 @@ class Live:
         fields = (*(key.name for key in shape.keys), *shape.columns)
         if (unit := asked.data.get("unit", REQUEST_ID)) not in (REQUEST_ID, *fields):
             raise InputError("no request has this unit", got=repr(unit), hint=f"--unit is one of {', '.join(fields)}")
+        if asked.kind in ("variant", "register"):
+            self._check_bundle(found.spec, asked)
+        if asked.kind == "kill":
+            check_constant(self.home, model, asked.data.get("constant") or ())
         self.tenure.check()
         return [*self.adopt(), *found.ask(asked)]
+
+    def _check_bundle(self, spec: ModelSpec, asked: Asked) -> None:
+        """That a version is there, whole, and of this model; one made elsewhere must answer the project's requests."""
+        bundle = load(self.home.blobs(), asked.version)
+        shape = self.project.plan(spec.name).requests if asked.kind == "register" else bundle.plan.requests
+        if bundle.manifest.model != spec.name or bundle.plan.requests != shape:
+            raise InputError(
+                f"this version does not answer the requests of {spec.name!r}",
+                got=f"a version of {bundle.manifest.model!r}",
+                hint="register it with `trimtab register` in the project",
+            )
 
     def warm(self) -> list[Event]:
         """Switch to every green version that all workers hold by now."""

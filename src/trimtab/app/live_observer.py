@@ -97,7 +97,8 @@ class LiveObserver:
         """
         if version not in self._plans:
             bundle = load(self._blobs, version)
-            self.observer.profile(version, Profile.from_json(bundle.profile))
+            if bundle.profile:  # one that was registered before there was anything to compare with has none: no drift
+                self.observer.profile(version, Profile.from_json(bundle.profile))
             self._plans[version] = bundle.plan
 
     def take_labels(self, columns: Columns, *, seq: int) -> None:

@@ -30,16 +30,17 @@ from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
 from trimtab.app.signing import check_signed_head
 from trimtab.core.clock import instant, iso
-from trimtab.core.ids import Json, derived_id
+from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, Ledger, model_stream
-from trimtab.errors import InputError, JobFailed, ProjectError, TrimtabError, Unavailable
-from trimtab.features.sources import Source
+from trimtab.errors import JobFailed, ProjectError, TrimtabError, Unavailable
 from trimtab.loop import events as e
 from trimtab.loop.project import Problem, check, check_history
 
 Result = dict[str, Any]
 _POLL_S = 0.2
 _START_S = 10.0
+_MAKES = ("train", "register")
+"""What may make a home where one was named."""
 
 
 # -- the project
@@ -156,8 +157,8 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
     """Ask for something; what became of it: ``{accepted, sentence, event, job, events}``."""
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
     body["actor"] = operator(fields.get("actor"))
-    # Only what trains may make a home where one was named: a wrong name must not leave an empty one behind.
-    place = home_of(path, home) if named_home(home) is None or kind == "train" else existing_home(path, home)
+    # Anything else may not make a home where one was named: a wrong name must not leave an empty one behind.
+    place = home_of(path, home) if named_home(home) is None or kind in _MAKES else existing_home(path, home)
     if body.get("version", "").isdigit() and (place.root / "ledger.db").exists():
         body["version"] = numbered(place.ledger(), model, body["version"])
     client = running_control(place)
@@ -298,27 +299,6 @@ def _verified(home: Home, ledger: Ledger) -> int:
     return checked
 
 
-def predict_once(
-    path: Path, model: str, fields: Mapping[str, Any], *, url: str | None, home: Path | None = None
-) -> Result:
-    """Ask a model once; text among the fields is read as the project declares it."""
-    project = load_project(path)
-    source = project.model(model).requests
-    body = {name: _typed(source, name, value) for name, value in fields.items()}
-    with JsonClient(url or data_plane(home_of(path, home))) as client:
-        answer = client.post(f"/predict/{model}", body)
-    outputs = answer["prediction"] if isinstance(answer["prediction"], list) else [answer["prediction"]]
-    return {
-        "model": model,
-        "version": answer["version"],
-        "arm": answer["arm"],
-        "id": answer["id"],
-        "prediction_id": derived_id(answer["id"], answer["version"], answer["arm"]),
-        "outputs": outputs,
-        "status": answer["status"],
-    }
-
-
 def data_plane(home: Home) -> str:
     """Where a living worker of a home answers; the control process need not run.
 
@@ -333,24 +313,3 @@ def data_plane(home: Home) -> str:
             host = f"[{said.host}]" if ":" in said.host else said.host
             return f"http://{host}:{said.port}"
     raise Unavailable("no serving worker runs", got=str(home.root), hint="start `trimtab up`, or give --home or --url")
-
-
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-def _typed(source: Source, name: str, value: Any) -> Any:
-    declared = source.every_column().get(name)
-    if declared is None or not isinstance(value, str) or declared.kind in ("str", "time"):
-        return value
-    if value == "" and declared.optional:
-        return None
-    try:
-        match declared.kind:
-            case "bool":
-                return _WORDS[value.lower()]
-            case "int":
-                return int(value)
-            case _:
-                return float(value)
-    except (ValueError, KeyError):
-        raise InputError(f"{name} is not of its type", got=repr(value), hint=f"{name} is {declared.kind}") from None

@@ -20,6 +20,7 @@ from trimtab.adapters.wire.routefile import write_routes
 from trimtab.adapters.wire.status import read_status, takes_connections
 from trimtab.app import worker
 from trimtab.app.home import Home, setting
+from trimtab.app.interrupts import signals_held
 from trimtab.errors import Unavailable
 from trimtab.registry.bundle import Bundle
 from trimtab.serving.profile import FILE, ServingProfile, encode_profile
@@ -67,10 +68,12 @@ def private_workers(home: Home, bundle: Bundle, profile: ServingProfile, *, coun
         write_routes(place.route_file, RouteTable(1, {bundle.manifest.model: _route(bundle)}))
         try:
             for number in range(1, count + 1):
-                started.append(_start(root, number))  # noqa: PERF401 - the one before must be ended when this one fails
+                with signals_held():
+                    started.append(_start(root, number))  # the one before must be ended when this one fails
             yield PrivateWorkers(root, tuple(_ready(root, number, one) for number, one in enumerate(started, 1)))
         finally:
-            _end(started)
+            with signals_held():
+                _end(started)
 
 
 def _route(bundle: Bundle) -> Route:

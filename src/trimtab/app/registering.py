@@ -20,9 +20,9 @@ from trimtab.errors import InputError
 from trimtab.training.task import Task, binary, multiclass, regression
 
 _OPTIONS = {
-    "onnx": {"columns", "optional"},
-    "pyfunc": {"columns", "optional", "python", "start_s", "call_s", "memory_mb"},
-    "handler": {"columns", "optional", "entry", "takes", "python", "start_s", "call_s", "memory_mb"},
+    "onnx": {"columns", "optional", "trained_until"},
+    "pyfunc": {"columns", "optional", "trained_until", "python", "start_s", "call_s", "memory_mb"},
+    "handler": {"columns", "optional", "trained_until", "entry", "takes", "python", "start_s", "call_s", "memory_mb"},
 }
 """What the command line may say of each kind."""
 
@@ -151,14 +151,24 @@ def register_onnx(
 
 
 def register_kind(
-    home: Path, path: Path, kind: str, *, name: str, task: str | None, options: Mapping[str, Any]
-) -> dict[str, str]:
+    home: Path,
+    path: Path,
+    kind: str,
+    *,
+    name: str,
+    task: str | None,
+    options: Mapping[str, Any],
+    declared: Task | None = None,
+) -> dict[str, Any]:
     """What the command line asks for: ``{model, version, kind, home}``.
 
     Parameters
     ----------
     options
-        Parameters of the function of that kind; columns as text with commas, and None or empty for what was not said.
+        Parameters of the function of that kind; columns as a list or a text with commas, and None or empty for what was
+        not said.
+    declared
+        The task itself, where a project declares it.
 
     Raises
     ------
@@ -166,8 +176,8 @@ def register_kind(
         When an option does not go with the kind.
     """
     said = {key: value for key, value in options.items() if value not in (None, "")}
-    said |= {key: [one.strip() for one in said[key].split(",")] for key in ("columns", "optional") if key in said}
-    outputs = [one.strip() for one in said.pop("outputs", "").split(",") if one.strip()]
+    said |= {key: _listed(said[key]) for key in ("columns", "optional") if key in said}
+    outputs = said.pop("outputs", "")
     tensors = kind == "onnx" and "columns" not in said and task is None
     if kind != "pyfunc" and "columns" not in said and not tensors:
         raise InputError(
@@ -180,13 +190,25 @@ def register_kind(
         raise InputError(f"this does not go with --kind {kind}", got=", ".join(f"--{one}" for one in odd))
     return {
         "model": name,
-        "version": _REGISTER[kind](home, path, name=name, task=_task(task, name, outputs), **said),
+        "version": _REGISTER[kind](home, path, name=name, task=declared or task_of(task, name, outputs), **said),
         "kind": kind,
         "home": str(home),
     }
 
 
-def _task(kind: str | None, name: str, outputs: Sequence[str]) -> Task | None:
+def _listed(given: str | Sequence[str]) -> list[str]:
+    return [one.strip() for one in given.split(",")] if isinstance(given, str) else list(given)
+
+
+def task_of(kind: str | None, name: str, named: str = "") -> Task | None:
+    """The task of a model by its name, and the names of its outputs with commas; None for a model of tensors.
+
+    Raises
+    ------
+    InputError
+        When classes are not named, or something is that has no names.
+    """
+    outputs = [one.strip() for one in named.split(",") if one.strip()]
     if kind in (None, "binary") and outputs:
         raise InputError(
             "only several numbers or classes are named", got=",".join(outputs), hint="--task multiclass or regression"

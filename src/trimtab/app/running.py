@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ import msgspec
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
-from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.status import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
@@ -33,13 +31,11 @@ from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
-from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
+from trimtab.app.worker_settings import whole_number, worker_options
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
-from trimtab.gates.declare import size_below
 from trimtab.serving.profile import ServingProfile
-from trimtab.serving.recordmode import read_mode, read_policy
 
 OWN_TOKEN = "control.token"  # noqa: S105 - the name of a file
 _READY_S = 30.0
@@ -61,6 +57,7 @@ class UpRequest:
     take_over: bool = False
     new_token: bool = False
     memory_budget: str | None = None
+    server: str | None = None
 
 
 def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None], page: Page | None = None) -> None:
@@ -147,8 +144,8 @@ class _Process:
             self._control,
             token_digest=token.digest,
             own_digest=hashlib.sha256(own.encode()).hexdigest(),
-            max_body=_number("max_body"),
-            max_rows=_number("max_batch_rows"),
+            max_body=whole_number("max_body"),
+            max_rows=whole_number("max_batch_rows"),
         )
         config = uvicorn.Config(
             app, http="httptools", loop="none", ws="none", lifespan="off", access_log=False, log_config=None,
@@ -204,13 +201,6 @@ class _Process:
             self._ready(told | ({"token": token.text} if token.text else {}))
 
 
-def _software() -> str:
-    try:
-        return metadata.version("trimtab")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return ""
-
-
 def _answers(run: Path, name: str) -> bool:
     """Whether the worker on a post takes connections."""
     post, said = read_post(run, name), read_status(run / f"{name}.json")
@@ -250,75 +240,23 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> WorkerOptions:
-    return WorkerOptions(
-        host=setting("host", request.host),
-        port=port,
-        driven=driven,
-        max_body=_number("max_body"),
-        max_rows=_number("max_batch_rows"),
-        max_queue=_number("max_queue"),
-        deadline_ms=_number("deadline_ms"),
-        software=_software(),
-        grpc_port=grpc_port,
-        providers=",".join(read_order(setting("providers"))),
-        memory_budget=_bytes("memory_budget", request.memory_budget),
-        model_python=setting("model_python"),
-        access_log=_path("access_log"),
-        access_log_share=_share("access_log_share"),
-        trace_share=_share("trace_share"),
-        **shortcut_options(),
-        records=_records_mode(),
-        records_when_full=read_policy(setting("records_when_full")),
-    )
+    given = {"host": request.host, "memory_budget": request.memory_budget, "server": request.server}
+    return worker_options(port=port, grpc_port=grpc_port, driven=driven, given=given)
 
 
 def _workers(request: UpRequest, profile: ServingProfile) -> int:
     given = request.workers
     if given is None and "TRIMTAB_WORKERS" not in os.environ:
         given = profile.workers or None
-    count = _number("workers", given)
+    count = whole_number("workers", given)
     if count < 1:
         raise InputError("there must be a worker", got=str(count), hint="--workers 1")
     return count
 
 
-def _number(name: str, given: int | None = None) -> int:
-    text = setting(name, given)
-    if not text.isdigit():
-        raise InputError(f"the setting {name} must be a whole number", got=repr(text))
-    return int(text)
-
-
-def _share(name: str) -> float:
-    text = setting(name)
-    try:
-        found = float(text)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1:
-        raise InputError(f"the setting {name} must be a share from 0 to 1", got=repr(text))
-    return found
-
-
-def _records_mode() -> str:
-    text = setting("records")
-    read_mode(text)  # refused here, where somebody reads it, and not by every worker
-    return text
-
-
-def _path(name: str) -> str:
-    text = setting(name)
-    return str(Path(text).resolve()) if text else ""
-
-
-def _bytes(name: str, given: str | None = None) -> int:
-    text = setting(name, given)
-    return int(text) if text.isdigit() else int(size_below(text).bound)
-
-
 @contextmanager
 def _console_socket(request: UpRequest) -> Iterator[socket.socket]:
-    host, port = setting("host", request.host), _number("console_port", request.console_port)
+    host, port = setting("host", request.host), whole_number("console_port", request.console_port)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -334,7 +272,7 @@ def _console_socket(request: UpRequest) -> Iterator[socket.socket]:
 @contextmanager
 def _data_port(request: UpRequest, home: Home) -> Iterator[int]:
     """The port of the data plane; 0 is made a free one, or the one that living workers have."""
-    wanted = _number("port", request.port)
+    wanted = whole_number("port", request.port)
     with _shared_port(wanted, home, setting("host", request.host), lambda said: said.port) as port:
         yield port
 
@@ -347,7 +285,7 @@ def _grpc_port(request: UpRequest, home: Home) -> Iterator[int]:
         return
     if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):  # every worker would end at once
         raise MissingExtra("gRPC needs grpcio and protobuf", hint="pip install 'trimtab[grpc]'")
-    wanted = _number("grpc_port", request.grpc_port)
+    wanted = whole_number("grpc_port", request.grpc_port)
     with _shared_port(wanted, home, setting("host", request.host), lambda said: said.grpc_port) as port:
         yield port
 

@@ -39,6 +39,9 @@ reason = click.option("--reason", required=True, help="Why; it is kept in the le
 actor = click.option("--actor", help="Who asks; by default the user of this machine.")
 version = click.argument("version")
 model = click.argument("model")
+server = click.option(
+    "--server", help="What carries HTTP: httptools, our own, or uvicorn.  [default: setting server, httptools]"
+)
 
 
 def command(*examples: str, home: bool = True) -> Callable[[Body], click.Command]:

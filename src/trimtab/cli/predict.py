@@ -14,6 +14,7 @@ from trimtab.errors import InputError
 
 @command(
     "trimtab predict buys shop=ams basket=12.5",
+    "trimtab predict buys shop=ams basket=12.5 --arm shadow",
     "trimtab predict buys --from request.json --url http://127.0.0.1:8080 --json",
 )
 @model
@@ -21,6 +22,7 @@ from trimtab.errors import InputError
 @click.option(
     "--from", "source", type=click.File(encoding="utf-8"), help="JSON object with the fields; - for standard input."
 )
+@click.option("--arm", help="Have this arm of the route answer, whatever its share; recorded as pinned.")
 @click.option("--url", help="Ask this data plane.  [default: the one that `trimtab up` started]")
 def predict(
     project: Path,
@@ -29,14 +31,18 @@ def predict(
     model: str,
     fields: tuple[str, ...],
     source: TextIO | None,
+    arm: str | None,
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Ask MODEL once, by entity keys and request inputs; features are looked up."""
+    """Ask MODEL once, by entity keys and request inputs; features are looked up.
+
+    With --url no project is needed: the server says which fields it takes.
+    """
     from trimtab import app
 
     def work() -> Result:
-        return app.predict(project, model, _fields(fields, source), home=home, url=url)
+        return app.predict(project, model, _fields(fields, source), home=home, url=url, arm=arm)
 
     answer(work, lambda result: "\n".join(lines(result)), as_json=as_json)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trimtab.cli.answer import Result, as_text, command, lines, refuse, version
+from trimtab.cli.answer import Result, as_text, command, lines, refuse, server, version
 from trimtab.errors import TrimtabError
 
 _port = click.IntRange(0, 65535)
@@ -20,6 +20,8 @@ _port = click.IntRange(0, 65535)
 @click.option("--host", help="Address to bind to.  [default: setting host]")
 @click.option("--port", type=_port, help="Port; 0 takes a free one.  [default: setting port]")
 @click.option("--grpc-port", type=_port, help="Port of gRPC predictions.  [default: none]")
+@server
+@click.option("--memory-budget", help="Most memory for models, as in 2GB.  [default: setting memory_budget]")
 def serve(
     project: Path,
     *,
@@ -29,11 +31,12 @@ def serve(
     port: int | None,
     grpc_port: int | None,
     as_json: bool,
+    **settings: str | None,
 ) -> None:
     """Serve VERSION, as `trimtab register` printed it, without a project: from one worker, with records and metrics.
 
     Stays in the foreground until it is told to stop (0). Nothing is decided here, and a worker that ends is not started
-    again (1). Versions of a project, features and rollouts need `trimtab up`.
+    again (1). Versions of a project, features and rollouts need `trimtab up`. The settings are those of its workers.
     """
 
     def ready(result: Result) -> None:
@@ -44,6 +47,6 @@ def serve(
 
     try:
         place = named_home(home) or Home.of(project)
-        serve_here(place.root, version, host=host, port=port, grpc_port=grpc_port, ready=ready)
+        serve_here(place.root, version, host=host, port=port, grpc_port=grpc_port, settings=settings, ready=ready)
     except TrimtabError as error:
         refuse(error, as_json=as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trimtab.cli.answer import Result, as_text, command, lines, refuse
+from trimtab.cli.answer import Result, as_text, command, lines, refuse, server
 from trimtab.errors import TrimtabError
 
 _port = click.IntRange(0, 65535)
@@ -21,6 +21,7 @@ _port = click.IntRange(0, 65535)
 @click.option(
     "--memory-budget", help="Most memory for models in a worker, as in 2GB.  [default: setting memory_budget]"
 )
+@server
 @click.option("--clock", help="Rehearse: time stands here until POST /v1/clock moves it.  [default: the real time]")
 @click.option("--take-over", is_flag=True, help="Replace a control process of this project that is alive.")
 @click.option("--new-token", is_flag=True, help="Make a new token for the console and the API; the old one ends.")
@@ -37,6 +38,7 @@ def up(
     grpc_port: int | None,
     workers: int | None,
     memory_budget: str | None,
+    server: str | None,
     as_json: bool,
 ) -> None:
     """Run the platform: console, API, serving workers, monitors and the loop.
@@ -63,6 +65,7 @@ def up(
             grpc_port=grpc_port,
             workers=workers,
             memory_budget=memory_budget,
+            server=server,
             clock=clock,
             take_over=take_over,
             new_token=new_token,

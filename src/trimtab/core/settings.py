@@ -29,6 +29,11 @@ SETTINGS: tuple[Setting, ...] = (
         "Most requests that wait in one worker; more are answered with 429, a model's share by how many are asked.",
     ),
     Setting("deadline_ms", "10000", "How long a caller waits who sends no X-Trimtab-Deadline-Ms; 0: for ever."),
+    Setting(
+        "server",
+        "httptools",
+        "What carries HTTP in the workers: `httptools`, our own small server, or `uvicorn`, the maintained one.",
+    ),
     Setting("access_log", "", "File for a line of JSON per request; empty for none."),
     Setting("access_log_share", "1", "Share of requests that the access log takes; server errors are always taken."),
     Setting("trace_share", "0", "Share of requests that are traced over OpenTelemetry; 0 traces nothing."),

@@ -19,6 +19,7 @@ TRAINING_FAILED = "TrainingFailed"
 TRAINING_REPEATED = "TrainingRepeated"
 VERSION_REGISTERED = "VersionRegistered"
 VARIANT_MEASURED = "VariantMeasured"
+VERSION_BROUGHT = "VersionBrought"
 FLOORS_JUDGED = "FloorsJudged"
 ROLLOUT_STARTED = "RolloutStarted"
 GATE_PROGRESSED = "GateProgressed"
@@ -70,6 +71,9 @@ SHAPES: dict[str, Shape] = {
     VARIANT_MEASURED: _shape(
         "version parent variant metrics parent_metrics size_bytes parent_size_bytes largest_difference flipped rows",
         measured="p99_ms latencies",
+    ),
+    VERSION_BROUGHT: _shape(
+        "version by reason metrics rows trained_until size_bytes reference_weeks reference_level", measured="p99_ms"
     ),
     FLOORS_JUDGED: _shape("version passed checks", measured="measured_values"),
     ROLLOUT_STARTED: _shape("rollout version champion bound margin alpha expires"),

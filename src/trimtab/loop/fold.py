@@ -136,6 +136,21 @@ def _variant(state: State, data: Data, _: Micros) -> State:
     return replace(state, versions={**state.versions, made.digest: made})
 
 
+def _brought(state: State, data: Data, _: Micros) -> State:
+    """A version made elsewhere."""
+    if data["version"] in state.versions:
+        return state
+    version = Version(
+        digest=data["version"],
+        number=len(state.versions) + 1,
+        trained_until=data["trained_until"],
+        reference_weeks=tuple(data["reference_weeks"]),
+        reference_level=data["reference_level"],
+        daily_gains=(),
+    )
+    return replace(state, versions={**state.versions, version.digest: version})
+
+
 def _floors(state: State, data: Data, _: Micros) -> State:
     version = state.versions.get(data["version"])
     if version is None:
@@ -276,6 +291,7 @@ _FOLDS: dict[str, Fold] = {
     e.TRAINING_FINISHED: _training_finished,
     e.TRAINING_FAILED: lambda state, data, _: _training_ended(state, data, failures=state.failures + 1),
     e.VARIANT_MEASURED: _variant,
+    e.VERSION_BROUGHT: _brought,
     e.FLOORS_JUDGED: _floors,
     e.ROLLOUT_STARTED: _rollout_started,
     e.GATE_PROGRESSED: _on_rollout(_progressed),

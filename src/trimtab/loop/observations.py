@@ -66,13 +66,14 @@ class Asked:
     """A person asks for something. The loop decides what to make of it and says why in the ledger."""
 
     id: str
-    kind: Literal["train", "approve", "deny", "rollback", "deploy", "force", "kill", "revive", "variant"]
+    kind: Literal["train", "approve", "deny", "rollback", "deploy", "force", "kill", "revive", "variant", "register"]
     actor: str
     reason: str
     version: str = ""
     data: Mapping[str, Json] = field(default_factory=dict)
     """``cutoff`` of a training; ``strategy``, ``share``, ``arms``, ``unit`` and ``winner`` of a deployment;
-    ``constant`` of a kill switch, which goes back to the previous version without."""
+    ``constant`` of a kill switch, which goes back to the previous version without; ``facts`` of a version that was not
+    trained here."""
 
 
 Observation = JobDone | JobLost | DayMatured | Drifted | Counted | Warmed | Asked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trimtab.loop import events as e
 from trimtab.loop.asking import actor_of, asker, refuse
 from trimtab.loop.deliberation import Deliberation
@@ -19,30 +21,16 @@ from trimtab.loop.rollout import (
 )
 from trimtab.loop.strategies import deploy_by, kill, revive
 from trimtab.loop.triggers import held_back, request_training
-from trimtab.loop.variants import add_variant
+from trimtab.loop.variants import add_brought, add_variant
 
 
 def answer_request(work: Deliberation, asked: Asked) -> None:
     """Do what a person asks, or refuse."""
     if asked.id in work.state.asked:
         return
-    match asked.kind:
-        case "train":
-            _train(work, asked)
-        case "approve" | "deny":
-            _judge(work, asked)
-        case "rollback":
-            _roll_back(work, asked)
-        case "deploy":
-            _deploy(work, asked)
-        case "force":
-            _force(work, asked)
-        case "variant":
-            add_variant(work, asked)
-        case "kill":
-            kill(work, asked)
-        case "revive":
-            revive(work, asked)
+    answer = _ANSWERS.get(asked.kind)
+    if answer is not None:
+        answer(work, asked)
 
 
 def _train(work: Deliberation, asked: Asked) -> None:
@@ -168,3 +156,17 @@ def _force(work: Deliberation, asked: Asked) -> None:
     else:
         why = f"{asker(asked)} forced it, and there is no champion to compare it with"
         promote(work, version.digest, why, rollout=under_way(work).id, cause=cause)
+
+
+_ANSWERS: dict[str, Callable[[Deliberation, Asked], None]] = {
+    "train": _train,
+    "approve": _judge,
+    "deny": _judge,
+    "rollback": _roll_back,
+    "deploy": _deploy,
+    "force": _force,
+    "variant": add_variant,
+    "register": add_brought,
+    "kill": kill,
+    "revive": revive,
+}

@@ -74,6 +74,13 @@ def _variant(data: Data) -> str:
     )
 
 
+def _brought(data: Data) -> str:
+    judged = f"{_metrics_text(data['metrics'])} on {data['rows']} rows" if data["rows"] else "no rows to judge it on"
+    return (
+        f"{version_text(data).capitalize()} was made elsewhere, {data['by']} registered it: {data['reason']} ({judged})"
+    )
+
+
 def _floors(data: Data) -> str:
     values = {**{check["measure"]: check["value"] for check in data["checks"]}, **data["measured_values"]}
     parts = []
@@ -198,6 +205,7 @@ _SENTENCES: dict[str, Callable[[Data], str]] = {
     e.APPROVED: _by("approved"),
     e.DENIED: _by("denied"),
     e.VARIANT_MEASURED: _variant,
+    e.VERSION_BROUGHT: _brought,
     e.FORCED: _by("forced past the gate"),
     e.TRAFFIC_SHIFTED: _shifted,
     e.STEP_PASSED: _step_passed,

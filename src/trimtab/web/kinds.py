@@ -56,6 +56,7 @@ KIND_OF_EVENT: dict[str, str] = {
     "TriggerHeld": "note",
     "TrainingFinished": "train",
     "TrainingFailed": "fail",
+    "VersionBrought": "note",
     "FloorsJudged": "gate",
     "GateJudged": "gate",
     "RolloutStarted": "shadow",

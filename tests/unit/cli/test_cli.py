@@ -343,7 +343,7 @@ def test_up_says_where_it_answers_and_reports_a_refusal(monkeypatch):
         "data_plane: http://127.0.0.1:8080\npid: 12345\ntoken: that of TRIMTAB_TOKEN\n",
     )
     assert callable(seen.pop("page"))
-    unset = dict.fromkeys(("home", "host", "port", "console_port", "grpc_port", "clock", "memory_budget"))
+    unset = dict.fromkeys(("home", "host", "port", "console_port", "grpc_port", "clock", "memory_budget", "server"))
     assert seen == unset | {"workers": 2, "take_over": False, "new_token": False}
 
     def broken(project, **_):

@@ -301,3 +301,15 @@ def test_an_onnx_file(tmp_path):
     assert (code, json.loads(text)["version"]) == (0, version)
     with pytest.raises(InputError, match="cannot be read"):
         register_onnx(tmp_path / "home", tmp_path / "no.onnx", name="m", task=CHANCE, columns=["a", "b"])
+
+
+@pytest.mark.parametrize("entry", ["../../x.py", "../x.py:Price", "deep/../../x.py", "nowhere.py", "deep"])
+def test_an_entry_that_is_no_file_of_the_directory_is_refused_before_anything_runs(directory, tmp_path, entry):
+    (tmp_path / "x.py").write_text("raise SystemExit('it ran')\n")
+    done = CliRunner().invoke(
+        trimtab,
+        ["register", "price", str(directory), "--kind", "handler", "--columns", "size,age", "--task", "regression",
+         "--entry", entry, "--home", str(tmp_path / "home"), "-p", str(tmp_path), "--json"],
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "no file of the model's directory" in json.loads(done.output)["error"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import msgspec
 import numpy as np
@@ -62,6 +62,7 @@ def register_foreign(
         When its process does not start.
     """
     files = read_directory(model.path)
+    _check_entry(model.foreign, own_files(files))
     # Named outputs are taken by name, in the order of the task, and counted at every answer.
     foreign = msgspec.structs.replace(model.foreign, outputs=model.task.names)
     running = IsolatedModel(own_files(files), foreign, model=model.name, root=root, python=python)
@@ -83,6 +84,17 @@ def register_foreign(
     called = tuple(said) or ("output",)
     files[FILE] = msgspec.json.encode(msgspec.structs.replace(foreign, inputs=names, outputs=called))
     return _packed(blobs, model, files, libraries=libraries, names=names)
+
+
+def _check_entry(foreign: Foreign, files: Mapping[str, bytes]) -> None:
+    """That a handler's file is one of those that travel in the version, and not one beside them."""
+    file = foreign.entry.partition(":")[0]
+    if foreign.kind == "handler" and PurePosixPath(file).as_posix() not in files:
+        raise InputError(
+            "the entry is no file of the model's directory",
+            got=foreign.entry,
+            hint="name a file below it, as in handler.py or src/handler.py:Handler; only what lies there travels",
+        )
 
 
 def _columns(names: Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -24,15 +25,20 @@ class JsonClient:
         Sent as a bearer token when given.
     timeout_s
         Seconds that any one step of a request may take.
+    headers
+        Sent with every request.
     """
 
-    def __init__(self, url: str, *, token: str = "", timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, token: str = "", timeout_s: float = 30.0, headers: Mapping[str, str] | None = None
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise InputError("not the address of a server", got=repr(url), hint="write http://host:port")
         self.url = url
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
-        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
 
     def __enter__(self) -> Self:
         return self
