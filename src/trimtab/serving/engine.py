@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
@@ -191,6 +191,9 @@ class Engine:
             parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
         else:
             parts = split(route, units_of(route, batch, units))
+        if len(parts) == 1 and not route.unit and (features is not None or self.ahead is None):  # nothing to take apart
+            arm, rows = parts[0]
+            return [(self._predict(live.deployed[arm.version], batch, arm.name, route.rollout, features), rows)]
         given: list[tuple[Answers, Sequence[int]]] = []
         if self.ahead is not None and features is None:
             given, parts = self.ahead.take(model, batch, parts, rollout=route.rollout)
@@ -261,7 +264,11 @@ class Engine:
     def blocks(self, versions: Iterable[str]) -> bool:
         """Whether one of these versions blocks the thread that asks it."""
         deployed = self.live.deployed
-        return any(version in deployed and deployed[version].runtime.blocking for version in versions)
+        for version in versions:
+            found = deployed.get(version)
+            if found is not None and found.runtime.blocking:
+                return True
+        return False
 
     def score_shadow(self, works: Sequence[ShadowWork]) -> list[tuple[ShadowWork, Answers | None]]:
         """Each with its score; changes nothing, so that it may run in another thread."""
