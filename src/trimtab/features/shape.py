@@ -89,7 +89,8 @@ class Shape:
         if self._even is not None and self.whole:
             even = np.frombuffer(b"".join(slots), self._even).reshape(-1, group, len(self.widths))
             if self.widths[0] == 4 or not bool(((even >= _LARGE) | (even <= -_LARGE)).any()):
-                return (even[:, :1].astype(np.int64) - even[:, 1:]).astype(np.float64)
+                apart: NDArray[np.float64] = (even[:, :1].astype(np.int64) - even[:, 1:]).astype(np.float64)
+                return apart
             return None
         table = np.frombuffer(b"".join(slots), self._fields).reshape(-1, group)
         out = np.empty((len(table), group - 1, len(self.widths)))

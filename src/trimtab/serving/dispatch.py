@@ -205,7 +205,7 @@ class Dispatcher:
         if deadline:
             ask.expires = ask.came + deadline
         self._door.joined(ask.lane.model)
-        if ask.lane in self._parked:
+        if self._parked and ask.lane in self._parked:
             self._parked[ask.lane].append(ask)
         else:
             self.queue.put(ask.lane, ask)

@@ -186,21 +186,23 @@ class Engine:
         if route.constant:
             outputs = live.answering(model).manifest.outputs
             return [(constant_answers(batch, model, route.constant, outputs), list(range(len(batch))))]
+        taken_apart = bool(version or route.unit) or (features is None and self.ahead is not None)
+        if len(route.arms) == 1 and not taken_apart:
+            arm = route.arms[0]
+            whole = self._predict(live.deployed[arm.version], batch, arm.name, route.rollout, features)
+            return [(whole, range(len(batch.ids)))]
         if version:
             live.pinned(model, version)
             parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
         else:
             parts = split(route, units_of(route, batch, units))
-        if len(parts) == 1 and not route.unit and (features is not None or self.ahead is None):  # nothing to take apart
-            arm, rows = parts[0]
-            return [(self._predict(live.deployed[arm.version], batch, arm.name, route.rollout, features), rows)]
         given: list[tuple[Answers, Sequence[int]]] = []
         if self.ahead is not None and features is None:
             given, parts = self.ahead.take(model, batch, parts, rollout=route.rollout)
         for one, rows in parts:
-            whole = len(rows) == len(batch)
-            ours = batch if whole else rows_of(batch, rows)
-            sent = features if features is None or whole else features_of(features, rows)
+            every = len(rows) == len(batch)
+            ours = batch if every else rows_of(batch, rows)
+            sent = features if features is None or every else features_of(features, rows)
             given.append((self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent), rows))
         if not route.unit:
             return given
