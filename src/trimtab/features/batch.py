@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +20,7 @@ class Watermark(NamedTuple):
     known: Micros
 
 
-@dataclass(frozen=True, slots=True)
-class RequestBatch:
+class RequestBatch(msgspec.Struct, frozen=True, eq=False):
     """Requests that are answered together: n of them, all asked at or after every delivered event.
 
     ``keys`` and ``inputs`` are arrays of shape (n,), by name, as the request shape of the plan declares them.
@@ -37,8 +36,7 @@ class RequestBatch:
         return len(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureBatch:
+class FeatureBatch(msgspec.Struct, frozen=True, eq=False):
     """Feature values for n requests, and what they were made of."""
 
     values: NDArray[np.float32]

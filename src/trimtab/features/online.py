@@ -199,6 +199,8 @@ class OnlineReader:
         """Parts that are read together, each with its first column."""
         self._modules: list[tuple[LoadedModule, int]] = []
         self._fresh: dict[str, int] = {}
+        self._unpacked: dict[str, tuple[bytes | None, Mapping[bytes, Watermark]]] = {}
+        """By source its row of watermarks, as it was last read: it is often the same again."""
         first = 0
         for part in plan.parts:
             if isinstance(part, ModulePart):
@@ -220,27 +222,25 @@ class OnlineReader:
         values, watermarks = self.read_exact(batch)
         at = np.asarray(batch.at, np.int64)
         known = np.array([watermarks[source].known for source in self._sources], np.int64)
-        latest = int(at.max()) if len(at) else 0
         with np.errstate(over="ignore"):  # a value beyond float32 is an infinity
-            return FeatureBatch(
-                values=values.astype(np.float32),
-                ages=((at[:, None] - known) / 1e6).astype(np.float32),
-                watermarks=watermarks,
-                stale=tuple(
-                    source for source, fresh in self._fresh.items() if latest - watermarks[source].known > fresh
-                ),
-            )
+            exact = values.astype(np.float32)
+        stale: tuple[str, ...] = ()
+        if self._fresh:
+            latest = int(at.max()) if len(at) else 0
+            stale = tuple(source for source, fresh in self._fresh.items() if latest - watermarks[source].known > fresh)
+        return FeatureBatch(exact, ((at[:, None] - known) / 1e6).astype(np.float32), watermarks, stale)
 
     def read_exact(self, batch: RequestBatch) -> tuple[NDArray[np.float64], dict[str, Watermark]]:
         """The values before the cast to float32, shape (n, features), and the watermark of each source."""
         count, at = len(batch), batch.at.tolist()
+        earliest = min(at, default=0)
         keys = self._mark_keys.copy()
         for group in self._groups.values():
             for part, _ in group:
                 keys += part.keys(batch.keys)
         rows = self._store.get_many(keys)
         place = len(self._sources)
-        marks = {source: _marks(row) for source, row in zip(self._sources, rows[:place], strict=True)}
+        marks = {source: self._marks_of(source, row) for source, row in zip(self._sources, rows[:place], strict=True)}
         watermarks: dict[str, Watermark] = {}
         out = np.empty((count, self._width))
         for group in self._groups.values():
@@ -248,13 +248,21 @@ class OnlineReader:
             for part, _ in group:
                 mark = marks[part.source].get(part.id, _NONE)
                 watermarks[part.source] = min(mark, watermarks.get(part.source, mark))
-                as_of += [max(moment, mark.known) for moment in at] if mark.seq else at
+                later = mark.seq and mark.known > earliest
+                as_of += [max(moment, mark.known) for moment in at] if later else at
             values = group[0][0].read(rows[place : place + len(as_of)], as_of)
             place += len(as_of)
+            width = values.shape[1]
             for number, (_, first) in enumerate(group):
-                out[:, first : first + values.shape[1]] = values[number * count : (number + 1) * count]
+                out[:, first : first + width] = values[number * count : (number + 1) * count]
         if self._modules:
             columns = request_columns(batch, self._plan.requests)
             for module, first in self._modules:
                 out[:, first : first + len(module.features)] = module.compute(columns)
         return out, watermarks
+
+    def _marks_of(self, source: str, row: bytes | None) -> Mapping[bytes, Watermark]:
+        found = self._unpacked.get(source)
+        if found is None or found[0] != row:
+            found = self._unpacked[source] = row, _marks(row)
+        return found[1]

@@ -79,9 +79,12 @@ class WindowRows:
         if not self._running or self.keeps.extremes:
             lines = [self._empty if row is None else self._read_one(row, as_of[at]) for at, row in enumerate(rows)]
             return np.array(lines, np.float64).reshape(len(rows), len(self._empty))
+        cut = self._cut(rows, as_of)
         out = np.empty((len(rows), len(self._empty)))
-        for shape, (places, slots) in self._cut(rows, as_of).items():
+        for shape, (places, slots) in cut.items():
             above = shape.differences(slots, 1 + len(self.part.over))
+            if above is not None and len(cut) == 1:
+                return self._from_totals(above)
             if above is None:
                 out[places] = [self._read_one(rows[at] or b"", as_of[at]) for at in places]
             else:
@@ -92,6 +95,11 @@ class WindowRows:
         """For each shape the places of its rows, and their totals and the slot before each window."""
         over, length = self.part.over, self._code_length
         cut: dict[Shape, tuple[list[int], list[bytes]]] = {}
+        # What follows from a time and a shape is kept from row to row: those of a batch mostly share both.
+        starts: tuple[tuple[Micros, int, int, int], ...] = ()
+        offsets: list[tuple[Micros, int]] = []
+        before: Micros | None = None
+        known: Shape | None = None
         for place, (row, moment) in enumerate(zip(rows, as_of, strict=True)):
             shape = self._narrow if row is None else self._shapes.get(row[:length])
             if shape is None or (row is not None and len(row) != shape.length):
@@ -107,12 +115,11 @@ class WindowRows:
             last, at, size = shape.last_of(row), shape.totals_at, shape.size
             totals = row[at : at + size]
             slots.append(totals)
-            for start, _, ring, tile in starts_of(over, moment):
-                if start > last:
-                    slots.append(totals)
-                else:
-                    at = shape.offsets[ring] + tile * size
-                    slots.append(row[at : at + size])
+            if moment != before:
+                starts, before, known = starts_of(over, moment), moment, None
+            if shape is not known:
+                offsets, known = [(start, shape.offsets[ring] + tile * size) for start, _, ring, tile in starts], shape
+            slots += [totals if start > last else row[at : at + size] for start, at in offsets]
         return cut
 
     def _from_totals(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -49,6 +49,9 @@ class Shape:
         self._fields = None
         if all(width in fields for width in widths):
             self._fields = np.dtype([(str(place), fields[width]) for place, width in enumerate(widths)])
+        # Of one narrow width: all totals are subtracted at once.
+        even = {4: "<i4", 8: "<i8"}.get(widths[0]) if len({*widths}) == 1 else None
+        self._even = np.dtype(even) if even is not None else None
         self.zero = self.pack([0] * len(self.widths))
         self.last_at = len(self.code)
         self.totals_at = self.last_at + LAST.size
@@ -82,6 +85,12 @@ class Shape:
             and once where the width is 4 or 8 bytes. None when numbers are too wide or too large for int64 arithmetic.
         """
         if self._fields is None:
+            return None
+        if self._even is not None and self.whole:
+            even = np.frombuffer(b"".join(slots), self._even).reshape(-1, group, len(self.widths))
+            if self.widths[0] == 4 or not bool(((even >= _LARGE) | (even <= -_LARGE)).any()):
+                apart: NDArray[np.float64] = (even[:, :1].astype(np.int64) - even[:, 1:]).astype(np.float64)
+                return apart
             return None
         table = np.frombuffer(b"".join(slots), self._fields).reshape(-1, group)
         out = np.empty((len(table), group - 1, len(self.widths)))

@@ -7,8 +7,7 @@ answered.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,9 @@ from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
 from trimtab.serving.lanes import (
     PlainLane,
+    any_failed,
     arms_of,
+    fail_all,
     matrix_of,
     pinned_version,
     plain_lane,
@@ -204,7 +205,7 @@ class Dispatcher:
         if deadline:
             ask.expires = ask.came + deadline
         self._door.joined(ask.lane.model)
-        if ask.lane in self._parked:
+        if self._parked and ask.lane in self._parked:
             self._parked[ask.lane].append(ask)
         else:
             self.queue.put(ask.lane, ask)
@@ -215,24 +216,18 @@ class Dispatcher:
         """Answer one batch of what waits; whether more is waiting."""
         _, pieces = self.queue.take()
         if pieces:
-            self._door.left(pieces[0].waiter.lane.model, sum(stop == ask.size for ask, _, stop in pieces))
+            self._door.left(pieces[0].waiter.lane.model, sum([stop == ask.size for ask, _, stop in pieces]))
             pieces = self._in_time(pieces)
         if pieces:
-            with self._nobody_left_waiting(pieces):
+            try:
                 self._answer(pieces)
-        if not self.queue and not self._parked:
+            except Exception as error:
+                fail_all(pieces, error)
+                raise
+        waiting = len(self.queue) > 0
+        if not waiting and not self._parked:
             self._door.forget()
-        return len(self.queue) > 0
-
-    @contextmanager
-    def _nobody_left_waiting(self, pieces: Sequence[Piece[Ask]]) -> Iterator[None]:
-        """Whatever goes wrong, everybody gets an answer."""
-        try:
-            yield
-        except Exception as error:
-            for ask, _, _ in pieces:
-                ask.fail(TrimtabError("an internal error", got=type(error).__name__, hint="see the log of the worker"))
-            raise
+        return waiting
 
     def step_shadow(self, max_rows: int = 32) -> int:
         """Score and record a few rows of the shadow queue; how many rows still wait.
@@ -264,9 +259,9 @@ class Dispatcher:
 
     def _in_time(self, pieces: Sequence[Piece[Ask]]) -> list[Piece[Ask]]:
         now = self._timer()
-        for piece in pieces:
-            if 0 < piece.waiter.expires < now and piece.start == 0:
-                piece.waiter.fail(Unavailable("the request waited past its deadline", hint="try again in a second"))
+        for ask, start, _ in pieces:
+            if 0 < ask.expires < now and start == 0:
+                ask.fail(Unavailable("the request waited past its deadline", hint="try again in a second"))
         return [piece for piece in pieces if not piece.waiter.dropped]
 
     def _answer(self, pieces: Sequence[Piece[Ask]]) -> None:
@@ -280,17 +275,22 @@ class Dispatcher:
         def back(outcome: Outcome) -> None:
             for ask in self._parked.pop(lane, []):
                 self.queue.put(lane, ask)
-            with self._nobody_left_waiting(pieces):
+            try:
                 self._told_of(lane, pieces, outcome, began=began)
+            except Exception as error:
+                fail_all(pieces, error)
+                raise
 
         self._parked.setdefault(lane, [])
         self.aside(lambda: self._outcome(lane, pieces), back)
 
     def _blocks(self, lane: Lane) -> bool:
         """Whether a version that may answer blocks the one who asks it."""
-        route = self.engine.live.table.routes.get(lane.model)
-        versions = [lane.version] if lane.version else [arm.version for arm in route.arms if arm.share] if route else []
-        return self.engine.blocks(versions)
+        live = self.engine.live
+        if lane.version:
+            return self.engine.blocks((lane.version,))
+        route = live.table.routes.get(lane.model)
+        return route is not None and self.engine.blocks([arm.version for arm in route.arms if arm.share])
 
     def _outcome(self, lane: Lane, pieces: Sequence[Piece[Ask]]) -> Outcome:
         """What the engine says; changes nothing here, so that it may run in another thread."""
@@ -307,7 +307,7 @@ class Dispatcher:
             if len(pieces) == 1:
                 pieces[0].waiter.fail(outcome)
                 return
-        elif len(pieces) == 1 or not any(answers.error for answers, _ in outcome):
+        elif len(pieces) == 1 or not any_failed(outcome):
             self._began = began
             self._settle(lane, pieces, outcome)
             self._door.answered(lane.model, bodies=len(pieces), took_ns=self._timer() - began)
@@ -316,8 +316,11 @@ class Dispatcher:
             self._answer([piece])
 
     def _predict(self, lane: Lane, pieces: Sequence[Piece[Ask]]) -> list[tuple[Answers, Sequence[int]]]:
-        ids = [name for ask, start, stop in pieces for name in ask.ids[start:stop]]
-        units = [unit for ask, start, stop in pieces for unit in ask.units[start:stop]]
+        if len(pieces) == 1 and pieces[0].stop == pieces[0].waiter.size == 1:  # one of one row
+            ids, units = pieces[0].waiter.ids, pieces[0].waiter.units
+        else:
+            ids = [name for ask, start, stop in pieces for name in ask.ids[start:stop]]
+            units = [unit for ask, start, stop in pieces for unit in ask.units[start:stop]]
         at = self._clock.now()
         if lane.codec is not None:
             if self.engine.live.codecs.get(lane.model, lane.codec).shape != lane.codec.shape:
@@ -334,11 +337,12 @@ class Dispatcher:
         self, lane: Lane, pieces: Sequence[Piece[Ask]], answered: Sequence[tuple[Answers, Sequence[int]]]
     ) -> None:
         """Encode what is complete, record the batch, then let the answers go."""
-        start = self._timer()
+        timer = self._timer
+        start = timer()
         told = told_in_order(answered)
         bodies: list[tuple[Ask, Any]] = []
         begin = decode_ns = 0
-        failed = any(answers.error for answers, _ in answered)
+        failed = any_failed(answered)
         for ask, first, last in pieces:
             end = begin + last - first
             ask.tell(told[begin:end], first)
@@ -347,16 +351,16 @@ class Dispatcher:
                 decode_ns += ask.decode_ns
             if ask.left == 0:
                 bodies.append((ask, ask.failure() or ask.encode(ask) if failed or ask.size > 1 else ask.encode(ask)))
-        encode_us = (self._timer() - start) // 1000
+        encoded = timer()
+        encode_us = (encoded - start) // 1000
         given = [answers.timed(decode_us=decode_ns // 1000, encode_us=encode_us) for answers, _ in answered]
-        encoded = self._timer()
         try:
             self._records.write(PREDICTIONS, self.engine.records(given))
         except Unavailable as error:
             for ask, _, _ in pieces:
                 ask.fail(error)
             return
-        recorded = self._timer()
+        recorded = timer()
         if self.watcher is not None:
             began = self._began
             self.watcher.answered(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
@@ -186,6 +186,11 @@ class Engine:
         if route.constant:
             outputs = live.answering(model).manifest.outputs
             return [(constant_answers(batch, model, route.constant, outputs), list(range(len(batch))))]
+        taken_apart = bool(version or route.unit) or (features is None and self.ahead is not None)
+        if len(route.arms) == 1 and not taken_apart:
+            arm = route.arms[0]
+            whole = self._predict(live.deployed[arm.version], batch, arm.name, route.rollout, features)
+            return [(whole, range(len(batch.ids)))]
         if version:
             live.pinned(model, version)
             parts = [(Arm(PINNED, version, 0.0), list(range(len(batch))))]
@@ -195,9 +200,9 @@ class Engine:
         if self.ahead is not None and features is None:
             given, parts = self.ahead.take(model, batch, parts, rollout=route.rollout)
         for one, rows in parts:
-            whole = len(rows) == len(batch)
-            ours = batch if whole else rows_of(batch, rows)
-            sent = features if features is None or whole else features_of(features, rows)
+            every = len(rows) == len(batch)
+            ours = batch if every else rows_of(batch, rows)
+            sent = features if features is None or every else features_of(features, rows)
             given.append((self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent), rows))
         if not route.unit:
             return given
@@ -261,7 +266,11 @@ class Engine:
     def blocks(self, versions: Iterable[str]) -> bool:
         """Whether one of these versions blocks the thread that asks it."""
         deployed = self.live.deployed
-        return any(version in deployed and deployed[version].runtime.blocking for version in versions)
+        for version in versions:
+            found = deployed.get(version)
+            if found is not None and found.runtime.blocking:
+                return True
+        return False
 
     def score_shadow(self, works: Sequence[ShadowWork]) -> list[tuple[ShadowWork, Answers | None]]:
         """Each with its score; changes nothing, so that it may run in another thread."""

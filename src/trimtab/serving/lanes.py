@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.errors import TrimtabError
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import Ask, Lane, Steer, Told
 from trimtab.serving.batching import Bounds, Piece
@@ -15,6 +16,8 @@ from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainReader, PlainWriter
 from trimtab.serving.profile import ServingProfile
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
+
+_FLOAT32 = np.dtype("<f4")
 
 
 class PlainLane(NamedTuple):
@@ -48,26 +51,45 @@ def tensor_answer(ask: Ask, asked: TensorRequest, live: Live) -> TensorAnswer:
 
 def matrix_of(pieces: Sequence[Piece[Ask]], width: int) -> NDArray[np.float32]:
     """The features that the callers sent, one under the other."""
-    if len(pieces) == 1 and type(rows := pieces[0].waiter.rows) is not bytes:
-        found: NDArray[np.float32] = rows[pieces[0].start : pieces[0].stop]
+    if len(pieces) == 1:
+        ask, start, stop = pieces[0]
+        found: NDArray[np.float32] = (
+            np.ndarray((1, width), _FLOAT32, ask.rows) if type(ask.rows) is bytes else ask.rows[start:stop]
+        )
         return found
     parts = [
         ask.rows if type(ask.rows) is bytes else ask.rows[start:stop].astype("<f4", copy=False).tobytes()
         for ask, start, stop in pieces
     ]
-    return np.frombuffer(b"".join(parts), "<f4").reshape(-1, width)
+    return np.frombuffer(b"".join(parts), _FLOAT32).reshape(-1, width)
 
 
 def told_in_order(answered: Sequence[tuple[Answers, Sequence[int]]]) -> list[Told]:
     """What was said, in the order of the rows of the batch."""
     if len(answered) == 1:
         answers = answered[0][0]
-        return [Told(answers, row, value) for row, value in enumerate(answers.outputs.tolist())]
+        values = answers.outputs.tolist()
+        if len(values) == 1:
+            return [Told(answers, 0, values[0])]
+        return [Told(answers, row, value) for row, value in enumerate(values)]
     rows: dict[int, Told] = {}
     for answers, places in answered:
         for row, (place, value) in enumerate(zip(places, answers.outputs.tolist(), strict=True)):
             rows[place] = Told(answers, row, value)
     return [rows[place] for place in range(len(rows))]
+
+
+def any_failed(answered: Sequence[tuple[Answers, Sequence[int]]]) -> bool:
+    """Whether a version failed."""
+    if len(answered) == 1:
+        return answered[0][0].error != ""
+    return any(answers.error for answers, _ in answered)
+
+
+def fail_all(pieces: Sequence[Piece[Ask]], error: Exception) -> None:
+    """Whatever goes wrong, everybody gets an answer."""
+    for ask, _, _ in pieces:
+        ask.fail(TrimtabError("an internal error", got=type(error).__name__, hint="see the log of the worker"))
 
 
 def arms_of(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tuple[Ask, Any]]) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,9 +106,10 @@ def postprocess(deployed: Deployed, outputs: Values) -> NDArray[np.float64]:
         The outputs are not one row per request.
     """
     found = (outputs if deployed.post is None else np.asarray(deployed.post(outputs))).astype(np.float64)
-    if found.ndim not in (1, 2) or (found.ndim == 2 and found.shape[1] == 0):
-        raise ParityError("the outputs are no matrix of rows", got=str(found.shape), hint="see the postprocess module")
-    return found.reshape(-1) if found.ndim == 2 and found.shape[1] == 1 else found
+    shape = found.shape
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] == 0):
+        raise ParityError("the outputs are no matrix of rows", got=str(shape), hint="see the postprocess module")
+    return found.reshape(-1) if len(shape) == 2 and shape[1] == 1 else found
 
 
 @dataclass(frozen=True)
@@ -154,27 +154,32 @@ class Pipeline:
         SchemaError
             The features given are not as many as the model takes.
         """
-        start = self.timer()
+        timer, rows = self.timer, len(batch.ids)
+        start = timer()
         read = self.features(deployed, batch) if features is None else features
-        if read.values.shape != (len(batch), deployed.width):
+        if read.values.shape != (rows, deployed.width):
             raise SchemaError(
                 "another number of features than the model takes",
                 got=str(read.values.shape),
-                hint=f"send {(len(batch), deployed.width)}",
+                hint=f"send {(rows, deployed.width)}",
             )
-        have = self.timer()
+        have = timer()
         prepared = self.preprocess(deployed, read.values)
-        ready = self.timer()
+        ready = timer()
         raw = self.infer(deployed, prepared)
-        inferred = self.timer()
+        inferred = timer()
         outputs = self.postprocess(deployed, raw)
-        done = self.timer()
-        if len(outputs) != len(batch):
-            raise ParityError(
-                "the model gave another number of answers", got=f"{len(outputs)} for {len(batch)} requests"
-            )
-        ticks = (start, start, have, ready, inferred, done, done)
-        timings = tuple((after - before) // 1000 for before, after in pairwise(ticks))
+        done = timer()
+        if len(outputs) != rows:
+            raise ParityError("the model gave another number of answers", got=f"{len(outputs)} for {rows} requests")
+        timings = (
+            0,
+            (have - start) // 1000,
+            (ready - have) // 1000,
+            (inferred - ready) // 1000,
+            (done - inferred) // 1000,
+            0,
+        )
         return Answers(batch, read, deployed.version, arm, rollout, outputs, timings)
 
     def score(self, deployed: Deployed, features: FeatureBatch) -> NDArray[np.float64]:

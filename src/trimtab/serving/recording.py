@@ -1,16 +1,16 @@
 """From answers to prediction records: columns in, rows out.
 
-What a batch has in common is encoded once. The rows are what :func:`trimtab.serving.record.encode_record` makes of a
+The rows are what :func:`trimtab.serving.record.encode_record` makes of a
 :class:`~trimtab.serving.record.PredictionRecord`, without the unit where there is none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from itertools import repeat
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,17 +21,8 @@ from trimtab.serving.answers import Answers
 from trimtab.serving.record import CONSTANT, PRECOMPUTED
 
 _encode = msgspec.msgpack.Encoder().encode
-_FIFTEEN = b"\x9f"
-"""A MessagePack array of fifteen: the fields of a record, without a unit."""
-_SIXTEEN = b"\xdc\x00\x10"
-"""One of sixteen: with it."""
-_ONE_FLOAT = b"\x91\xcb"
-"""An array of one float64, which follows."""
-_TWENTY = b"\xb4"
-"""A text of twenty bytes, which follow."""
-_NOTHING = b"\x80"
-"""An empty map."""
-_NO_BYTES = _encode(b"")
+_FLOAT32 = np.dtype("<f4")
+_NOTHING: Mapping[str, Any] = {}
 
 
 def statuses(given: Answers) -> list[str]:
@@ -64,86 +55,49 @@ def encode_records(given: Answers, model: str) -> list[bytes]:
         Name of the model that answered.
     """
     requests, features = given.requests, given.features
-    route = b"".join(map(_encode, (model, given.version, given.arm, given.rollout)))
-    marks = _encode(features.watermarks)
-    times = _encode(tuple(given.timings))
-    suffix = f"\x1f{given.version}\x1f{given.arm}".encode()
+    version, arm, rollout, marks, times = given.version, given.arm, given.rollout, features.watermarks, given.timings
+    suffix = f"\x1f{version}\x1f{arm}".encode()
     outputs = given.outputs.tolist()
-    if not given.error and given.outputs.ndim == 1 and math.isfinite(sum(outputs)):  # the usual case, and cheap to see
-        states: Iterable[bytes] = repeat(_encode(usual_status(given)))
-    else:
-        states = map(_encode, statuses(given))
     rows = zip(
         requests.ids,
-        _times(requests.at.tolist()),
+        requests.at.tolist(),
         _maps(requests.keys),
         _blocks(features.values),
         _blocks(features.ages),
-        _outputs(given.outputs) if given.outputs.ndim == 1 else map(_encode, outputs),
-        states,
+        outputs if given.outputs.ndim == 2 else [(value,) for value in outputs],
+        _states(given, outputs),
         _maps(requests.inputs),
-        map(_encode, given.units) if given.units else repeat(b""),
         strict=False,
     )
-    head = _SIXTEEN if given.units else _FIFTEEN
     records = []
-    for name, at, keys, values, ages, said, status, inputs, unit in rows:
+    for at_row, (name, at, keys, values, ages, said, status, inputs) in enumerate(rows):
         # The prediction's id, as `derived_id` makes it.
-        own = sha256(name.encode() + suffix).hexdigest()[:20].encode()
-        parts = (
-            head,
-            _encode(name),
-            _TWENTY,
-            own,
-            at,
-            route,
-            keys,
-            values,
-            ages,
-            marks,
-            said,
-            times,
-            status,
-            inputs,
-            unit,
-        )
-        records.append(b"".join(parts))
+        own = sha256(name.encode() + suffix).hexdigest()[:20]
+        record = (name, own, at, model, version, arm, rollout, keys, values, ages, marks, said, times, status, inputs)
+        records.append(_encode((*record, given.units[at_row]) if given.units else record))
     return records
 
 
-def _maps(columns: Columns) -> Iterator[bytes]:
+def _states(given: Answers, outputs: list[Any]) -> Iterable[str]:
+    """The status of each row; the usual case is cheap to see."""
+    if not given.error and given.outputs.ndim == 1 and math.isfinite(sum(outputs)):
+        return repeat(usual_status(given))
+    return statuses(given)
+
+
+def _maps(columns: Columns) -> Iterable[Mapping[str, Any]]:
     """For each row a map from column names to its values; without columns, the empty one for ever."""
     if not columns:
         return repeat(_NOTHING)
     names = list(columns)
     cells = zip(*(values.tolist() for values in columns.values()), strict=True)
-    return (_encode(dict(zip(names, row, strict=True))) for row in cells)
+    return (dict(zip(names, row, strict=True)) for row in cells)
 
 
-def _times(at: list[int]) -> Iterator[bytes]:
-    """The times of asking; requests that came over the wire share the one of their batch."""
-    if at and at[0] == at[-1] and at.count(at[0]) == len(at):
-        return repeat(_encode(at[0]))
-    return map(_encode, at)
-
-
-def _blocks(matrix: NDArray[np.float32]) -> Iterator[bytes]:
+def _blocks(matrix: NDArray[np.float32]) -> Iterable[bytes]:
     """Each row of a matrix as bytes, float32 and little endian."""
-    size = 4 * matrix.shape[1]
-    if not size:
-        return repeat(_NO_BYTES)
-    head = _bytes_head(size)
-    data = matrix.astype("<f4", copy=False).tobytes()
-    return (head + data[at : at + size] for at in range(0, len(data), size))
-
-
-@lru_cache(maxsize=64)
-def _bytes_head(size: int) -> bytes:
-    """What stands before so many bytes."""
-    return _encode(bytes(size))[:-size]
-
-
-def _outputs(outputs: NDArray[np.float64]) -> Iterator[bytes]:
-    """One number for each row."""
-    data = outputs.astype(">f8").tobytes()
-    return (_ONE_FLOAT + data[at : at + 8] for at in range(0, len(data), 8))
+    rows, width = matrix.shape
+    if not width:
+        return repeat(b"")
+    data = matrix.astype(_FLOAT32, copy=False).tobytes()
+    return (data,) if rows == 1 else [data[at : at + 4 * width] for at in range(0, len(data), 4 * width)]

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.unit.serving.parts import House, Reader, batch_of, engine_with, small_plan, table
 
 from trimtab.core.ids import derived_id

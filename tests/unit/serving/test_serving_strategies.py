@@ -1,9 +1,8 @@
 """The engine behind a kill switch, in an A/B test, and with versions that are only held."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from tests.unit.serving.parts import House, Reader, batch_of, engine_with
 
 from trimtab.errors import BundleCorrupt, Unavailable, UnknownName

@@ -308,10 +308,10 @@ def _infer_reply(encoded: Encoded) -> Reply:
 
 
 def _wrong_post(method: str, content_type: bytes) -> Reply | None:
+    if method == "POST" and (content_type == JSON_TYPE or not content_type):
+        return None
     if method != "POST":
         return refuse(405, "this path takes a POST", got=method, headers=((b"allow", b"POST"),))
-    if content_type == JSON_TYPE or not content_type:
-        return None
     # Whatever else it says (`curl -d` declares a form), the body is read as JSON. These say that it is not text at all.
     declared = content_type.partition(b";")[0].strip().lower()
     if declared in _BINARY or declared.startswith((b"image/", b"audio/", b"video/", b"multipart/")):

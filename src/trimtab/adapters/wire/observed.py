@@ -105,7 +105,8 @@ class ObservedPlane:
 
         def answered(reply: Reply) -> None:
             meter.in_flight -= 1
-            replied(_method(method), self._routes.get(path) or self._route(path), reply.status, timer() - start)
+            known = method if method in _METHODS else "_OTHER"
+            replied(known, self._routes.get(path) or self._route(path), reply.status, timer() - start)
             respond(reply)
 
         self._plane.take(incoming, answered)

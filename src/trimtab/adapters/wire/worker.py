@@ -291,6 +291,8 @@ class _Process:
             await asyncio.sleep(self._settings.poll_ms / 1000)
             if self._problem and asyncio.get_running_loop().time() >= self._retry_at:
                 self._routes.forget()
+            if not self._routes.moved():
+                continue
             try:
                 await self._obey(loading)
             except Exception:  # noqa: BLE001 - whatever it is, the next route change must still be heard
