@@ -22,6 +22,7 @@ from trimtab.serving.answers import Answers
 from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
+from trimtab.serving.infer import Encoded
 from trimtab.serving.lanes import (
     PlainLane,
     arms_of,
@@ -156,8 +157,14 @@ class Dispatcher:
         ask.units = [steer.unit or ids[0]] * len(ids)  # one body, one version
         self._wait(ask, steer.within_ns)
 
-    def submit_plain(self, model: str, body: bytes, resolve: Resolve) -> bool:
-        """Let one row of floats wait whose answer is plain JSON; False, and nothing done, when the body is not that.
+    def submit_plain(self, model: str, body: bytes, resolve: Resolve, *, json_length: int = -1) -> bool:
+        """Let one row of floats wait that has one output; False, and nothing done, when the body is not that.
+
+        Parameters
+        ----------
+        json_length
+            Bytes of JSON at the front of the body, the row following as bytes; -1 when all of it is JSON.
+            ``resolve`` then gets bytes, or an ``Encoded`` for an answer that is wanted as bytes.
 
         Raises
         ------
@@ -167,15 +174,18 @@ class Dispatcher:
         start = self._timer()
         plain = self._plain(model)
         self._door.admit(model)
-        found = plain.reader.read(body) if plain is not None else None
-        if plain is None or found is None:
+        if plain is None:
             return False
-        name, row = found
+        found = plain.reader.read(body) if json_length < 0 else plain.reader.read_bytes(body, json_length)
+        if found is None:
+            return False
+        name, row, binary = found
         writers = plain.writers
 
-        def encode(ask: Ask) -> bytes:
+        def encode(ask: Ask) -> bytes | Encoded:
             answers, _, value = ask.told[0]
-            return (writers.get(answers.version) or self._writer(model, answers.version)).write(name, value)
+            writer = writers.get(answers.version) or self._writer(model, answers.version)
+            return writer.write_bytes(name, value) if binary else writer.write(name, value)
 
         now = self._timer()
         self._wait(Ask(plain.lane, [name or self._new_id()], row, encode=encode, resolve=resolve,

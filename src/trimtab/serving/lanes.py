@@ -28,8 +28,9 @@ class PlainLane(NamedTuple):
 def plain_lane(live: Live, model: str) -> PlainLane | None:
     """None when requests or answers of a model are not of the plain kind."""
     front = live.answering(model)
-    reader = PlainReader.of(front.manifest.inputs)
     versions = {arm.version for arm in live.table.route(model).arms if arm.share > 0}
+    outputs = {tensor.name for version in versions for tensor in live.deployed[version].manifest.outputs}
+    reader = PlainReader.of(front.manifest.inputs, output=outputs.pop() if len(outputs) == 1 else "")
     writers = {version: PlainWriter.of(model, version, live.deployed[version].manifest.outputs) for version in versions}
     if reader is None or not all(writers.values()) or live.table.route(model).constant:
         return None

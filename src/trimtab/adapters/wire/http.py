@@ -198,20 +198,20 @@ class DataPlane:
             respond(self.counted(wrong))
             return
 
-        def resolve(result: Reply | bytes | TrimtabError) -> None:
+        def resolve(result: Encoded | bytes | TrimtabError) -> None:
             if isinstance(result, bytes):
                 self.replies[200] += 1
                 respond(Reply(200, result))
+            elif isinstance(result, Encoded):
+                self.replies[200] += 1
+                respond(_infer_reply(result))
             else:
-                respond(
-                    self.counted(result)
-                    if isinstance(result, Reply)
-                    else self._refused(target.model, result, plain=True)
-                )
+                respond(self._refused(target.model, result, plain=True))
 
         dispatcher = self.dispatcher
         steer = _steer(target, headers)
-        if json_length is None and steer is NO_STEER and dispatcher.submit_plain(target.model, incoming.body, resolve):
+        length = header_length(json_length)
+        if steer is NO_STEER and dispatcher.submit_plain(target.model, incoming.body, resolve, json_length=length):
             self.wake()
             return
         engine = dispatcher.engine
@@ -222,12 +222,12 @@ class DataPlane:
             incoming.body,
             inputs=deployed.manifest.inputs,
             outputs=deployed.manifest.outputs,
-            header_length=header_length(json_length),
+            header_length=length,
             max_rows=engine.max_rows,
         )
 
-        def encode(answer: TensorAnswer) -> Reply:
-            return _infer_reply(encode_infer(answer, binary=asked.binary))
+        def encode(answer: TensorAnswer) -> Encoded:
+            return encode_infer(answer, binary=asked.binary)
 
         took = timer() - start
         self.dispatcher.submit_tensors(target.model, asked, encode, resolve, steer=steer, decode_ns=took)
@@ -304,7 +304,7 @@ def _text(value: bytes | None) -> str:
 def _infer_reply(encoded: Encoded) -> Reply:
     if encoded.header_length < 0:
         return Reply(200, encoded.body)
-    return Reply(200, encoded.body, BYTES_TYPE, ((LENGTH_HEADER, str(encoded.header_length).encode()),))
+    return Reply(200, encoded.body, BYTES_TYPE, ((LENGTH_HEADER, b"%d" % encoded.header_length),))
 
 
 def _wrong_post(method: str, content_type: bytes) -> Reply | None:
