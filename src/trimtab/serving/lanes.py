@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.errors import Unavailable
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import Ask, Lane, Steer, Told
 from trimtab.serving.batching import Bounds, Piece
@@ -37,6 +38,20 @@ def plain_lane(live: Live, model: str) -> PlainLane | None:
     return PlainLane(
         Lane(model, "", None, front.width), reader, {name: one for name, one in writers.items() if one is not None}
     )
+
+
+def later_writer(live: Live, model: str, version: str) -> PlainWriter:
+    """For an answer of a version that came after the request, or of none.
+
+    Raises
+    ------
+    Unavailable
+        When it has other outputs than one of floats.
+    """
+    found = PlainWriter.of(model, version, (live.deployed.get(version) or live.answering(model)).manifest.outputs)
+    if found is None:
+        raise Unavailable("the model now gives other outputs", hint="read its description and send again")
+    return found
 
 
 def tensor_answer(ask: Ask, asked: TensorRequest, live: Live) -> TensorAnswer:

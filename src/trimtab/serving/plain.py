@@ -103,10 +103,10 @@ class PlainReader:
     Plain(id='r', row=b'\\x00\\x00\\x80?\\x00\\x00\\x00@', binary=False)
     """
 
-    __slots__ = ("_heads", "_name", "_output", "_pack", "_shape", "_size")
+    __slots__ = ("_heads", "_name", "_pack", "_shape", "_size", "output")
 
     def __init__(self, declared: Tensor, *, output: str = "") -> None:
-        self._name, self._shape, self._output = declared.name, [1, *declared.shape[1:]], output
+        self._name, self._shape, self.output = declared.name, [1, *declared.shape[1:]], output
         packing = struct.Struct(f"<{math.prod(self._shape)}f")
         self._pack, self._size = packing.pack, packing.size
         self._heads: dict[bytes, bool] = {}
@@ -138,7 +138,7 @@ class PlainReader:
 
     def read_bytes(self, body: bytes, length: int) -> Plain | None:
         """A request whose row follows ``length`` bytes of JSON; None when it is not of the plain kind."""
-        if len(body) - length != self._size or not self._output:
+        if len(body) - length != self._size or not self.output:
             return None
         head, name = body[:length], ""
         binary = self._heads.get(head)
@@ -147,10 +147,20 @@ class PlainReader:
             if found is None:
                 return None
             name, binary = found
-        row = body[length:]
-        if (_INFINITY in row or _MINUS_INFINITY in row) and np.isinf(np.frombuffer(row, "<f4")).any():
+        row = self.row(body[length:])
+        return None if row is None else Plain(name, row, binary)
+
+    def takes(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether that is the input, and one row of it."""
+        return name == self._name and list(shape) == self._shape
+
+    def row(self, data: bytes) -> bytes | None:
+        """The same bytes when they are a row that the model may be given; else None."""
+        if len(data) != self._size:
+            return None
+        if (_INFINITY in data or _MINUS_INFINITY in data) and np.isinf(np.frombuffer(data, "<f4")).any():
             return None  # refused by the full decoder; a missing value is NaN
-        return Plain(name, row, binary)
+        return data
 
     def _read_head(self, head: bytes) -> tuple[str, bool] | None:
         """The id, and whether the answer is wanted as bytes."""
@@ -169,7 +179,7 @@ class PlainReader:
             return None
         binary: bool | UnsetType = UNSET
         if asked.outputs:
-            if asked.outputs[0].name != self._output:
+            if asked.outputs[0].name != self.output:
                 return None
             binary = asked.outputs[0].parameters.binary_data
         if binary is UNSET:

@@ -211,7 +211,9 @@ class DataPlane:
         dispatcher = self.dispatcher
         steer = _steer(target, headers)
         length = header_length(json_length)
-        if steer is NO_STEER and dispatcher.submit_plain(target.model, incoming.body, resolve, json_length=length):
+        if not (steer.version or steer.arm) and dispatcher.submit_plain(
+            target.model, incoming.body, resolve, json_length=length, steer=steer
+        ):
             self.wake()
             return
         engine = dispatcher.engine
@@ -281,11 +283,17 @@ def _steer(target: Target, headers: Mapping[bytes, bytes]) -> Steer:
     unit, arm, within = headers.get(_UNIT), headers.get(_ARM), headers.get(_DEADLINE)
     if unit is None and arm is None and within is None and not target.version:
         return NO_STEER
-    return Steer(target.version, _text(unit), _text(arm), _nanoseconds(within))
+    return Steer(target.version, _text(unit), _text(arm), nanoseconds(within))
 
 
-def _nanoseconds(value: bytes | None) -> int:
-    """The caller's deadline; raises ``InputError`` when it is no number of milliseconds."""
+def nanoseconds(value: bytes | None) -> int:
+    """The caller's deadline; raises ``InputError`` when it is no number of milliseconds.
+
+    Examples
+    --------
+    >>> nanoseconds(b"250"), nanoseconds(None)
+    (250000000, 0)
+    """
     if value is None:
         return 0
     if not value.isdigit() or not 0 < int(value[:12]) <= _LONGEST_MS:

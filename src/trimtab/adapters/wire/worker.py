@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import Protocol
 import msgspec
 
 from trimtab.adapters.wire.accesslog import AccessLog
+from trimtab.adapters.wire.grpc_calls import CallWatch
 from trimtab.adapters.wire.grpc_plane import GrpcPlane
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.listening import listening_socket
 from trimtab.adapters.wire.metrics import WorkerMetrics
-from trimtab.adapters.wire.observed import ObservedPlane
+from trimtab.adapters.wire.observed import ObservedPlane, Sink
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
 from trimtab.adapters.wire.status import WorkerStatus
 from trimtab.adapters.wire.tracing import Traces, open_traces
@@ -230,7 +231,7 @@ class _Process:
             new_id=worker.new_id,
             sinks=self._sinks,
         )
-        self._grpc = _grpc_plane(dispatcher, self._plane, settings)
+        self._grpc = _grpc_plane(worker, dispatcher, self._plane, settings, self._sinks)
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
         self._server = _server(observed, settings)
@@ -377,8 +378,18 @@ class _Process:
             _log.exception("the status file cannot be written; serving goes on")
 
 
-def _grpc_plane(dispatcher: Dispatcher, plane: DataPlane, settings: WorkerSettings) -> GrpcPlane | None:
+def _grpc_plane(
+    worker: Worker, dispatcher: Dispatcher, plane: DataPlane, settings: WorkerSettings, sinks: Sequence[Sink]
+) -> GrpcPlane | None:
     """The gRPC side of a worker; its library is imported only where it is wanted."""
     if settings.grpc_port < 0:
         return None
-    return GrpcPlane(dispatcher, wake=plane.wake, software=settings.software)
+    watch = CallWatch(
+        plane.metrics.meter,
+        handing=dispatcher,
+        timer=worker.timer,
+        clock=worker.clock,
+        new_id=worker.new_id,
+        sinks=sinks,
+    )
+    return GrpcPlane(dispatcher, wake=plane.wake, watch=watch, software=settings.software)
