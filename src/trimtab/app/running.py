@@ -20,6 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.models.providers import read_order
@@ -97,7 +99,8 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
             else:
                 live.restore()  # without any rows there is nothing to answer from
                 supervisor.keep(wanted, among=POSTS)
-            spare = (post_name(count + 1), command(home.root.resolve(), count + 1, options))
+            extra = msgspec.structs.replace(options, stand_in=True)
+            spare = (post_name(count + 1), command(home.root.resolve(), count + 1, extra))
             restart = RollingRestart(supervisor, home.run, names=list(wanted), spare=spare)
             signal.signal(ASK, lambda *_: restart.ask())
             control = LiveControl(live, supervisor, page=page, restart=restart)

@@ -77,6 +77,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     cache_ttl_ms: int = 60_000
     precomputed: bool = True
     """Whether answers computed ahead are looked for."""
+    stand_in: bool = False
+    """Stays for the time of a rolling restart."""
 
 
 def post_name(number: int) -> str:
@@ -196,6 +198,7 @@ def main(arguments: list[str]) -> int:
         records=options.records,
         records_when_full=options.records_when_full,
         profile=profile,
+        stand_in=options.stand_in,
     )
     try:
         serve(worker, settings)

@@ -103,6 +103,8 @@ async def _write(send: Send, reply: Reply) -> None:
 class UvicornServer:
     """A data plane carried by uvicorn.
 
+    Its listening socket closes with it: what waits in the queue then is reset.
+
     Parameters
     ----------
     drain_s

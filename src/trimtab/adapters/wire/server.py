@@ -15,16 +15,17 @@ from typing import Protocol
 
 from trimtab.adapters.wire.connection import Connection
 from trimtab.adapters.wire.exchange import Incoming, Respond
+from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.heads import KnownHeads
 from trimtab.adapters.wire.limits import Limits
-from trimtab.adapters.wire.listening import open_to, turn_away
+from trimtab.adapters.wire.listening import open_to
 from trimtab.adapters.wire.reading import Budget
 from trimtab.adapters.wire.reply import Reply
 
 _log = logging.getLogger("trimtab.serving")
 _SWEEP_S = 0.5
-_HANDSHAKES_S = 0.1
-"""From when no new connection begins until the listening socket closes: those that have begun are taken."""
+_LAST_S = 0.01
+"""Nobody goes on with a listening socket: what has come is accepted before it closes."""
 _GRACE_S = 2.0
 """While draining: how long a connection must have been idle to be closed without an answer that says so."""
 
@@ -42,15 +43,28 @@ class Plane(Protocol):
 
 
 class HttpServer:
-    """Serves a plane on one listening socket.
+    """Serves a plane on a listening socket, and on those that siblings hand over.
 
     Parameters
     ----------
     drain_s
         How long a server that was told to stop waits for answers under way.
+    number
+        Of the worker whose listening socket it is given.
+    door
+        Where siblings are, who go on with its listening sockets.
     """
 
-    def __init__(self, plane: Plane, limits: Limits, *, drain_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        limits: Limits,
+        *,
+        drain_s: float = 10.0,
+        backlog: int = 2048,
+        number: int = 1,
+        door: Door | None = None,
+    ) -> None:
         self.plane, self.limits = plane, limits
         self.connections: set[Connection] = set()
         self.budget = Budget()
@@ -60,7 +74,10 @@ class HttpServer:
         self.date = b""
         self.refused_connections = 0
         self.heads = KnownHeads()
-        self._drain_s = drain_s
+        self.listening: dict[socket.socket, int] = {}
+        """The sockets it accepts from; for each the number of the worker whose socket it is."""
+        self._accepting: dict[socket.socket, asyncio.AbstractServer] = {}
+        self._drain_s, self._backlog, self._number, self._door = drain_s, backlog, number, door
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
 
@@ -70,23 +87,43 @@ class HttpServer:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: None)  # a signal alone does not wake a loop that waits
 
-    async def run(self, listener: socket.socket, *, backlog: int = 2048) -> None:
+    async def run(self, listener: socket.socket) -> None:
         """Answer until told to stop; then finish what was accepted, for ``drain_s`` at most."""
         self._loop = loop = asyncio.get_running_loop()
         self.limits = replace(self.limits, connections=open_to(self.limits.connections))
         self._tell_time(loop.time())
-        server = await loop.create_server(lambda: Connection(self), sock=listener, backlog=backlog)
+        await self.listen(listener, self._number)
         sweeper = loop.create_task(self._sweep_on(loop))
         try:
+            if self._door is not None:
+                self._door.open(self)
             await self._stop.wait()
             self.draining = True
-            await asyncio.sleep(_HANDSHAKES_S if turn_away(listener) else 0.01)
-            server.close()
+            if self._door is None or not await self._door.leave():
+                await asyncio.sleep(_LAST_S)
+            for one in list(self.listening):
+                self.silence(one)
             await self._drain(loop)
         finally:
             sweeper.cancel()
             for connection in list(self.connections):
                 connection.abort()
+
+    async def listen(self, listener: socket.socket, number: int) -> bool:
+        """Accept from one more listening socket; False, and nothing done, when it is leaving."""
+        if self.draining:
+            return False
+        loop = asyncio.get_running_loop()
+        self._accepting[listener] = await loop.create_server(
+            lambda: Connection(self), sock=listener, backlog=self._backlog
+        )
+        self.listening[listener] = number
+        return True
+
+    def silence(self, listener: socket.socket) -> None:
+        """Accept from a listening socket no more, and close our descriptor of it."""
+        del self.listening[listener]
+        self._accepting.pop(listener).close()
 
     async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """Idle connections go when they have been idle for a while, the others after the answer that says so."""

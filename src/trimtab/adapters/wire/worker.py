@@ -22,6 +22,7 @@ import msgspec
 from trimtab.adapters.wire.accesslog import AccessLog
 from trimtab.adapters.wire.grpc_calls import CallWatch
 from trimtab.adapters.wire.grpc_plane import GrpcPlane
+from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.listening import listening_socket
 from trimtab.adapters.wire.metrics import WorkerMetrics
@@ -130,6 +131,8 @@ class WorkerSettings:
     """``refuse`` to answer what cannot be recorded, or ``drop`` records and count them."""
     profile: ServingProfile | None = None
     """Batches per model."""
+    stand_in: bool = False
+    """It is to stay for a moment only, and accepts from the listening socket of another worker."""
 
 
 def serve(worker: Worker, settings: WorkerSettings) -> None:
@@ -168,13 +171,15 @@ class _Server(Protocol):
         ...
 
 
-def _server(plane: ObservedPlane, settings: WorkerSettings) -> _Server:
+def _server(plane: ObservedPlane, settings: WorkerSettings, door: Door) -> _Server:
     match settings.server:
         case "httptools":
             from trimtab.adapters.wire.limits import Limits
             from trimtab.adapters.wire.server import HttpServer
 
-            return HttpServer(plane, Limits(body=settings.max_body), drain_s=settings.drain_s)
+            return HttpServer(
+                plane, Limits(body=settings.max_body), drain_s=settings.drain_s, number=settings.number, door=door
+            )
         case "uvicorn":
             from trimtab.adapters.wire.asgi import UvicornServer
 
@@ -234,7 +239,9 @@ class _Process:
         self._grpc = _grpc_plane(worker, dispatcher, self._plane, settings, self._sinks)
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
-        self._server = _server(observed, settings)
+        door = settings.status_file.with_suffix(".door")
+        self._door = Door(door, settings.number, stand_in=settings.stand_in)
+        self._server = _server(observed, settings, self._door)
         self._problem = ""
         self._retry_at = 0.0
         self._synced = 0
@@ -246,9 +253,7 @@ class _Process:
         settings = self._settings
         with ThreadPoolExecutor(1, "trimtab-load") as loading:
             await self._obey(loading)
-            self._listener.listen(
-                _BACKLOG
-            )  # not sooner: the kernel would give connections to a worker that cannot answer
+            await self._listen()
             if self._grpc is not None:
                 self._grpc_port = await self._grpc.start(
                     settings.host, settings.grpc_port, max_body=settings.max_body, max_waiting=settings.max_queue
@@ -273,6 +278,15 @@ class _Process:
             await self._sync()
             for sink in self._sinks:
                 sink.close()
+
+    async def _listen(self) -> None:
+        """On the socket of a predecessor, or our own; not sooner: the kernel would give connections to us at once."""
+        found = await asyncio.to_thread(self._door.ask, self._settings.port) if self._settings.port else None
+        if found is None:
+            self._listener.listen(_BACKLOG)
+        else:
+            self._listener.close()
+            self._listener = found
 
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""

@@ -1,0 +1,177 @@
+"""A listening socket passes between servers, and what waits in its queue is answered."""
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.conformance.http_server import Mirror
+
+from trimtab.adapters.wire.handover import Door
+from trimtab.adapters.wire.limits import Limits
+from trimtab.adapters.wire.listening import listening_socket
+from trimtab.adapters.wire.server import HttpServer
+
+ASK = b"GET /count HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+class Stalled:
+    """Holds a listening socket, and accepts nothing from it."""
+
+    def __init__(self, listener):
+        self.listening = {listener: 1}
+
+    async def listen(self, listener, number):
+        return False
+
+    def silence(self, listener):
+        del self.listening[listener]
+        listener.close()
+
+
+@pytest.fixture
+def made():
+    """Listening sockets with 16 places in their queues."""
+    sockets = []
+
+    def listening():
+        sockets.append(listening_socket("127.0.0.1", 0))
+        sockets[-1].listen(16)
+        return sockets[-1]
+
+    yield listening
+    for one in sockets:
+        one.close()
+
+
+async def until(holds):
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - it looks from outside
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def served(run, number, listener):
+    """A server with a door, until it is told to stop."""
+    door = Door(run / f"worker-{number}.door", number)
+    server = HttpServer(Mirror(), Limits(), drain_s=1.0, number=number, door=door)
+    task = asyncio.create_task(server.run(listener))
+    await until((run / f"worker-{number}.door").exists)
+    yield server
+    server.stop()
+    await task
+
+
+def port_of(listener):
+    return listener.getsockname()[1]
+
+
+def numbers(holder):
+    return sorted(holder.listening.values())
+
+
+async def answered(caller):
+    """Whether a connection gets its answer."""
+    loop = asyncio.get_running_loop()
+    caller.setblocking(False)
+    with caller:
+        await loop.sock_sendall(caller, ASK)
+        return (await asyncio.wait_for(loop.sock_recv(caller, 65536), 5)).startswith(b"HTTP/1.1 200")
+
+
+def connect(port, count):
+    return [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(count)]
+
+
+@pytest.mark.parametrize("folder", ["run", "long" * 50])
+def test_what_waits_for_a_worker_that_leaves_is_answered_by_a_sibling(tmp_path, made, folder):
+    run = tmp_path / folder
+    run.mkdir()
+
+    async def leave():
+        left = made()
+        port, stalled = port_of(left), Stalled(left)
+        leaver = Door(run / "worker-1.door", 1)
+        async with served(run, 2, made()) as sibling:
+            leaver.open(stalled)
+            waiting = connect(port, 8)
+            assert await leaver.leave()
+            assert numbers(stalled) == []
+            assert numbers(sibling) == [1, 2]
+            assert [await answered(caller) for caller in waiting + connect(port, 2)] == [True] * 10
+
+    asyncio.run(leave())
+    assert list(run.iterdir()) == []
+
+
+def test_a_successor_gets_the_socket_back_and_nothing_else(tmp_path, made):
+    async def restart():
+        port = port_of(one := made())
+        async with served(tmp_path, 2, made()) as sibling:
+            leaver = Door(tmp_path / "worker-1.door", 1)
+            leaver.open(Stalled(one))
+            assert await leaver.leave()
+            successor = Door(tmp_path / "worker-1.door", 1)
+            assert await asyncio.to_thread(successor.ask, port + 1) is None
+            found = await asyncio.to_thread(successor.ask, port)
+            assert port_of(found) == port
+            await until(lambda: numbers(sibling) == [2])
+            assert await asyncio.to_thread(successor.ask, port) is None
+            assert await asyncio.to_thread(Door(tmp_path / "worker-3.door", 3).ask, port) is None
+            waiting = connect(port, 3)
+            async with served(tmp_path, 1, found):
+                assert [await answered(caller) for caller in waiting] == [True] * 3
+
+    asyncio.run(restart())
+
+
+def test_a_stand_in_accepts_beside_a_sibling_and_leaves_no_socket_behind(tmp_path, made):
+    async def stand_in():
+        port = port_of(one := made())
+        async with served(tmp_path, 1, one) as sibling:
+            extra = Door(tmp_path / "worker-2.door", 2, stand_in=True)
+            shared = await asyncio.to_thread(extra.ask, port)
+            assert port_of(shared) == port
+            assert numbers(sibling) == [1]
+            extra.open(stalled := Stalled(shared))
+            assert await extra.leave()
+            assert numbers(stalled) == []
+            assert numbers(sibling) == [1]
+            assert [await answered(caller) for caller in connect(port, 3)] == [True] * 3
+
+    asyncio.run(stand_in())
+
+
+def test_nobody_takes_it_from_the_last_one_nor_does_one_that_leaves_itself(tmp_path, made):
+    async def leave():
+        dead = socket.socket(socket.AF_UNIX)
+        dead.bind(str(tmp_path / "worker-9.door"))  # of a process that was killed
+        dead.close()
+        leaver, last = Door(tmp_path / "worker-1.door", 1), Door(tmp_path / "worker-2.door", 2)
+        leaver.open(first := Stalled(made()))
+        last.open(second := Stalled(made()))  # says no
+        assert not await leaver.leave()
+        assert not await last.leave()
+        assert not await last.leave()
+        assert (numbers(first), numbers(second)) == ([1], [1])
+
+    asyncio.run(leave())
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"\xff", b"{}", b'{"what": "keep", "number": "1"}', b'{"what":"keep","number":1}']
+)
+def test_nonsense_at_the_door_changes_nothing(tmp_path, made, message):
+    async def nonsense():
+        port = port_of(one := made())
+        async with served(tmp_path, 1, one) as sibling:
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(str(tmp_path / "worker-1.door"))
+                caller.sendall(message)
+                caller.shutdown(socket.SHUT_WR)
+                assert await asyncio.to_thread(caller.recv, 10) == b""
+            assert numbers(sibling) == [1]
+            with await asyncio.to_thread(Door(tmp_path / "worker-2.door", 2, stand_in=True).ask, port) as found:
+                assert port_of(found) == port
+
+    asyncio.run(nonsense())
