@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.listening import listening_socket
 from trimtab.adapters.wire.metrics import WorkerMetrics
-from trimtab.adapters.wire.observed import ObservedPlane, Sink
+from trimtab.adapters.wire.observed import ObservedPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
 from trimtab.adapters.wire.status import WorkerStatus
 from trimtab.adapters.wire.tracing import Traces, open_traces
@@ -236,7 +236,11 @@ class _Process:
             new_id=worker.new_id,
             sinks=self._sinks,
         )
-        self._grpc = _grpc_plane(worker, dispatcher, self._plane, settings, self._sinks)
+        self._grpc = None  # its library is imported only where it is wanted
+        if settings.grpc_port >= 0:
+            watch = CallWatch(metrics.meter, handing=dispatcher, timer=worker.timer, clock=worker.clock,
+                              new_id=worker.new_id, sinks=self._sinks)  # fmt: skip
+            self._grpc = GrpcPlane(dispatcher, wake=self._plane.wake, watch=watch, software=settings.software)
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
         door = settings.status_file.with_suffix(".door")
@@ -390,20 +394,3 @@ class _Process:
             replace_file(self._settings.status_file, msgspec.json.encode(status))
         except Unavailable:
             _log.exception("the status file cannot be written; serving goes on")
-
-
-def _grpc_plane(
-    worker: Worker, dispatcher: Dispatcher, plane: DataPlane, settings: WorkerSettings, sinks: Sequence[Sink]
-) -> GrpcPlane | None:
-    """The gRPC side of a worker; its library is imported only where it is wanted."""
-    if settings.grpc_port < 0:
-        return None
-    watch = CallWatch(
-        plane.metrics.meter,
-        handing=dispatcher,
-        timer=worker.timer,
-        clock=worker.clock,
-        new_id=worker.new_id,
-        sinks=sinks,
-    )
-    return GrpcPlane(dispatcher, wake=plane.wake, watch=watch, software=settings.software)
