@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,11 @@ from trimtab.datasets.ingest import logged_columns
 from trimtab.errors import InputError, ProjectError, Unavailable, UnknownName
 from trimtab.features.asof import HistoryReader
 from trimtab.features.history import History
+from trimtab.features.plan import ModulePart
 from trimtab.registry.bundle import Bundle
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.routing import decode_table
-from trimtab.serving.scoring import PIECE, Intake, RowNumbers, Scored, output_width, score
+from trimtab.serving.scoring import PIECE, Intake, RowNumbers, Scored, output_width, piece_for, score
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -195,6 +197,15 @@ class Scorer:
     intake: Intake
     width: int
     at: Micros
+    threads: int = 1
+    pool: ThreadPoolExecutor | None = None
+    """Takes pieces through the pipeline side by side; None: one after the other."""
+
+    def close(self) -> None:
+        """Free the model and the threads."""
+        if self.pool is not None:
+            self.pool.shutdown()
+        self.deployed.runtime.close()
 
     def chunk(self, chunk: Chunk) -> Scored:
         """Score one chunk."""
@@ -204,7 +215,10 @@ class Scorer:
             found = chunk.ids.to_pylist()
             ids = [str(n if value is None else value) for n, value in zip(numbers.tolist(), found, strict=True)]
         taken = self.intake.take(chunk.columns, chunk.rows, ids=ids, at=self.at)
-        return score(self.pipeline, self.deployed, taken, width=self.width, first=chunk.first)
+        side_by_side: dict[str, Any] = {}
+        if self.pool is not None:
+            side_by_side = {"piece": piece_for(len(taken.batch), threads=self.threads), "each": self.pool.map}
+        return score(self.pipeline, self.deployed, taken, width=self.width, first=chunk.first, **side_by_side)
 
     def schema(self, ids: Any) -> pa.Schema:
         """The columns of the answers; ``ids`` is the Arrow type of the ids."""
@@ -221,7 +235,8 @@ class Scorer:
         ids = chunk.ids
         if ids is None:
             ids = pa.array(np.arange(chunk.first, chunk.first + chunk.rows))
-        gone = np.array([not status.startswith(("ok", "stale")) for status in scored.statuses])[scored.codes]
+        gone: Any = np.array([not status.startswith(("ok", "stale")) for status in scored.statuses])
+        gone = gone[scored.codes] if gone.any() else gone
         columns: dict[str, Any] = {"id": ids}
         for place, name in enumerate(prediction_names(self.width)):
             columns[name] = pa.array(scored.outputs[:, place], mask=gone if gone.any() else None)
@@ -240,14 +255,23 @@ def make_scorer(project: Path, home: Home, bundle: Bundle, run: Run, *, threads:
     """Load a version with the reader of features that the run needs, and try it on a row of zeros."""
     count = threads or len(os.sched_getaffinity(0))
     rows = home.online(readonly=True) if run.features == LIVE and bundle.plan.sources() else _NoRows()
-    ready = deployed(bundle, rows, threads=count)
+    alike = count > 1 and _own_threads(bundle)
+    ready = deployed(bundle, rows, threads=1 if alike else count)
     if run.features in (HISTORY, AS_OF):
         modules = bundle_modules(bundle)
         ready = replace(ready, reader=HistoryReader(bundle.plan, _histories(project, home, bundle), modules))
     pipeline = live_pipeline()
     exact = run.record or run.precompute > 0
     intake = Intake(bundle.plan, timed=run.features == HISTORY, exact=exact)
-    return Scorer(pipeline, ready, intake, output_width(pipeline, ready), run.at)
+    pool = ThreadPoolExecutor(count, "score") if alike else None
+    return Scorer(pipeline, ready, intake, output_width(pipeline, ready), run.at, count, pool)
+
+
+def _own_threads(bundle: Bundle) -> bool:
+    """Whether several of our threads may call the pipeline at once: a bundle's own code was never promised that."""
+    manifest = bundle.manifest
+    own = manifest.preprocess or manifest.postprocess or any(isinstance(part, ModulePart) for part in bundle.plan.parts)
+    return manifest.runtime == "onnx" and not own
 
 
 def _histories(project: Path, home: Home, bundle: Bundle) -> dict[str, History]:

@@ -79,6 +79,7 @@ def run_batch(
     began = time.monotonic()
     home = batch_home(project)
     output = open_output(asked.out)
+    scorer: Scorer | None = None
     try:
         stored = None if asked.anew else _stored(output)
         table = open_rows(asked)
@@ -108,6 +109,8 @@ def run_batch(
         output.finish(msgspec.json.format(msgspec.json.encode(report), indent=2), chunks=len(notes))
     finally:
         output.close()
+        if scorer is not None:
+            scorer.close()
     return report
 
 
