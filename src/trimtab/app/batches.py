@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from trimtab.adapters.offline.answers import Answered, FileAnswers
-from trimtab.adapters.offline.sql import Address, SqlAnswers, SqlTable, is_url
+from trimtab.adapters.offline.database import Address, is_url
+from trimtab.adapters.offline.sql import SqlAnswers, SqlTable
 from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
 from trimtab.app.history import history_limit, read_limited

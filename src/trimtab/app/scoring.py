@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from trimtab.adapters.offline.answers import Answered
+from trimtab.adapters.offline.database import shown
 from trimtab.adapters.offline.tables import Chunk, Table
 from trimtab.adapters.online.precomputed import PRECOMPUTED, LmdbPrecomputed
 from trimtab.app.batches import (
@@ -105,7 +106,9 @@ def run_batch(
         done = work.do(table, notes, progress=progress, now=clock.now)
         if not table.same():
             raise InputError("the input changed while it was read", got=table.name, hint="run it again with --anew")
-        report = report_of(run, notes, out=asked.out, seconds=time.monotonic() - began, resumed=resumed, scored=done)
+        report = report_of(
+            run, notes, out=shown(asked.out), seconds=time.monotonic() - began, resumed=resumed, scored=done
+        )
         output.finish(msgspec.json.format(msgspec.json.encode(report), indent=2), chunks=len(notes))
     finally:
         output.close()
