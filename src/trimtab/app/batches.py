@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 CHUNK = 8 * PIECE
 """Rows of a chunk: what a killed run does again at most, and one row group of the answers."""
+HERE, RAY = "here", "ray"
 SENT = "the table's columns"
 LIVE = "online rows"
 HISTORY = "history, each row as of its own time"
@@ -64,6 +65,8 @@ class BatchRequest:
     threads: int = 0
     """Of the model; 0 for one per processor."""
     chunk: int = CHUNK
+    on: str = HERE
+    """Where chunks are scored: in this process, or on a Ray cluster, ``ray``."""
 
 
 class Run(msgspec.Struct, frozen=True):
