@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -300,6 +300,7 @@ def score(
         scored.codes[place] = scored.code(f"{QUARANTINED}:{column}:{reason}")
         scored.faults.append(Fault(first + place, column, reason, value))
     count = len(taken.batch)
+    nothing = _sent(np.empty((0, 0), np.float32))
 
     def through(start: int) -> list[Part] | None:
         stop = min(start + piece, count)
@@ -308,7 +309,9 @@ def score(
         values = side_by_side([column[start:stop] for column in taken.sent], stop - start)
         if not believed(values, taken.may_lack):
             return None
-        return list(_answered(pipeline, deployed, taken, start, stop, values=values))
+        found = _answered(pipeline, deployed, taken, start, stop, values=values)
+        # Nobody records these: the matrix is let go while it is in the cache, and the next one takes its place there.
+        return [(replace(answers, features=nothing), begin, end) for answers, begin, end in found]
 
     for parts in each(through, range(0, count, piece)):
         if parts is None and taken.closely is not None:
