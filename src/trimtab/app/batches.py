@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from trimtab.features.plan import ModulePart
 from trimtab.registry.bundle import Bundle
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.routing import decode_table
-from trimtab.serving.scoring import PIECE, Intake, RowNumbers, Scored, output_width, piece_for, score
+from trimtab.serving.scoring import PIECE, Each, Intake, Part, RowNumbers, Scored, output_width, piece_for, score
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -221,7 +222,10 @@ class Scorer:
         taken = self.intake.take(chunk.columns, chunk.rows, ids=ids, at=self.at)
         side_by_side: dict[str, Any] = {}
         if self.pool is not None:
-            side_by_side = {"piece": piece_for(len(taken.batch), threads=self.threads), "each": self.pool.map}
+            side_by_side = {
+                "piece": piece_for(len(taken.batch), threads=self.threads),
+                "each": _shared(self.pool, self.threads),
+            }
         return score(self.pipeline, self.deployed, taken, width=self.width, first=chunk.first, **side_by_side)
 
     def schema(self, ids: Any) -> pa.Schema:
@@ -248,6 +252,18 @@ class Scorer:
         columns["version"] = version
         columns["status"] = pa.DictionaryArray.from_arrays(scored.codes, scored.statuses)
         return pa.table(columns)
+
+
+def _shared(pool: ThreadPoolExecutor, threads: int) -> Each:
+    """Pieces in the threads of a pool, several in a row to each: for a small model, handing one over costs too much."""
+
+    def each(do: Callable[[int], list[Part] | None], starts: Iterable[int]) -> Iterator[list[Part] | None]:
+        every = list(starts)
+        length = max(1, -(-len(every) // (2 * threads)))
+        rows = [every[at : at + length] for at in range(0, len(every), length)]
+        return chain.from_iterable(pool.map(lambda row: list(map(do, row)), rows))
+
+    return each
 
 
 def prediction_names(width: int) -> list[str]:
