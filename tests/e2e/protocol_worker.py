@@ -1,6 +1,7 @@
 """A real worker with models made by hand: ``python -m tests.e2e.protocol_worker HOME NUMBER [SETTINGS]``.
 
-``shapes`` takes three tensors and gives two, in two versions; ``late`` looks features up; ``sums`` takes named columns.
+``shapes`` takes three tensors and gives two, in two versions; ``late`` looks features up; ``sums`` takes named columns; ``root`` takes one,
+and has nothing to say about numbers below zero.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,7 +32,9 @@ from trimtab.serving.routing import Arm, Route, RouteTable
 from trimtab.web.api_page import render_api
 
 ROOT = Path(__file__).parents[2]
-SHAPES_1, SHAPES_2, LATE, SUMS = (sha256(name.encode()) for name in ("shapes1", "shapes2", "late", "sums"))
+SHAPES_1, SHAPES_2, LATE, SUMS, ROOT_OF = (
+    sha256(name.encode()) for name in ("shapes1", "shapes2", "late", "sums", "root")
+)
 LATE_SHAPE = RequestShape(
     source="departures",
     id="flight",
@@ -40,6 +44,7 @@ LATE_SHAPE = RequestShape(
     optional=("note", "seats"),
     ranges={"distance": (0.0, 9000.0), "seats": (1.0, 900.0)},
 )
+ROOT_SHAPE = RequestShape("rows", "id", "at", {}, {"a": "float"}, (), {})
 SUMS_SHAPE = RequestShape("rows", "id", "at", {}, {"a": "float", "b": "float", "c": "int"}, ("b",), {})
 
 
@@ -67,6 +72,19 @@ class Total:
     def run(self, values: np.ndarray) -> np.ndarray:
         total = np.nan_to_num(values.astype(np.float64)).sum(axis=1, keepdims=True)
         return np.tanh(total / 1e4).astype(np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+class SquareRoot:
+    """NaN below zero."""
+
+    blocking, note = False, "numpy"
+
+    def run(self, values: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(values)
 
     def close(self) -> None:
         pass
@@ -102,6 +120,10 @@ def load(version: str) -> Deployed:
         plan = Plan(LATE_SHAPE, (ModulePart("calc", ("distance", "gate"), "0" * 64),))
         made = manifest("late", "binary", plan, (Tensor("features", "float32", (-1, 2)),), outputs)
         return deploy(version, made, plan, reader=Given(), runtime=Total())
+    if version == ROOT_OF:
+        plan = Plan(ROOT_SHAPE, ())
+        made = manifest("root", "regression", plan, (Tensor("features", "float32", (-1, 1)),), outputs)
+        return deploy(version, made, plan, reader=SentReader(ROOT_SHAPE), runtime=SquareRoot())
     plan = Plan(SUMS_SHAPE, ())
     made = manifest("sums", "regression", plan, (Tensor("features", "float32", (-1, 3)),), outputs)
     return deploy(version, made, plan, reader=SentReader(SUMS_SHAPE), runtime=Total())
@@ -109,7 +131,8 @@ def load(version: str) -> Deployed:
 
 def table() -> RouteTable:
     shapes = (Arm("champion", SHAPES_1, 1.0), Arm("shadow", SHAPES_2, 0.0))
-    one = {name: Route(name, (Arm("champion", version, 1.0),)) for name, version in (("late", LATE), ("sums", SUMS))}
+    alone = (("late", LATE), ("root", ROOT_OF), ("sums", SUMS))
+    one = {name: Route(name, (Arm("champion", version, 1.0),)) for name, version in alone}
     return RouteTable(1, {"shapes": Route("shapes", shapes), **one})
 
 
@@ -131,7 +154,7 @@ def start(home: Path, number: int = 1, **more: object) -> tuple[subprocess.Popen
     raise AssertionError("the worker does not start")
 
 
-def main(home: Path, number: int, more: dict[str, int]) -> None:
+def main(home: Path, number: int, more: dict[str, Any]) -> None:
     worker = Worker(
         load=load,
         records=SpoolRecords(home / "records", f"worker-{number}"),
@@ -141,6 +164,8 @@ def main(home: Path, number: int, more: dict[str, int]) -> None:
         page=render_api,
     )
     status = home / "run" / f"worker-{number}.json"
+    if "metrics_folder" in more:
+        more["metrics_folder"] = Path(more["metrics_folder"])
     serve(worker, WorkerSettings(number, home / "route.json", status, **{"port": 0, "software": "test"} | more))
 
 

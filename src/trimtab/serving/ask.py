@@ -11,7 +11,7 @@ import msgspec
 from trimtab.errors import InputError, TrimtabError
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import RequestCodec
-from trimtab.serving.recording import usual_status
+from trimtab.serving.recording import NOT_FINITE, usual_status
 
 Resolve = Callable[[Any], None]
 """Takes what ``encode`` made of the answer (bytes for a friendly request), or the ``TrimtabError`` that says why there
@@ -158,11 +158,11 @@ def _prediction(ask: Ask, row: int, model: str = "") -> _Prediction:
     if ask.left:
         raise InputError("a row was encoded before it was answered", got=str(row))
     answers, _, value = ask.told[row]
-    return _Prediction(ask.ids[row], value, answers.version, answers.arm, _status(answers, value), model)
+    return _Prediction(ask.ids[row], value, answers.version, answers.arm, row_status(answers, value), model)
 
 
-def _status(answers: Answers, value: Any) -> str:
+def row_status(answers: Answers, value: Any) -> str:
     """As :func:`trimtab.serving.recording.statuses` says it, for one row."""
     if not (math.isfinite(value) if type(value) is float else all(map(math.isfinite, value))):
-        return "error:not_finite"
+        return NOT_FINITE
     return usual_status(answers)

@@ -18,7 +18,7 @@ from trimtab.errors import InputError, TooLate, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.admission import Admission
 from trimtab.serving.answers import Answers
-from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one
+from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one, row_status
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
 from trimtab.serving.infer import Encoded
@@ -190,7 +190,8 @@ class Dispatcher:
         def encode(ask: Ask) -> bytes | Encoded:
             answers, _, value = ask.told[0]
             writer = writers.get(answers.version) or later_writer(self.engine.live, model, answers.version)
-            return writer.write_bytes(name, value) if binary else writer.write(name, value)
+            status = row_status(answers, value)
+            return writer.write_bytes(name, value, status) if binary else writer.write(name, value, status)
 
         self._wait_row(Ask(plain.lane, [name or self._new_id()], row, encode=encode, resolve=resolve,
                            decode_ns=(now := self._timer()) - start, came=now), steer)  # fmt: skip

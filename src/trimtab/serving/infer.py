@@ -198,6 +198,8 @@ def encode_infer(answer: TensorAnswer, *, binary: Sequence[str] = ()) -> Encoded
     body: dict[str, Any] = {"model_name": answer.model, "model_version": answer.version}
     if answer.id:
         body["id"] = answer.id
+    if answer.status:
+        body["parameters"] = {"status": answer.status}
     head = msgspec.json.encode(body | {"outputs": written})
     return Encoded(b"".join([head, *tail]), len(head)) if tail else Encoded(head)
 

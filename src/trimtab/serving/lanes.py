@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from trimtab.errors import TrimtabError, Unavailable
 from trimtab.serving.answers import Answers
-from trimtab.serving.ask import Ask, Lane, Steer, Told
+from trimtab.serving.ask import Ask, Lane, Steer, Told, row_status
 from trimtab.serving.batching import Bounds, Piece
 from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainReader, PlainWriter
 from trimtab.serving.profile import ServingProfile
+from trimtab.serving.recording import OK, all_finite, usual_status
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
 _FLOAT32 = np.dtype("<f4")
@@ -59,9 +60,14 @@ def later_writer(live: Live, model: str, version: str) -> PlainWriter:
 def tensor_answer(ask: Ask, asked: TensorRequest, live: Live) -> TensorAnswer:
     """What a protocol writes down."""
     values = np.array([told.value for told in ask.told], dtype=np.float64).reshape(ask.size, -1)
-    versions = list(dict.fromkeys(told.answers.version for told in ask.told))
-    deployed = live.deployed.get(versions[0]) or live.answering(ask.lane.model)
-    return TensorAnswer(ask.lane.model, ",".join(versions), asked.id, values, deployed.manifest.outputs, asked.outputs)
+    said = {id(told.answers): told.answers for told in ask.told}.values()
+    versions = list(dict.fromkeys(answers.version for answers in said))
+    status = ""
+    if not all_finite(values) or any(usual_status(answers) != OK for answers in said):
+        found = [row_status(told.answers, told.value) for told in ask.told]
+        status = found[0] if len(set(found)) == 1 else ";".join(found)
+    outputs = (live.deployed.get(versions[0]) or live.answering(ask.lane.model)).manifest.outputs
+    return TensorAnswer(ask.lane.model, ",".join(versions), asked.id, values, outputs, asked.outputs, status)
 
 
 def matrix_of(pieces: Sequence[Piece[Ask]], width: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import Protocol
 from trimtab.serving.answers import Answers
 from trimtab.serving.latency import BUCKETS, FINE, FINE_US, bucket
 from trimtab.serving.record import STAGES as RECORD_STAGES
+from trimtab.serving.recording import NOT_FINITE, not_finite
 
 STAGES = ("decode", "queue", "features", "preprocess", "infer", "postprocess", "encode", "record", "total")
 """What is timed. ``decode`` to ``encode`` but the queue are those of a prediction record; ``total`` runs from the first
@@ -174,9 +175,16 @@ class Meter:
         rows, bodies = len(given.requests.ids), len(total_ns)
         if given.error:
             cells[FAILED] += rows
-            self._failed(model, given, rows)
+            self._failed(model, given, rows, given.error)
         else:
-            cells[ANSWERED] += rows
+            lost = not_finite(given)
+            cells[ANSWERED] += rows - lost
+            if lost:
+                cells[FAILED] += lost
+                self._failed(model, given, lost, NOT_FINITE.partition(":")[2])
+            if given.features.stale:
+                labels = {"model": model, "version": given.version[:12], "arm": given.arm}
+                self.counter("trimtab_stale_predictions_total", labels).add(rows - lost)
         cells[BATCH_SIZES + (_SIZES[rows] if rows < _MOST_ROWS else _MOST_SIZE)] += 1
         weight = bodies or 1
         cells[TIMED] += weight
@@ -201,8 +209,8 @@ class Meter:
                 us = took // 1000
                 cells[_TOTAL_1 + (FINE[us] if us < FINE_US else bucket(us))] += 1
 
-    def _failed(self, model: str, given: Answers, rows: int) -> None:
-        labels = {"model": model, "version": given.version[:12], "arm": given.arm, "kind": given.error}
+    def _failed(self, model: str, given: Answers, rows: int, kind: str) -> None:
+        labels = {"model": model, "version": given.version[:12], "arm": given.arm, "kind": kind}
         self.counter("trimtab_prediction_failures_by_kind_total", labels).add(rows)
 
     def refused(self, model: str, why: str) -> None:

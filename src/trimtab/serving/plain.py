@@ -19,6 +19,7 @@ from msgspec import UNSET, Meta, UnsetType
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.infer import Encoded
+from trimtab.serving.recording import OK
 from trimtab.serving.tensors import NAMES, to_bytes
 
 _HEADS, _HEAD_BYTES = 64, 1024
@@ -222,21 +223,27 @@ class PlainWriter:
         fits = len(outputs) == 1 and outputs[0].dtype in ("float32", "float64") and -1 not in outputs[0].shape[1:]
         return PlainWriter(model, version, outputs) if fits else None
 
-    def write(self, id: str, value: Any) -> bytes:
+    def write(self, id: str, value: Any, status: str = OK) -> bytes:
         """The response to a request with that id (empty for none); ``value`` is a float or a list of them."""
         data = _encode(value if type(value) is list else [value])
+        tail = self._after_id if status == OK else _said(status) + self._after_id
         if id:
-            return b"%b%b%b%b}]}" % (self._middle, _encode(id), self._after_id, data)
-        return b"%b%b%b}]}" % (self._front, self._after_id, data)
+            return b"%b%b%b%b}]}" % (self._middle, _encode(id), tail, data)
+        return b"%b%b%b}]}" % (self._front, tail, data)
 
-    def write_bytes(self, id: str, value: Any) -> Encoded:
+    def write_bytes(self, id: str, value: Any, status: str = OK) -> Encoded:
         """The same with the value as bytes."""
         try:
             data = self._pack(*value) if type(value) is list else self._pack(value)
         except OverflowError:  # past the range of float32
             data = to_bytes(np.array(value, dtype=np.float64), self._dtype)
-        head = b"%b%b%b" % (self._middle, _encode(id), self._bytes_tail) if id else self._front + self._bytes_tail
+        tail = self._bytes_tail if status == OK else _said(status) + self._bytes_tail
+        head = b"%b%b%b" % (self._middle, _encode(id), tail) if id else self._front + tail
         return Encoded(head + data, len(head))
+
+
+def _said(status: str) -> bytes:
+    return b',"parameters":{"status":%b}' % _encode(status)
 
 
 _encode = msgspec.json.Encoder().encode

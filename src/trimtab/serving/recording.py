@@ -23,6 +23,36 @@ from trimtab.serving.record import CONSTANT, PRECOMPUTED
 _encode = msgspec.msgpack.Encoder().encode
 _FLOAT32 = np.dtype("<f4")
 _NOTHING: Mapping[str, Any] = {}
+_isfinite = math.isfinite
+_FEW = 64
+"""Numbers up to which a sum in Python is quicker than a look at the array."""
+
+OK = "ok"
+NOT_FINITE = "error:not_finite"
+"""The status of a row whose answer is NaN or infinite: the caller gets null, and it counts as a failure."""
+
+
+def all_finite(outputs: NDArray[np.float64]) -> bool:
+    """Whether every number is finite.
+
+    Examples
+    --------
+    >>> all_finite(np.array([0.5, 1.0])), all_finite(np.array([[0.5, np.nan]]))
+    (True, False)
+    """
+    if outputs.size <= _FEW:
+        values = outputs.tolist() if outputs.ndim == 1 else outputs.ravel().tolist()
+        if math.isfinite(sum(values)):
+            return True
+    return bool(np.isfinite(outputs).all())
+
+
+def not_finite(given: Answers) -> int:
+    """How many rows have the status :data:`NOT_FINITE`."""
+    outputs = given.outputs
+    if outputs.size == 1 and _isfinite(outputs.item()):  # the usual batch is seen to before anything else
+        return 0
+    return 0 if given.error or all_finite(outputs) else statuses(given).count(NOT_FINITE)
 
 
 def statuses(given: Answers) -> list[str]:
@@ -34,7 +64,7 @@ def statuses(given: Answers) -> list[str]:
     if finite.all():
         return [usual] * len(given.requests)
     rows: list[bool] = (finite if finite.ndim == 1 else np.all(finite, axis=1)).tolist()
-    return [usual if fine else "error:not_finite" for fine in rows]
+    return [usual if fine else NOT_FINITE for fine in rows]
 
 
 def usual_status(given: Answers) -> str:
@@ -43,7 +73,7 @@ def usual_status(given: Answers) -> str:
         return CONSTANT
     if given.precomputed:
         return PRECOMPUTED
-    return f"stale:{','.join(given.features.stale)}" if given.features.stale else "ok"
+    return f"stale:{','.join(given.features.stale)}" if given.features.stale else OK
 
 
 def encode_records(given: Answers, model: str) -> list[bytes]:

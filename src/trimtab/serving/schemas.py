@@ -85,6 +85,15 @@ INFER_ANSWER: Schema = {
         "model_name": _MODEL,
         "model_version": {"type": "string"},
         "id": {"type": "string"},
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "status": {
+                    "type": "string",
+                    "description": "Of the rows, where one is not `ok`: one for all, or one per row with `;` between.",
+                }
+            },
+        },
         "outputs": {
             "type": "array",
             "items": {

@@ -85,6 +85,8 @@ class TensorAnswer:
     """The signature of the model's outputs."""
     asked: Sequence[str] = ()
     """Names of the outputs to send; empty for all."""
+    status: str = ""
+    """Of its rows, where one is not ``ok``: one for all that have the same, else one per row, with ``;`` between."""
 
     def blocks(self) -> list[tuple[Tensor, NDArray[np.float64]]]:
         """Every output that is to be sent, with its columns: shape (n, width)."""

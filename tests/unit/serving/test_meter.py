@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
 from trimtab.serving.counted import MOST_ARMS, added, counted, kept
 from trimtab.serving.latency import BOUNDS, BUCKETS, SHOWN, bucket, quantile, share_above, shown_counts
 from trimtab.serving.meter import ARM_CELLS, STAGES, LocalCells, Meter
+from trimtab.serving.recording import statuses
 
 US = st.integers(0, 2 * BOUNDS[-1])
 
@@ -81,6 +83,32 @@ def test_a_batch_counts_once_per_body():
     assert arm.stage("total").quantile_us(1) == pytest.approx(4000, rel=0.0626)
     assert sum(arm.batch_sizes) == 1
     assert arm.batch_sizes[3] == 1  # 5 rows: above 4, up to 8
+
+
+def test_an_answer_that_is_no_number_is_a_failure_of_its_row():
+    said = [
+        (np.array([0.5, np.nan, 0.5]), 1),
+        (np.array([np.inf]), 1),
+        (np.array([[0.5, 0.5], [np.nan, 0.5], [0.5, np.inf]]), 2),
+        (np.array([1e308] * 3), 0),  # finite, though their sum is not
+        (np.where(np.arange(500) % 5, 0.5, np.nan), 100),
+    ]
+    for outputs, bad in said:
+        given_answers = replace(answers(len(outputs)), outputs=outputs)
+        cells, arms = measured(([given_answers], timed([1], [1])))
+        arm = arms["v1", "champion"]
+        assert (arm.answered, arm.failed) == (len(outputs) - bad, bad)
+        kinds = counted(cells.blocks).counters.get("trimtab_prediction_failures_by_kind_total", {})
+        assert list(kinds.values()) == ([bad] if bad else [])
+        assert all(dict(labels)["kind"] == "not_finite" for labels in kinds)
+        assert statuses(given_answers).count("error:not_finite") == bad
+
+
+def test_rows_from_stale_features_are_counted_apart():
+    nothing = np.empty((2, 0), np.float32)
+    stale = replace(answers(2), features=FeatureBatch(nothing, nothing, {}, ("sales",)), outputs=np.array([1, np.nan]))
+    cells, _ = measured(([stale], timed([1], [1])))
+    assert sum(counted(cells.blocks).counters["trimtab_stale_predictions_total"].values()) == 1
 
 
 def test_bodies_count_for_the_arm_that_answered_them():

@@ -153,12 +153,15 @@ NUMBERS = st.floats(width=64) | st.floats(width=32)
     st.text(max_size=4),
     st.booleans(),
     st.booleans(),
+    st.sampled_from(["ok", "error:not_finite", 'stale:a"b']),
 )
-def test_answers_are_written_as_the_long_way_writes_them(values, dtype, id, flat, binary):
+def test_answers_are_written_as_the_long_way_writes_them(values, dtype, id, flat, binary, status):
     shape = (-1,) if len(values) == 1 and flat else (-1, len(values))
     outputs = [Tensor("p", dtype, shape)]
     value = values[0] if len(values) == 1 else values
     written = PlainWriter("m", "v", outputs)
-    long = encode_infer(TensorAnswer("m", "v", id, np.array([values]), outputs), binary=("p",) if binary else ())
-    found = written.write_bytes(id, value) if binary else written.write(id, value)
+    said = "" if status == "ok" else status
+    answer = TensorAnswer("m", "v", id, np.array([values]), outputs, status=said)
+    long = encode_infer(answer, binary=("p",) if binary else ())
+    found = written.write_bytes(id, value, status) if binary else written.write(id, value, status)
     assert found == (long if binary else long.body)

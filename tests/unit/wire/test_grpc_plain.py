@@ -109,16 +109,18 @@ NUMBERS = st.floats(width=64) | st.floats(width=32)
     st.lists(NUMBERS, min_size=1, max_size=3),
     st.text(max_size=3) | st.text("é", min_size=60, max_size=120),
     st.booleans(),
+    st.sampled_from(["ok", "error:not_finite"]),
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_answers_are_written_as_the_long_way_writes_them(dtype, values, name, raw):
+def test_answers_are_written_as_the_long_way_writes_them(dtype, values, name, raw, status):
     outputs = [Tensor("p", dtype, (-1, len(values)))]
     live = live_with(outputs)
     value = values[0] if len(values) == 1 else values
     short = PlainMessages()
-    long = encode_message(TensorAnswer("m", "a", name, np.array([values]), outputs), raw=raw).SerializeToString()
+    answer = TensorAnswer("m", "a", name, np.array([values]), outputs, status="" if status == "ok" else status)
+    long = encode_message(answer, raw=raw).SerializeToString()
     for _ in range(2):
-        assert short.write(live, "m", "a", id=name, value=value, raw=raw) == long
+        assert short.write(live, "m", "a", id=name, value=value, raw=raw, status=status) == long
 
 
 def test_a_version_with_other_outputs_is_no_plain_answer():

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.adapters.wire.grpc_messages import protocol
 from trimtab.adapters.wire.grpc_tensors import encode_message
 from trimtab.errors import Unavailable
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainReader
+from trimtab.serving.recording import OK
 from trimtab.serving.tensors import TensorAnswer, to_bytes
 
 _ID = 0x1A
@@ -52,7 +54,7 @@ class PlainMessages:
         self._parts: dict[tuple[str, bool], _Parts] = {}
         self._of: Live | None = None
 
-    def write(self, live: Live, model: str, version: str, *, id: str, value: Any, raw: bool) -> bytes:
+    def write(self, live: Live, model: str, version: str, *, id: str, value: Any, raw: bool, status: str = OK) -> bytes:
         """A ``ModelInferResponse``; ``value`` is a float or a list of them.
 
         Raises
@@ -65,7 +67,7 @@ class PlainMessages:
         parts = self._parts.get((version, raw))
         if parts is None:
             parts = self._parts[version, raw] = _Parts(model, version, _output(live, model, version), raw=raw)
-        return parts.written(id, value)
+        return parts.written(id, value, status)
 
 
 class _Parts:
@@ -82,15 +84,24 @@ class _Parts:
         # Fields come in the order of their numbers: names, then the id, then outputs, with the values at the very end.
         self._front, self._tail = names, whole[len(names) : len(whole) - packing.size]
 
-    def written(self, id: str, value: Any) -> bytes:
+    def written(self, id: str, value: Any, status: str) -> bytes:
         try:
             data: bytes = self._pack(*value) if type(value) is list else self._pack(value)
         except OverflowError:  # past the range of float32
             data = to_bytes(np.array(value, dtype=np.float64), self._dtype)
         name = id.encode()
+        tail = self._tail if status == OK else _said(status) + self._tail
         if not name:
-            return b"%b%b%b" % (self._front, self._tail, data)
-        return b"%b%b%b%b%b" % (self._front, _length(len(name)), name, self._tail, data)
+            return b"%b%b%b" % (self._front, tail, data)
+        return b"%b%b%b%b%b" % (self._front, _length(len(name)), name, tail, data)
+
+
+def _said(status: str) -> bytes:
+    """The parameters of an answer that is not ``ok``."""
+    message = protocol().messages["ModelInferResponse"]()
+    message.parameters["status"].string_param = status
+    said: bytes = message.SerializeToString()
+    return said
 
 
 def _length(size: int) -> bytes:

@@ -16,7 +16,7 @@ from trimtab.adapters.wire.grpc_plain import PlainMessages, plain_row
 from trimtab.adapters.wire.grpc_tensors import decode_message, encode_message
 from trimtab.adapters.wire.http import nanoseconds
 from trimtab.errors import InputError, MissingExtra, TooLate, TrimtabError, Unavailable, UnknownName
-from trimtab.serving.ask import Ask, Steer
+from trimtab.serving.ask import Ask, Steer, row_status
 from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.tensors import TensorAnswer, describe
@@ -175,8 +175,8 @@ class GrpcPlane:
 
         def encode(ask: Ask) -> bytes:
             answers, _, value = ask.told[0]
-            live = dispatcher.engine.live
-            return self._plain.write(live, model, answers.version, id=name, value=value, raw=raw)
+            live, status = dispatcher.engine.live, row_status(answers, value)
+            return self._plain.write(live, model, answers.version, id=name, value=value, raw=raw, status=status)
 
         now = dispatcher.engine.pipeline.timer()
         ask = Ask(plain.lane, [name or self._watch.new_id()], row, encode=encode, resolve=resolve,

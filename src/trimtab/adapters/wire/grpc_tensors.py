@@ -84,6 +84,8 @@ def encode_message(answer: TensorAnswer, *, raw: bool) -> Any:
     message = protocol().messages["ModelInferResponse"](
         model_name=answer.model, model_version=answer.version, id=answer.id
     )
+    if answer.status:
+        message.parameters["status"].string_param = answer.status
     blocks = answer.blocks()
     raw = raw or any(NAMES[tensor.dtype] not in _CONTENTS for tensor, _ in blocks)
     for tensor, block in blocks:

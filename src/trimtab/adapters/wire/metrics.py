@@ -30,6 +30,7 @@ _ROWS = [*map(str, BATCH_BOUNDS), "+Inf"]
 
 _COUNTERS = {
     "trimtab_prediction_failures_by_kind_total": "Rows that a version could not answer, by kind of error.",
+    "trimtab_stale_predictions_total": "Rows answered from features that were past their freshness.",
     "trimtab_requests_refused_total": "Requests that were not answered, by kind of error.",
     "trimtab_shadow_dropped_total": "Rows that were not scored in the shadow, so as not to slow the answers.",
     "trimtab_shadow_failures_total": "Batches of shadow scores lost to an error.",
