@@ -75,6 +75,13 @@ def test_typed_values_give_typed_values(channel):
     assert (list(label.shape), list(label.contents.int64_contents)) == ([2], [2, 2])
 
 
+def test_the_first_digits_name_a_version(channel):
+    asked = infer(model_version=SHAPES_2[:12])
+    assert ask(channel, "ModelInfer", asked).model_version == SHAPES_2
+    code, text = refused(channel, infer(model_version=SHAPES_2[:7]))
+    assert (code, "first 8 digits" in text) == ("NOT_FOUND", True)
+
+
 def test_metadata_names_an_arm(channel):
     call = channel.unary_unary(f"/{SERVICE}/ModelInfer", response_deserializer=published.ModelInferResponse.FromString)
     answer = call(infer().SerializeToString(), timeout=20, metadata=[("x-trimtab-arm", "shadow"), ("x-some-bin", b"1")])

@@ -45,7 +45,10 @@ def newest(path):
 
 def test_generated_requests_never_break_it_and_never_get_an_undocumented_answer(url, tmp_path):
     config = tmp_path / "schemathesis.toml"
-    config.write_text("[checks.negative_data_rejection]\nexpected-statuses = [400, 404, 405, 413, 415]\n")
+    config.write_text(
+        '[parameters]\n"header.X-Trimtab-Deadline-Ms" = "60000"\n'  # a shorter one may rightly be refused with 503
+        "[checks.negative_data_rejection]\nexpected-statuses = [400, 404, 405, 413, 415]\n"
+    )
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{url}/openapi.json"]
     command += ["--checks", ",".join(CHECKS)]
     command += ["--phases", "examples,coverage,fuzzing", "--mode", "all", "--max-examples", "10", "--max-failures", "5"]
@@ -69,7 +72,7 @@ def test_every_example_is_answered(url, document):
             assert kind == "application/json"
             assert json.loads(answer)
             asked += 1
-    assert asked == 14
+    assert asked == 20
 
 
 def test_the_description_follows_what_is_live(document):
@@ -91,6 +94,9 @@ def test_the_description_follows_what_is_live(document):
     assert one["properties"]["distance"] == {"type": "number", "minimum": 0, "maximum": 9000}
     assert one["properties"]["seats"] == {"type": ["integer", "null"], "minimum": 1, "maximum": 900}
     assert many["properties"]["instances"]["maxItems"] == 50
+    for path in ("/predict/late", "/v2/models/shapes/infer"):
+        headers = {one["name"] for one in document["paths"][path]["post"]["parameters"]}
+        assert {"X-Trimtab-Unit", "X-Trimtab-Arm", "X-Trimtab-Deadline-Ms"} <= headers
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_its_lines_work(url, document):
@@ -101,7 +107,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_its_lines_work(url, document)
     assert all(path in page for path in document["paths"])
     lines = [unescape(line) for line in re.findall(r"<code>(curl [^<]*)</code>", page)]
     posts = [line for line in lines if " -d " in line]
-    assert len(posts) == 14
+    assert len(posts) == 20
     for line in posts:
         _, _, target, _, header, _, data = shlex.split(line)
         request = urllib.request.Request(target.replace("$URL", url), data.encode(), dict([header.split(": ")]))

@@ -98,7 +98,8 @@ def test_metadata(house):
     status, _, answer = call(house.port, "GET", "/v2/models/m")
     assert status == 200
     assert answer["versions"] == sorted(house.versions)
-    assert answer["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 2]}]
+    columns = {"parameters": {"columns": ["sales.shop.count_1h", "calc.basket"]}}
+    assert answer["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 2]} | columns]
     assert call(house.port, "GET", f"/v2/models/m/versions/{house.versions[1]}")[0] == 200
     assert call(house.port, "GET", f"/v2/models/m/versions/{house.versions[1]}/ready")[0] == 200
 
@@ -168,9 +169,43 @@ def test_json_is_taken_whatever_it_is_declared_as(house, declared):
     assert post(house, "/v2/models/m/infer", tensor, f"content-type: {declared}")[0] == 200
 
 
-@pytest.mark.parametrize("header", ["content-type: application/octet-stream", "content-encoding: gzip"])
-def test_binary_and_compressed_bodies_are_refused(house, header):
+@pytest.mark.parametrize(
+    "header",
+    [
+        "content-type: application/octet-stream", "content-encoding: gzip", "content-type: text/csv",
+        "content-type: application/xml; charset=utf-8", "content-type: application/x-ndjson",
+    ],
+)  # fmt: skip
+def test_binary_compressed_and_foreign_bodies_are_refused(house, header):
     assert post(house, "/predict/m", GOOD, header)[0] == 415
+    tensor = {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
+    assert post(house, "/v2/models/m/infer", tensor, header)[0] == 415
+
+
+def test_a_version_may_be_named_by_its_first_digits(house):
+    version = post(house, "/predict/m", GOOD)[2]["version"]
+    tensor = {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
+    for digits in (8, 12, 64):
+        named = post(house, f"/predict/m/versions/{version[:digits]}", GOOD)
+        assert (named[0], named[2]["version"], named[2]["arm"]) == (200, version, "pinned")
+        named = post(house, f"/v2/models/m/versions/{version[:digits].upper()}/infer", tensor)
+        assert (named[0], named[2]["model_version"]) == (200, version)
+        assert call(house.port, "GET", f"/v2/models/m/versions/{version[:digits]}/ready")[0] == 200
+    for short in (version[:7], "0" * 12, version[:12] + "x"):
+        status, _, found = post(house, f"/predict/m/versions/{short}", GOOD)
+        assert (status, "8 digits" in str(found)) == (404, True)
+
+
+def test_the_columns_of_a_model_are_named_in_their_order(house):
+    columns = ["sales.shop.count_1h", "calc.basket"]
+    told = call(house.port, "GET", "/v2/models/m")[2]
+    assert told["inputs"][0]["parameters"] == {"columns": columns}
+    assert "parameters" not in told["outputs"][0]
+    document = call(house.port, "GET", "/openapi.json")[2]
+    schema = document["paths"]["/v2/models/m/infer"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    data = schema["properties"]["inputs"]["prefixItems"][0]["properties"]["data"]
+    assert data["x-columns"] == columns
+    assert ", ".join(columns) in data["description"]
 
 
 def test_an_oversize_body_without_a_length_is_cut_off(house):

@@ -103,7 +103,7 @@ def _since(arm: Arm, before: Sequence[int] | None) -> Arm:
 
 def _arms(found: Counted, model: str, budget: LatencyBudget) -> list[dict[str, Json]]:
     newest = {arm.arm: arm for arm in found.arms if arm.model == model and arm.answered + arm.failed}
-    return [_told(arm, budget) for arm in newest.values()]
+    return [_told(arm, budget) for arm in sorted(newest.values(), key=lambda arm: -(arm.answered + arm.failed))]
 
 
 def _told(arm: Arm, budget: LatencyBudget) -> dict[str, Json]:
@@ -146,7 +146,8 @@ def recorded(home: Home, budgets: Mapping[str, LatencyBudget], *, since: Micros 
                 total[0] += us
     newest = {(model, arm): version for model, version, arm in sums}
     found = {key: parts for key, parts in sums.items() if newest[key[0], key[2]] == key[1]}
-    return [_told_of(key, parts, budgets[key[0]]) for key, parts in sorted(found.items())]
+    told = [_told_of(key, parts, budgets[key[0]]) for key, parts in found.items()]
+    return sorted(told, key=lambda arm: (arm["model"], -arm["rows"]))
 
 
 def _wanted(budget: LatencyBudget) -> list[tuple[str, ...]]:

@@ -35,9 +35,10 @@ class SentReader:
     """
 
     def __init__(self, shape: RequestShape, columns: Sequence[str] = ()) -> None:
-        self._names = tuple(columns or shape.inputs)
-        if sorted(self._names) != sorted(shape.inputs):
-            raise InputError("the columns of the model are not its inputs", got=", ".join(self._names)[:200])
+        self.columns = tuple(columns or shape.inputs)
+        """The inputs in the order in which the model takes them."""
+        if sorted(self.columns) != sorted(shape.inputs):
+            raise InputError("the columns of the model are not its inputs", got=", ".join(self.columns)[:200])
         for name, kind in shape.inputs.items():
             if kind not in ("bool", "int", "float"):
                 raise InputError("a model without features takes numbers", got=f"{name}: {kind}")
@@ -50,7 +51,7 @@ class SentReader:
         SchemaError
             When a value is past the range of float32.
         """
-        columns = [np.asarray(batch.inputs[name], np.float64) for name in self._names]
+        columns = [np.asarray(batch.inputs[name], np.float64) for name in self.columns]
         exact = np.stack(columns, axis=1) if columns else np.empty((len(batch), 0))
         if exact.shape[1] == 0 and len(batch):
             raise InputError(
@@ -59,6 +60,6 @@ class SentReader:
         with np.errstate(over="ignore"):
             values = exact.astype(np.float32)
         if bool(np.isinf(values).any()):
-            name = self._names[int(np.argwhere(np.isinf(values))[0, 1])]
+            name = self.columns[int(np.argwhere(np.isinf(values))[0, 1])]
             raise SchemaError(f"input {name!r} holds a value past the range of float32")
         return FeatureBatch(values, np.empty((len(batch), 0), np.float32), {}, ())

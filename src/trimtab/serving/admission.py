@@ -37,9 +37,10 @@ class Admission:
     >>> for _ in range(2):
     ...     door.admit("m")
     ...     door.joined("m")
-    >>> door.admit("m", within_ns=5_000_000)
+    >>> door.admit("m", within_ns=5_000_000)  # doctest: +NORMALIZE_WHITESPACE
     Traceback (most recent call last):
-    trimtab.errors.TooLate: the answer would come too late. Got about 8 ms of 5 ms. Hint: try again in a second.
+    trimtab.errors.TooLate: the answer would come too late. Got a wait of about 8.0 ms; of 5 ms, 4 may be
+    waited. Hint: try again in a second.
     """
 
     def __init__(self, *, limit: int, deadline_ns: int = 0) -> None:
@@ -68,9 +69,10 @@ class Admission:
         deadline = within_ns or self._deadline
         wait = waiting * self._each.get(model, 0.0) * others
         if deadline and wait > deadline * _MARGIN:
+            ms, most = deadline / 1e6, deadline * _MARGIN / 1e6
             raise TooLate(
                 "the answer would come too late",
-                got=f"about {wait / 1e6:.0f} ms of {deadline / 1e6:.0f} ms",
+                got=f"a wait of about {wait / 1e6:.1f} ms; of {ms:g} ms, {most:g} may be waited",
                 hint="try again in a second",
             )
 

@@ -29,6 +29,10 @@ class Lane(NamedTuple):
     width: int
 
 
+LONGEST_MS = 600_000
+"""The longest that a caller may say that he waits."""
+
+
 class Steer(NamedTuple):
     """What a caller says about who should answer."""
 

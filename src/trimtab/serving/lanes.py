@@ -122,9 +122,7 @@ def arms_of(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[
 def pinned_version(live: Live, model: str, steer: Steer) -> str:
     """The version that a caller names, himself or by its arm; empty for none."""
     version = steer.version or (live.arm(model, steer.arm) if steer.arm else "")
-    if version:
-        live.pinned(model, version)
-    return version
+    return live.whole(model, version) if version else ""
 
 
 def bounds_of(profile: ServingProfile | None, max_batch: int, max_queue: int) -> Callable[[Any], Bounds] | None:

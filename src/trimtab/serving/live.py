@@ -10,6 +10,9 @@ from trimtab.serving.codec import RequestCodec
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.routing import Arm, Route, RouteTable
 
+LEAST_DIGITS = 8
+"""Of a version that is named by its first digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -40,19 +43,28 @@ class Live:
         return self.deployed[first_arm(self.table.route(model)).version]
 
     def pinned(self, model: str, version: str) -> Deployed:
-        """A version of a model that takes part in its route.
+        """A version of a model that takes part in its route; raises as :meth:`whole`."""
+        return self.deployed[self.whole(model, version)]
+
+    def whole(self, model: str, version: str) -> str:
+        """The digest of a version that takes part in a model's route, given whole or by its first digits.
 
         Raises
         ------
         UnknownName
-            When it does not.
+            When there is none, or more than one begins like that, or fewer than :data:`LEAST_DIGITS` are given.
         """
         arms = {arm.version for arm in self.table.route(model).arms}
-        if version not in arms:
+        if version in arms:
+            return version
+        alike = [one for one in arms if len(version) >= LEAST_DIGITS and one.startswith(version.lower())]
+        if len(alike) != 1:
             raise UnknownName(
-                f"no such version of {model!r} is loaded", got=repr(version), hint=f"loaded: {', '.join(sorted(arms))}"
+                f"no such version of {model!r} is loaded",
+                got=repr(version[:100]),
+                hint=f"loaded: {', '.join(sorted(arms))}; the first {LEAST_DIGITS} digits or more will do",
             )
-        return self.deployed[version]
+        return alike[0]
 
     def described(self, model: str, version: str = "") -> Deployed:
         """The named version of a model, or the one that describes it; raises as the two above."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trimtab.serving.ask import LONGEST_MS
 from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.schemas import (
@@ -30,17 +31,26 @@ _REASONS = {
     405: "The path takes another method.",
     408: "The request did not arrive in time.",
     413: "The body is too large, or has too many rows.",
-    415: "The body is compressed, or declared as something that it cannot be.",
+    415: "The body is compressed, or declared as something else than JSON.",
     429: "Too many requests wait; `Retry-After` says when to come back.",
     431: "The headers are too large.",
     500: "An internal error.",
     503: "Nothing is live yet, or the worker is at its limit; `Retry-After` says when to come back.",
 }
 _STEER = [
-    {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
-    for name, text in (
-        ("X-Trimtab-Unit", "What stays with one arm, such as a user; each request alone when absent."),
-        ("X-Trimtab-Arm", "Names the arm that answers; recorded as pinned."),
+    {"name": name, "in": "header", "schema": schema, "description": text}
+    for name, schema, text in (
+        (
+            "X-Trimtab-Unit",
+            {"type": "string"},
+            "What stays with one arm, such as a user; each request if absent.",
+        ),
+        ("X-Trimtab-Arm", {"type": "string"}, "Names the arm that answers; recorded as pinned."),
+        (
+            "X-Trimtab-Deadline-Ms",
+            {"type": "string", "pattern": "^[1-9][0-9]{0,5}$"},
+            f"How long the caller waits, up to {LONGEST_MS}; what would come later is refused at once, with 503.",
+        ),
     )
 ]
 _POST = (400, 404, 408, 413, 415, 429, 431, 500, 503)
@@ -131,10 +141,14 @@ def _model_paths(model: str, deployed: Deployed, versions: Sequence[str], max_ro
         "in": "path",
         "required": True,
         "schema": {"type": "string", "enum": list(versions)},
-        "description": "One of the versions that take part in the route.",
+        "description": "A version that takes part in the route; the first digits, 8 or more, are enough.",
     }
     ready = {"type": "object", "required": ["name", "ready"], "properties": {"ready": {"type": "boolean"}}}
-    infer = {"schema": infer_schema(manifest.inputs, manifest.outputs), "example": infer_example(manifest.inputs)}
+    asked = infer_schema(manifest.inputs, manifest.outputs, deployed.columns)
+    infer = {
+        "schema": asked,
+        "example": infer_example(manifest.inputs),
+    }
     found: dict[str, Any] = {}
     if shape.keys or shape.inputs:
         one = request_example(shape)

@@ -7,7 +7,7 @@ replaced alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trimtab.errors import BundleCorrupt, ParityError, SchemaError
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.features.plan import Plan
+from trimtab.features.sent import SentReader
 from trimtab.registry.manifest import Manifest
 from trimtab.serving.answers import Answers
 from trimtab.serving.ports import FeatureReader, ModelRuntime
@@ -40,6 +41,8 @@ class Deployed:
     post: Transform | None
     width: int
     """Number of features: the columns of the model's input tensors."""
+    columns: tuple[str, ...] = ()
+    """Their names in order, over all input tensors; empty for tensors whose columns have none."""
 
 
 def deploy(
@@ -79,7 +82,9 @@ def deploy(
             got=f"{len(plan.names())} features for {width} columns",
             hint="build the bundle again",
         )
-    return Deployed(version, manifest, plan, plan.digest, reader, runtime, pre, post, width)
+    names: Sequence[str] = plan.names() if plan.parts else reader.columns if isinstance(reader, SentReader) else ()
+    columns = tuple(names) if len(names) == width else ()
+    return Deployed(version, manifest, plan, plan.digest, reader, runtime, pre, post, width, columns)
 
 
 def read_features(deployed: Deployed, batch: RequestBatch) -> FeatureBatch:

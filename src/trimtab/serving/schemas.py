@@ -12,7 +12,7 @@ from trimtab.core.clock import iso
 from trimtab.features.plan import RequestShape
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.codec import TEXT_LIMIT
-from trimtab.serving.tensors import DATATYPES, NAMES
+from trimtab.serving.tensors import DATATYPES, NAMES, columns_of
 
 Schema = dict[str, Any]
 
@@ -21,6 +21,11 @@ _NOON = 1_767_268_800_000_000
 _ID: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": TEXT_LIMIT, "description": "Joins the label."}
 _MODEL: Schema = {"type": "string"}
 _SIZE: Schema = {"type": "integer", "minimum": 0, "maximum": 2**31}
+_COLUMNS: Schema = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "What the columns of the tensor are, in their order, where they have names.",
+}
 
 ERROR: Schema = {
     "type": "object",
@@ -61,6 +66,7 @@ METADATA: Schema = {
         "name": _MODEL,
         "versions": {"type": "array", "items": {"type": "string"}},
         "platform": {"type": "string"},
+        "parameters": {"type": "object", "properties": {"runs_on": {"type": "string"}}},
         **{
             side: {
                 "type": "array",
@@ -71,6 +77,7 @@ METADATA: Schema = {
                         "name": {"type": "string"},
                         "datatype": {"type": "string"},
                         "shape": {"type": "array", "items": {"type": "integer"}},
+                        "parameters": {"type": "object", "properties": {"columns": _COLUMNS}},
                     },
                 },
             }
@@ -150,8 +157,9 @@ def request_example(shape: RequestShape) -> dict[str, Any]:
     return first | {name: _value(kind, shape.ranges.get(name)) for name, kind in kinds.items()}
 
 
-def infer_schema(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Schema:
-    """An infer request for a signature."""
+def infer_schema(inputs: Sequence[Tensor], outputs: Sequence[Tensor], columns: Sequence[str] = ()) -> Schema:
+    """An infer request for a signature, whose inputs have these columns, one beside the other."""
+    named = zip(inputs, columns_of(inputs, columns), strict=True)
     binary = {"binary_data_size": _SIZE | {"description": "Bytes of this tensor after the JSON, instead of data."}}
     return {
         "type": "object",
@@ -162,7 +170,9 @@ def infer_schema(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Schema:
                 "type": "array",
                 "minItems": len(inputs),
                 "maxItems": len(inputs),
-                "prefixItems": [_tensor(one) | {"properties": _tensor_fields(one, binary)} for one in inputs],
+                "prefixItems": [
+                    _tensor(one) | {"properties": _tensor_fields(one, binary, names)} for one, names in named
+                ],
             },
             "outputs": {
                 "type": "array",
@@ -202,17 +212,19 @@ def _tensor(tensor: Tensor) -> Schema:
     return {"type": "object", "required": ["name", "shape", "datatype"], "title": tensor.name}
 
 
-def _tensor_fields(tensor: Tensor, binary: Schema) -> Schema:
+def _tensor_fields(tensor: Tensor, binary: Schema, columns: Sequence[str]) -> Schema:
     kind = np.dtype(tensor.dtype).kind
     value: Schema = {"type": {"b": "boolean", "f": ["number", "null"]}.get(kind, "integer")}
     row = {"type": "array", "items": value}
+    rows = f"Row after row; the columns are {', '.join(columns)}." if columns else "Row after row."
+    more: Schema = {"x-columns": list(columns)} if columns else {}
     taken = [name for name, dtype in DATATYPES.items() if np.can_cast(dtype, tensor.dtype, "same_kind")]
     sizes = [{"type": "integer", "minimum": 1, "maximum": 2**31}, *({"const": size} for size in tensor.shape[1:])]
     return {
         "name": {"const": tensor.name},
         "shape": {"type": "array", "prefixItems": sizes, "minItems": len(sizes), "maxItems": len(sizes)},
         "datatype": {"enum": taken},
-        "data": {"oneOf": [row, {"type": "array", "items": row, "minItems": 1}], "description": "Row after row."},
+        "data": {"oneOf": [row, {"type": "array", "items": row, "minItems": 1}], "description": rows} | more,
         "parameters": {"type": "object", "properties": binary},
     }
 

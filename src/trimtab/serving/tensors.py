@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,9 +185,34 @@ def to_bytes(block: NDArray[np.float64], dtype: str) -> bytes:
         return block.astype(_DTYPES[NAMES[dtype]].newbyteorder("<")).tobytes()
 
 
-def describe(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
-    """Tensors as the protocol's model metadata shows them."""
-    return [{"name": t.name, "datatype": NAMES.get(t.dtype, t.dtype), "shape": list(t.shape)} for t in tensors]
+def describe(tensors: Sequence[Tensor], columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Tensors as the protocol's model metadata shows them, with the names of their columns where they have some.
+
+    Examples
+    --------
+    >>> describe([Tensor("x", "float32", (-1, 2))], ["age", "visits"])
+    [{'name': 'x', 'datatype': 'FP32', 'shape': [-1, 2], 'parameters': {'columns': ['age', 'visits']}}]
+    """
+    found: list[dict[str, Any]] = []
+    for tensor, names in zip(tensors, columns_of(tensors, columns), strict=True):
+        one = {"name": tensor.name, "datatype": NAMES.get(tensor.dtype, tensor.dtype), "shape": list(tensor.shape)}
+        found.append(one | ({"parameters": {"columns": names}} if names else {}))
+    return found
+
+
+def columns_of(tensors: Sequence[Tensor], columns: Sequence[str]) -> list[list[str]]:
+    """For each tensor the names of its columns; none for all of them where there are more or fewer names than columns.
+
+    Examples
+    --------
+    >>> columns_of([Tensor("x", "float32", (-1, 2)), Tensor("y", "float32", (-1,))], ["a", "b", "c"])
+    [['a', 'b'], ['c']]
+    """
+    widths = [math.prod(tensor.shape[1:]) for tensor in tensors]
+    if sum(widths) != len(columns):
+        return [[] for _ in tensors]
+    ends = list(accumulate(widths))
+    return [list(columns[end - width : end]) for width, end in zip(widths, ends, strict=True)]
 
 
 def _matrix(given: SentTensor, declared: Tensor, max_rows: int) -> NDArray[np.float32]:

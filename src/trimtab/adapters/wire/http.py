@@ -33,7 +33,7 @@ from trimtab.adapters.wire.shadowing import ShadowTurns
 from trimtab.adapters.wire.turns import BatchTurns
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, TrimtabError, UnknownName
-from trimtab.serving.ask import NO_STEER, Steer
+from trimtab.serving.ask import LONGEST_MS, NO_STEER, Steer
 from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.infer import EXTENSIONS, LENGTH_HEADER, Encoded, decode_infer, encode_infer, header_length
@@ -42,12 +42,11 @@ from trimtab.serving.tensors import TensorAnswer, describe
 
 _log = logging.getLogger("trimtab.serving")
 _READ = ("GET", "HEAD")
-_BINARY = frozenset({b"application/octet-stream", b"application/gzip", b"application/zip"})
-
+_JSON_ENOUGH = frozenset({JSON_TYPE, b"text/json", b"application/x-www-form-urlencoded", b"text/plain", b""})
+"""What a body of JSON may be declared as: `curl -d` declares a form, and some clients plain text."""
 
 _REMEMBERED = 1000
 _UNIT, _ARM, _DEADLINE = b"x-trimtab-unit", b"x-trimtab-arm", b"x-trimtab-deadline-ms"
-_LONGEST_MS = 600_000
 _ASIDE = 8
 """Batches that may wait for other processes at a time."""
 
@@ -273,8 +272,8 @@ class DataPlane:
             "versions": live.versions(model),
             "platform": deployed.manifest.runtime,
             "parameters": {"runs_on": deployed.runtime.note},
-            "inputs": describe(deployed.manifest.inputs),
-            "outputs": describe(deployed.manifest.outputs),
+            "inputs": describe(deployed.manifest.inputs, deployed.columns),
+            "outputs": describe(deployed.manifest.outputs, deployed.manifest.classes),
         }
 
 
@@ -296,11 +295,11 @@ def nanoseconds(value: bytes | None) -> int:
     """
     if value is None:
         return 0
-    if not value.isdigit() or not 0 < int(value[:12]) <= _LONGEST_MS:
+    if not value.isdigit() or not 0 < int(value[:12]) <= LONGEST_MS:
         raise InputError(
             "X-Trimtab-Deadline-Ms is no number of milliseconds",
             got=repr(value[:40]),
-            hint=f"a whole number from 1 to {_LONGEST_MS}",
+            hint=f"a whole number from 1 to {LONGEST_MS}",
         )
     return int(value) * 1_000_000
 
@@ -320,9 +319,8 @@ def _wrong_post(method: str, content_type: bytes) -> Reply | None:
         return None
     if method != "POST":
         return refuse(405, "this path takes a POST", got=method, headers=((b"allow", b"POST"),))
-    # Whatever else it says (`curl -d` declares a form), the body is read as JSON. These say that it is not text at all.
     declared = content_type.partition(b";")[0].strip().lower()
-    if declared in _BINARY or declared.startswith((b"image/", b"audio/", b"video/", b"multipart/")):
+    if declared not in _JSON_ENOUGH and not declared.endswith(b"+json"):
         return refuse(
             415,
             "the body is not declared as JSON",
