@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.adapters.records.parquet import compact
+from trimtab.adapters.records.compaction import compact
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.ids import sha256
 from trimtab.features.batch import FeatureBatch, RequestBatch

@@ -72,7 +72,7 @@ class Home:
     def records(self, writer: str = CONTROL_WRITER) -> Records:
         from trimtab.adapters.records.spool import SpoolRecords
 
-        return SpoolRecords(self.root / "records", writer)
+        return SpoolRecords(self.root / "records", writer, segment_bytes=bytes_of("records_segment"))
 
     def series(self) -> Series:
         from trimtab.adapters.series.sqlite import SqliteSeries
@@ -112,6 +112,20 @@ def named_home(given: Path | None = None) -> Home | None:
     """The home that was named, by ``--home`` or ``TRIMTAB_HOME``; it is not made. None when none was."""
     named = setting("home", None if given is None else str(given))
     return Home(Path(named).resolve()) if named else None
+
+
+def bytes_of(name: str, given: str | None = None) -> int:
+    """A setting that is a size: bytes, or as in ``64MB``.
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    """
+    from trimtab.gates.declare import size_below
+
+    text = setting(name, given)
+    return int(text) if text.isdigit() else int(size_below(text).bound)
 
 
 def setting(name: str, given: str | int | None = None) -> str:

@@ -27,7 +27,7 @@ from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.status import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
-from trimtab.app.home import Home, setting
+from trimtab.app.home import Home, bytes_of, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
@@ -35,7 +35,6 @@ from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
-from trimtab.gates.declare import size_below
 from trimtab.serving.profile import ServingProfile
 from trimtab.serving.recordmode import read_mode, read_policy
 
@@ -258,7 +257,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         software=_software(),
         grpc_port=grpc_port,
         providers=",".join(read_order(setting("providers"))),
-        memory_budget=_bytes("memory_budget", request.memory_budget),
+        memory_budget=bytes_of("memory_budget", request.memory_budget),
         model_python=setting("model_python"),
         access_log=_path("access_log"),
         access_log_share=_share("access_log_share"),
@@ -266,6 +265,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         **shortcut_options(),
         records=_records_mode(),
         records_when_full=read_policy(setting("records_when_full")),
+        records_segment=bytes_of("records_segment"),
     )
 
 
@@ -306,11 +306,6 @@ def _records_mode() -> str:
 def _path(name: str) -> str:
     text = setting(name)
     return str(Path(text).resolve()) if text else ""
-
-
-def _bytes(name: str, given: str | None = None) -> int:
-    text = setting(name, given)
-    return int(text) if text.isdigit() else int(size_below(text).bound)
 
 
 @contextmanager

@@ -5,7 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from trimtab.adapters.records import parquet
-from trimtab.adapters.records.parquet import compact, read_predictions, rebuild, segments
+from trimtab.adapters.records import segments as marks
+from trimtab.adapters.records.compaction import compact
+from trimtab.adapters.records.parquet import read_predictions
+from trimtab.adapters.records.segments import alone, segments
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.clock import DAY, HOUR, instant
 from trimtab.errors import ConflictError, IntegrityError
@@ -127,15 +130,15 @@ def test_a_kill_before_any_step_is_mended_by_the_next_call(tmp_path, monkeypatch
 
     def compact_until(step, directory):
         steps = iter(range(step))
-        for name in ("settle", "write_atomic", "make_directory"):
-            real = getattr(parquet, name)
+        for room, name in ((parquet, "settle"), (marks, "write_atomic"), (parquet, "make_directory")):
+            real = getattr(room, name)
 
             def watched(*arguments, real=real):
                 if next(steps, None) is None:
                     raise Killed
                 return real(*arguments)
 
-            monkeypatch.setattr(parquet, name, watched)
+            monkeypatch.setattr(room, name, watched)
         try:
             compact(whole, directory, at_most=5)
         except Killed:
@@ -165,19 +168,18 @@ def test_a_kill_before_any_step_is_mended_by_the_next_call(tmp_path, monkeypatch
 
 
 def test_erased_rows_leave_the_files_too(tmp_path):
-    records = MemoryRecords("w1")
+    records = SpoolRecords(tmp_path, "w1")
     records.write(PREDICTIONS, [prediction("a"), prediction("b", when=START + DAY), prediction("c")])
-    compact(records, tmp_path, at_most=2)
+    out = tmp_path / PREDICTIONS / "parquet"
+    compact(records, out, at_most=2)
     places = {row: place.offset for place, row in records.scan(PREDICTIONS)}
     gone = [places[prediction("b", when=START + DAY)]]
-    records.erase(PREDICTIONS, {"w1": gone})
-    assert ids(tmp_path) == ["a", "b", "c"]
-    for _ in range(2):
-        assert rebuild(records, tmp_path, erased={"w1": gone}) == 1
-        assert ids(tmp_path) == ["a", "c"]
-        assert not list(tmp_path.glob("model=*/day=2013-03-05/*"))
-    assert compact(records, tmp_path) == 0
-    assert rebuild(records, tmp_path, erased={"w2": [1]}) == 0
+    assert ids(out) == ["a", "b", "c"]
+    for count in (1, 0):
+        assert records.erase(PREDICTIONS, {"w1": gone}) == count
+        assert ids(out) == ["a", "c"]
+        assert not list(out.glob("model=*/day=2013-03-05/*"))
+    assert compact(records, out) == 0
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -201,6 +203,6 @@ def test_a_row_that_is_no_prediction_is_refused(tmp_path):
 
 
 def test_one_compaction_at_a_time(tmp_path):
-    with parquet._alone(tmp_path), pytest.raises(ConflictError):
+    with alone(tmp_path), pytest.raises(ConflictError):
         compact(MemoryRecords("w1"), tmp_path)
     assert compact(MemoryRecords("w1"), tmp_path) == 0
