@@ -125,7 +125,7 @@ class SegmentIndex:
         """The segments of each writer; ``fresh`` looks whatever the directory's time says."""
         try:
             state = (self.directory / _FOLDER).stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         stamp = (state.st_mtime_ns, state.st_ino)
         if fresh or stamp != self._stamp:
