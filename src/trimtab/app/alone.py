@@ -370,8 +370,7 @@ def serve_model(
         port=port,
         providers=setting("providers"),
         model_python=setting("model_python"),
-        **shortcut_options(),
-        records_segment=bytes_of("records_segment"),
+        **(shortcut_options() | {"records_segment": bytes_of("records_segment")}),
         grpc_port=-1 if grpc_port is None else grpc_port,
     )
     log = place.run / "worker.log"

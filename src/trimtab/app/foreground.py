@@ -6,8 +6,10 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from trimtab.adapters.clock.system import SystemClock
 from trimtab.app.alone import serve_model
-from trimtab.app.home import setting
+from trimtab.app.home import Home, setting
+from trimtab.app.keeping import Compactor
 from trimtab.errors import InputError, Unavailable
 
 
@@ -42,6 +44,7 @@ def serve_here(
         raise InputError(
             "nothing was registered here", got=str(home), hint="`trimtab register`, or name it with --home"
         )
+    keeper = Compactor(Home(home.resolve()), clock=SystemClock())
     where = setting("port", port)
     if not where.isdigit():
         raise InputError("the setting port must be a whole number", got=repr(where))
@@ -56,8 +59,10 @@ def serve_here(
         try:
             told: dict[str, str | int] = {"model": served.model, "version": version, "data_plane": served.url}
             ready(told | ({"grpc": served.grpc} if served.grpc else {}) | {"pid": served.process.pid})
+            keeper.start()
             code = served.process.wait()
         finally:
+            keeper.stop()
             for number, handler in before.items():
                 signal.signal(number, handler)
     if not asked:

@@ -76,7 +76,8 @@ class Compactor:
     def stop(self, *, timeout_s: float = 20.0) -> None:
         """Compact what is left, and end; what takes longer is left to the next start."""
         self._stop.set()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):

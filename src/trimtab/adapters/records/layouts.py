@@ -55,6 +55,7 @@ def prediction_row(row: bytes) -> tuple[str, Micros, Columns]:
         "timings": list(record.timings),
         "inputs": _json(record.inputs),
         "unit": record.unit,
+        "key_order": _json(list(record.keys)),
     }
     return record.model, record.asked_at, columns
 
@@ -86,6 +87,7 @@ def prediction_schema() -> Any:
         "timings": pa.list_(pa.int64()),
         "inputs": pa.string(),
         "unit": pa.string(),
+        "key_order": pa.string(),  # `keys` is sorted, so that equal ones are equal texts
     }
     return pa.schema([*public_schema(), *(pa.field(name, kind) for name, kind in more.items())])
 
@@ -98,7 +100,10 @@ def prediction_rows(table: Any) -> Iterator[bytes]:
     encode = msgspec.msgpack.Encoder().encode
     text = {name: table[name].to_pylist() for name in _TEXTS}
     asked = table["asked_at"].cast("int64").to_pylist()
-    keys, marks, inputs = (_maps(table[name].to_pylist()) for name in ("keys", "watermarks", "inputs"))
+    sorted_keys, orders, marks, inputs = (
+        _decoded(table[name].to_pylist()) for name in ("keys", "key_order", "watermarks", "inputs")
+    )
+    keys = [{name: own[name] for name in order} for own, order in zip(sorted_keys, orders, strict=True)]
     outputs, timings = table["outputs"].to_pylist(), table["timings"].to_pylist()
     features, ages = _blocks(table["features"]), _blocks(table["ages"])
     for at in range(table.num_rows):
@@ -115,7 +120,7 @@ def _json(value: Any, **options: Any) -> str:
     return msgspec.json.encode(value, **options).decode()
 
 
-def _maps(texts: Sequence[str]) -> list[Any]:
+def _decoded(texts: Sequence[str]) -> list[Any]:
     known: dict[str, Any] = {}  # watermarks, and the lack of keys or inputs, are the same in many rows
     found = []
     for text in texts:
