@@ -64,7 +64,7 @@ class Kept(RuleBasedStateMachine):
             with max((self.root / TABLE).glob(f"{writer}*.spool")).open("ab") as last:
                 last.write(b"\xffTTB" + bytes(torn) if torn else b"")
 
-    @rule(at_most=st.integers(1, 5), at_least=st.integers(1, 3))
+    @rule(at_most=st.sampled_from([2, 7, 100]), at_least=st.integers(1, 2))
     def compact(self, at_most, at_least):
         if self.directory.parent.is_dir():
             ended = ended_writers(self.reader, TABLE)

@@ -347,7 +347,7 @@ def serve_model(
     from trimtab.adapters.compute.supervisor import read_post
     from trimtab.adapters.wire.routefile import write_routes
     from trimtab.app import worker
-    from trimtab.app.home import Home, bytes_of, setting
+    from trimtab.app.home import Home, segment_bytes, setting
     from trimtab.app.shortcuts import shortcut_options
     from trimtab.registry.bundle import load
     from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
@@ -370,7 +370,7 @@ def serve_model(
         port=port,
         providers=setting("providers"),
         model_python=setting("model_python"),
-        **(shortcut_options() | {"records_segment": bytes_of("records_segment")}),
+        **(shortcut_options() | {"records_segment": segment_bytes()}),
         grpc_port=-1 if grpc_port is None else grpc_port,
     )
     log = place.run / "worker.log"

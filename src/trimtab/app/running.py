@@ -27,7 +27,7 @@ from trimtab.adapters.wire.control import control_app
 from trimtab.adapters.wire.status import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
-from trimtab.app.home import Home, bytes_of, setting
+from trimtab.app.home import Home, bytes_of, segment_bytes, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
@@ -265,7 +265,7 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
         **shortcut_options(),
         records=_records_mode(),
         records_when_full=read_policy(setting("records_when_full")),
-        records_segment=bytes_of("records_segment"),
+        records_segment=segment_bytes(),
     )
 
 

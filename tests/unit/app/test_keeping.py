@@ -11,7 +11,7 @@ from trimtab.app.home import Home
 from trimtab.app.keeping import Compactor, Keep, disk_use
 from trimtab.app.overview import recent_days
 from trimtab.core.clock import DAY, VirtualClock, instant
-from trimtab.errors import InputError
+from trimtab.errors import InputError, TrimtabError
 from trimtab.features.batch import RequestBatch
 from trimtab.monitoring.blocks import DayBlock
 from trimtab.monitoring.rebuild import cells
@@ -117,6 +117,13 @@ def test_settings_that_mean_nothing_are_refused(home, monkeypatch, name, value):
     monkeypatch.setenv(f"TRIMTAB_{name}", value)
     with pytest.raises(InputError):
         Compactor(home, clock=VirtualClock(0))
+
+
+def test_files_without_number_are_refused(home, monkeypatch):
+    for value in ("1000", "many"):
+        monkeypatch.setenv("TRIMTAB_RECORDS_SEGMENT", value)
+        with pytest.raises(TrimtabError):
+            home.records("reader")
 
 
 def test_settings_say_what_is_kept(monkeypatch):
