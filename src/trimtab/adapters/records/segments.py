@@ -137,12 +137,15 @@ class SegmentIndex:
         return self._found
 
     def covering(self, writer: str, position: int, *, fresh: bool = False) -> Segment | None:
-        """The segment that holds what follows a position; None when there is none."""
-        for again in (False, True) if fresh else (False,):
-            for segment in self.by_writer(fresh=again).get(writer, ()):
-                if segment.start <= position < segment.end:
-                    return segment
-        return None
+        """The segment that holds what follows a position, or the next one when there is none; None at the end."""
+        found = self._next(writer, position, fresh=False)
+        if (found is None and fresh) or (found is not None and found.start > position):
+            # A listing may lack a mark that was written while it was made, and have a later one: the next has both.
+            found = self._next(writer, position, fresh=True)
+        return found
+
+    def _next(self, writer: str, position: int, *, fresh: bool) -> Segment | None:
+        return next((each for each in self.by_writer(fresh=fresh).get(writer, ()) if each.end > position), None)
 
     def holds(self, writer: str, position: int) -> bool:
         """Whether the row that ends at a position is in a segment."""

@@ -195,7 +195,7 @@ class _Way:
         """Rows that are in Parquet, up to an offset, which is where the next file begins."""
         while until is None or self._position < until:
             segment = self._index.covering(self._writer, self._position, fresh=fresh or until is not None)
-            if segment is None:
+            if segment is None or (until is not None and segment.start >= until):
                 break  # neither here nor there: a power cut took it before it was forced to disk
             from trimtab.adapters.records.parquet import rows_of
 

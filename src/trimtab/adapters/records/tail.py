@@ -49,19 +49,31 @@ def file_of(directory: Path, writer: str, base: int) -> Path:
 
 
 def spools(directory: Path) -> dict[str, list[SpoolFile]]:
-    """The files of every writer, in order; the writers are sorted."""
-    found: dict[str, list[tuple[int, Path]]] = {}
-    for path in directory.glob(f"*{SUFFIX}"):
-        if (match := _FILE.fullmatch(path.name)) is not None:
-            found.setdefault(match[1], []).append((int(match[2] or 0), path))
+    """The files of every writer, in order; the writers are sorted.
+
+    A listing may lack a file that was begun while it was made, and have a later one. So it is made twice, and what was
+    begun since the first one is left out: all that stands before it is in the second, unless it was deleted.
+    """
+    first, found = _listed(directory), _listed(directory)
     chains = {}
-    for writer in sorted(found):
-        files = sorted(found[writer])
+    for writer in sorted(first.keys() & found.keys()):
+        last = max(first[writer])
+        files = sorted(file for file in found[writer] if file <= last)
+        if not files:
+            continue
         nexts = [base for base, _ in files[1:]]
         chains[writer] = [
             SpoolFile(base, following, path) for (base, path), following in zip(files, [*nexts, None], strict=True)
         ]
     return chains
+
+
+def _listed(directory: Path) -> dict[str, list[tuple[int, Path]]]:
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in directory.glob(f"*{SUFFIX}"):
+        if (match := _FILE.fullmatch(path.name)) is not None:
+            found.setdefault(match[1], []).append((int(match[2] or 0), path))
+    return found
 
 
 @contextmanager
