@@ -37,6 +37,7 @@ from trimtab.loop.events import REQUEST_REFUSED
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
+from trimtab.loop.state import Version
 from trimtab.registry.bundle import load
 from trimtab.serving.allotment import REQUEST_ID
 
@@ -265,9 +266,7 @@ class Live:
             When it is to be tested by a unit that no request has: each would stand for itself, and no one would notice.
             When a version does not answer the project's requests, or a constant is none that the model could say.
         """
-        found = self.models.get(model)
-        if found is None:
-            raise UnknownName("no such model", got=repr(model), hint=f"one of {', '.join(self.models)}")
+        found = self._model(model)
         shape = found.spec.requests
         fields = (*(key.name for key in shape.keys), *shape.columns)
         if (unit := asked.data.get("unit", REQUEST_ID)) not in (REQUEST_ID, *fields):
@@ -278,6 +277,16 @@ class Live:
             check_constant(self.home, model, asked.data.get("constant") or ())
         self.tenure.check()
         return [*self.adopt(), *found.ask(asked)]
+
+    def versions(self, model: str) -> Mapping[str, Version]:
+        """The versions of a model; raises UnknownName when there is no such model."""
+        return self._model(model).loop.state.versions
+
+    def _model(self, model: str) -> LiveModel:
+        found = self.models.get(model)
+        if found is None:
+            raise UnknownName("no such model", got=repr(model), hint=f"one of {', '.join(self.models)}")
+        return found
 
     def _check_bundle(self, spec: ModelSpec, asked: Asked) -> None:
         """That a version is there, whole, and of this model; one made elsewhere must answer the project's requests."""

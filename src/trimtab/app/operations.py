@@ -22,7 +22,7 @@ from trimtab.app.asked import read_request
 from trimtab.app.control import answer_of
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
 from trimtab.app.home import HOME, Home, named_home, setting
-from trimtab.app.judging import judged, numbered
+from trimtab.app.judging import judged
 from trimtab.app.live import Live, open_home, standing_clock
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, records_status, workers_status
 from trimtab.app.platform import sentence
@@ -159,8 +159,6 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
     body["actor"] = operator(fields.get("actor"))
     # Anything else may not make a home where one was named: a wrong name must not leave an empty one behind.
     place = home_of(path, home) if named_home(home) is None or kind in _MAKES else existing_home(path, home)
-    if body.get("version", "").isdigit() and (place.root / "ledger.db").exists():
-        body["version"] = numbered(place.ledger(), model, body["version"])
     client = running_control(place)
     if client is not None:
         with client:
@@ -171,9 +169,7 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
 
 def ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -> Result:
     """Ask in the place of the control process."""
-    found = live.models.get(model)
-    versions = found.loop.state.versions if found else {}
-    asked = read_request(kind, body, versions)
+    asked = read_request(kind, body, live.versions(model))
     return answer_of(asked, live.ask(model, asked))
 
 
