@@ -54,7 +54,8 @@ def read_request(kind: str, fields: Mapping[str, Json], versions: Mapping[str, V
     for name, value in fields.items():
         most = _LONGEST_FACTS if name == "facts" else _LONGEST
         if value is not None and (not isinstance(value, str) or len(value) > most):
-            raise InputError(f"{name} must be a text of at most {most} characters", got=type(value).__name__)
+            got = f"{len(value):,} characters" if isinstance(value, str) else type(value).__name__
+            raise InputError(f"{name} must be a text of at most {most:,} characters", got=got)
     given = {name: str(value) for name, value in fields.items() if value is not None}
     reason = given.get("reason", "").strip()
     if not reason:

@@ -172,7 +172,7 @@ def id_column(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
 # -- what scores
 
 
-class _NoRows:
+class NoRows:
     """In place of the online rows where nothing of them is read."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -244,7 +244,7 @@ def prediction_names(width: int) -> list[str]:
 def make_scorer(project: Path, home: Home, bundle: Bundle, run: Run, *, threads: int = 0) -> Scorer:
     """Load a version with the reader of features that the run needs, and try it on a row of zeros."""
     count = threads or len(os.sched_getaffinity(0))
-    rows = home.online(readonly=True) if run.features == LIVE and bundle.plan.sources() else _NoRows()
+    rows = home.online(readonly=True) if run.features == LIVE and bundle.plan.sources() else NoRows()
     ready = deployed(bundle, rows, threads=count)
     if run.features in (HISTORY, AS_OF):
         modules = bundle_modules(bundle)

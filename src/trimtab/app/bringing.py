@@ -168,7 +168,7 @@ def _bind(project: Project, place: Home, bundle: Bundle, model: str, *, until: M
         blobs=str(place.root / "blobs"),
         home=str(place.root.resolve()),
     )
-    python = setting("model_python")
+    python = program("model_python")
     runtime = Runtimes(scratch=place.run / "models", python=python).runtime(bundle)
     try:
         rows = _rows(order, plan, modules) if _has_history(project, spec) else None

@@ -21,13 +21,14 @@ from trimtab.adapters.wire.status import read_status
 from trimtab.app.asked import read_request
 from trimtab.app.control import answer_of
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
-from trimtab.app.home import HOME, Home, named_home, setting
+from trimtab.app.home import HOME, Home, named_home
 from trimtab.app.judging import judged
 from trimtab.app.live import Live, open_home, standing_clock
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, records_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
+from trimtab.app.setting_values import seconds
 from trimtab.app.signing import check_signed_head
 from trimtab.core.clock import instant, iso
 from trimtab.core.ids import Json
@@ -226,7 +227,7 @@ def _wait(
     job: str, events: Callable[[], Sequence[Mapping[str, Json]]]
 ) -> tuple[Mapping[str, Json], list[Mapping[str, Json]]]:
     """The end of a training, and what the loop decided about its version in the same step."""
-    deadline = time.monotonic() + float(setting("job_time")) + 60
+    deadline = time.monotonic() + seconds("job_time") + 60
     while time.monotonic() < deadline:
         found = events()
         for place, event in enumerate(found):

@@ -100,7 +100,7 @@ def _start(root: Path, number: int) -> subprocess.Popen[bytes]:
         port=0,
         providers=setting("providers"),
         model_python=setting("model_python"),
-        max_queue=int(setting("max_queue")),
+        max_queue=whole_number("max_queue"),
     )
     line = [sys.executable, "-m", worker.MODULE, *worker.command(root, number, options)]
     with (root / "run" / f"worker-{number}.log").open("ab") as log:

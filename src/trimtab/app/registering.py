@@ -244,7 +244,7 @@ def _register(
         more["python"] = str(Path(more["python"]).absolute())
     place = Home(Path(home)).made()
     model = ForeignModel(name, path, Foreign(**foreign, **more), task, **own)
-    python = setting("model_python") or sys.executable
+    python = program("model_python") or sys.executable
     return register_foreign(place.blobs(), model, root=place.run / "models", python=python, rows=rows)
 
 

@@ -121,7 +121,7 @@ class Schedules:
 
     def __init__(self, project: Path, home: Home, ledger: Ledger, *, epoch: int) -> None:
         self._project, self._home, self._ledger, self._epoch = project, home, ledger, epoch
-        self._compute = ProcessCompute(home.jobs, timeout_s=float(setting("job_time")))
+        self._compute = ProcessCompute(home.jobs, timeout_s=seconds("job_time"))
         self._over = {str(event.data["job"]) for event in ledger.read(stream=PLATFORM) if event.type in _OVER}
 
     def beat(self, now: Micros) -> None:

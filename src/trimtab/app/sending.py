@@ -39,7 +39,7 @@ def send_events(
     reasons: Counter[tuple[str, str]] = Counter()
     shown: list[dict[str, Json]] = []
     with client:
-        for batch in batches(_rows(path, source, rows), most_bytes=int(setting("max_body")) - _SPARE):
+        for batch in batches(_rows(path, source, rows), most_bytes=whole_number("max_body") - _SPARE):
             answer = _posted(client, source, batch, total["sent"])
             bad = answer["quarantined"]
             total.update(

@@ -195,10 +195,17 @@ def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> P
     Raises
     ------
     InputError
-        When the model could not be asked by its name, which stands in paths, or an optional column is none.
+        When the model could not be asked by its name, which stands in paths, a column by its own, or an optional column
+        is none.
     """
     if _NAME.fullmatch(name) is None:
         raise InputError("not a name of a model", got=repr(name), hint="letters, digits, _ . - and at most 64 of them")
+    if "id" in names:
+        raise InputError(
+            "a column cannot be called id: under that name a request says its own",
+            got=", ".join(names),
+            hint="name it otherwise, as in item_id; the model does not know the names",
+        )
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
     inputs = dict.fromkeys(names, "float")
