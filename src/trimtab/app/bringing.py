@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.adapters.project.file import find_project
-from trimtab.app.home import Home, named_home, setting
+from trimtab.app.home import Home, named_home
 from trimtab.app.jobs import Profiler, TrainingOrder, rows_of_plan
 from trimtab.app.judging import judged
 from trimtab.app.live import standing_clock
@@ -26,6 +26,7 @@ from trimtab.app.loading import Runtimes
 from trimtab.app.operations import ask, home_of
 from trimtab.app.registering import register_kind, task_of
 from trimtab.app.replaying import checked_project
+from trimtab.app.setting_values import program
 from trimtab.core.clock import Micros, instant
 from trimtab.core.ids import Json
 from trimtab.core.ports import Blobs

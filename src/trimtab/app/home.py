@@ -109,8 +109,16 @@ class Home:
 
 
 def named_home(given: Path | None = None) -> Home | None:
-    """The home that was named, by ``--home`` or ``TRIMTAB_HOME``; it is not made. None when none was."""
+    """The home that was named, by ``--home`` or ``TRIMTAB_HOME``; it is not made. None when none was.
+
+    Raises
+    ------
+    InputError
+        When it is a file.
+    """
     named = setting("home", None if given is None else str(given))
+    if named and Path(named).exists() and not Path(named).is_dir():
+        raise InputError("setting home (TRIMTAB_HOME): it is no directory", got=repr(named), hint="name another place")
     return Home(Path(named).resolve()) if named else None
 
 

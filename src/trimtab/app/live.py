@@ -93,7 +93,7 @@ class Live:
         self._routes = Routes(home.route_file, home.run, models=project.models)
         self._records = home.records()
         self.series = home.series()
-        job_time = seconds("job_time")
+        job_time, self._most_quarantined = seconds("job_time"), whole_number("quarantine_rows")
         shared = Shared(
             project,
             home,
@@ -170,7 +170,7 @@ class Live:
             writer=self.writer,
             clock=self.clock,
             stood=(lambda: self._stood) if self.driven else None,
-            limit=whole_number("quarantine_rows"),
+            limit=self._most_quarantined,
         )
         logged = ingest.recover()
         self.ingests[name] = ingest

@@ -21,6 +21,7 @@ from trimtab.adapters.wire.status import read_status, takes_connections
 from trimtab.app import worker
 from trimtab.app.home import Home, setting
 from trimtab.app.interrupts import signals_held
+from trimtab.app.setting_values import whole_number
 from trimtab.errors import Unavailable
 from trimtab.registry.bundle import Bundle
 from trimtab.serving.profile import FILE, ServingProfile, encode_profile

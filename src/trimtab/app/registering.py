@@ -233,7 +233,8 @@ def _register(
     more: dict[str, Any],
 ) -> str:
     from trimtab.adapters.models.register_foreign import ForeignModel, register_foreign
-    from trimtab.app.home import Home, setting
+    from trimtab.app.home import Home
+    from trimtab.app.setting_values import program
 
     own = {key: more.pop(key) for key in ("optional", "trained_until") if key in more}
     if unknown := sorted(set(more) - {"python", "start_s", "call_s", "memory_mb", "threads"}):

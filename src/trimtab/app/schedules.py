@@ -18,8 +18,9 @@ from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.offline.sql import is_url
 from trimtab.app.fencing import append_platform
-from trimtab.app.home import Home, setting
+from trimtab.app.home import Home
 from trimtab.app.platform import BATCH_FAILED, BATCH_RAN
+from trimtab.app.setting_values import seconds
 from trimtab.core.clock import MINUTE, SECOND, Micros, iso
 from trimtab.core.ids import Json, derived_id
 from trimtab.core.ledger import PLATFORM, Draft, Ledger

@@ -12,8 +12,8 @@ import msgspec
 from trimtab.adapters.offline.rows import json_rows, parquet_rows
 from trimtab.adapters.project.file import load_project
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.app.home import setting
 from trimtab.app.operations import existing_home, running_control
+from trimtab.app.setting_values import whole_number
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, TrimtabError, Unavailable, UnknownName
 

@@ -118,7 +118,9 @@ def new_file(name: str, given: Said = None) -> str:
             return ""
         path = Path(text).resolve()
         if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise InputError("this file cannot be written", got=repr(text), hint="name a file in a directory that is there")
+            raise InputError(
+                "this file cannot be written", got=repr(text), hint="name a file in a directory that is there"
+            )
         return str(path)
 
     return read_setting(name, read, given)
@@ -129,7 +131,9 @@ def program(name: str, given: Said = None) -> str:
 
     def read(text: str) -> str:
         if text and shutil.which(text) is None:
-            raise InputError("there is no such program", got=repr(text), hint="the path of a python, as in venv/bin/python")
+            raise InputError(
+                "there is no such program", got=repr(text), hint="the path of a python, as in venv/bin/python"
+            )
         return text
 
     return read_setting(name, read, given)

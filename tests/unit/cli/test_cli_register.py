@@ -107,5 +107,15 @@ def test_a_limit_that_makes_no_sense_is_refused(tmp_path, limit):
     assert "makes no sense" in done.output
 
 
+def test_a_variant_is_told_by_the_number_that_deploys_it():
+    from trimtab.cli.quantise import _text
+
+    names = ("one_row_p50_ms", "one_row_p99_ms", "batch_p50_ms", "model_bytes", "size_bytes")
+    measured = {"metrics": {}, **dict.fromkeys(names, 1.0)}
+    result = {"before": measured, "after": measured, "passed": True, "registered": True, "rows": 9}
+    told = _text(result | {"version": "3e" * 32, "number": 4, "variant": "int8-dynamic", "parent": "1f" * 32})
+    assert "version 4 (3e3e3e3e3e3e, int8-dynamic of 1f1f1f1f1f1f) passes its floors" in told
+
+
 def test_quantising_needs_a_project(tmp_path):
     assert run("quantise", "buys", "-p", str(tmp_path)).exit_code == 2
