@@ -29,8 +29,8 @@ _FACT_DIGITS = 6
 def quantise_version(path: Path, model: str, version: str | None, *, mode: str, home: Path | None = None) -> Result:
     """Make an int8 variant of a version, measure both on the version's held-out tail, and register it as a candidate.
 
-    ``{model, version, number, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
-    ``before`` and ``after`` hold metrics, latencies and sizes.
+    ``{model, version, number, parent, variant, rows, before, after, difference, registered, sentence, passed,
+    checks}``; ``before`` and ``after`` hold metrics, latencies and sizes.
 
     Raises
     ------
