@@ -82,10 +82,34 @@ def test_what_cannot_be_thrown_changes_nothing(live, arguments):
 
 def test_a_test_by_what_no_request_has_is_refused(live):
     live.start()
-    arms = ("--arms", "a=1:0.5,b=2:0.5", "--unit", "shopp")
+    arms = ("--arms", "a=1:0.5,b=1:0.5", "--unit", "shopp")
     done = cli("deploy", MODEL, "--strategy", "ab", *arms, "--reason", "which", "-p", live.project)
     assert done.returncode == 2
     assert "no request has this unit" in done.stderr
+
+
+def test_a_version_that_there_is_none_of_is_not_deployed(live):
+    before = [event for event in live.events() if event.type != "EpochTaken"]
+    for arguments in (("9",), ("9", "--strategy", "blue-green"), ("--strategy", "ab", "--arms", "a=1:0.5,b=9:0.5")):
+        done = cli("deploy", MODEL, *arguments, "--reason", "mistyped", "-p", live.project)
+        assert done.returncode == 2, done.stdout
+        assert "no version has that number. Got '9'" in done.stderr
+        assert "there are 1 (" in done.stderr
+    assert [event for event in live.events() if event.type != "EpochTaken"] == before
+
+
+def test_green_without_workers_is_loaded_here_first(live):
+    assert cli("train", MODEL, "-p", live.project).returncode == 0
+    versions = [event.data["version"] for event in live.events() if event.type == "VersionRegistered"]
+    assert cli("rollback", MODEL, "--reason", "by hand", "-p", live.project).returncode == 0
+    blob = live.home / "blobs" / versions[1][:2] / versions[1][2:]
+    blob.rename(blob.with_suffix(".gone"))
+    done = cli("deploy", MODEL, "2", "--strategy", "blue-green", "--reason", "try", "-p", live.project)
+    assert (done.returncode, "cannot be loaded" in done.stdout) == (1, True), done.stdout + done.stderr
+    blob.with_suffix(".gone").rename(blob)
+    done = cli("deploy", MODEL, "2", "--strategy", "blue-green", "--reason", "try", "-p", live.project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no worker runs, each loads it when it starts" in done.stdout
 
 
 def test_green_that_no_worker_can_load_is_given_up(live):

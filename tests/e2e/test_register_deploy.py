@@ -96,6 +96,23 @@ def test_one_that_takes_the_features_of_the_project(house):
     told(house, "rollback", MODEL, "--reason", "enough")
 
 
+def test_code_before_and_after_it_is_judged_shadowed_and_served_with_it(house):
+    before_it, after_it = house.project / "scale.py", house.project / "turn.py"
+    before_it.write_text("def preprocess(values):\n    return values * 1000\n")
+    after_it.write_text("def postprocess(outputs):\n    return 1 - outputs\n")
+    known = ("--columns", "basket", "--trained-until", before(house, 5))
+    _, plain = register(house, "basket.onnx", *known, "--preprocess", before_it)
+    code, made = register(house, "basket.onnx", *known, "--preprocess", before_it, "--postprocess", after_it)
+    assert (code, made["registered"]) == (0, True), made
+    curves = {one.data["version"]: one.data["metrics"]["roc_auc"] for one in house.events() if "metrics" in one.data}
+    assert curves[made["version"]] == pytest.approx(1 - curves[plain["version"]], abs=1e-3)
+    how = ("--strategy", "blue-green", "--force", "--reason", "switch")
+    assert told(house, "deploy", MODEL, str(made["number"]), *how)["accepted"]
+    found = told(house, "predict", MODEL, "shop=north", "basket=0.5")
+    assert found["outputs"] == [pytest.approx(1 - 1 / (1 + np.exp(-0.5)), abs=1e-6)]
+    told(house, "rollback", MODEL, "--reason", "enough")
+
+
 def test_a_handler(house):
     code, made = register(
         house, "handler.py", "--columns", "basket", "--trained-until", before(house, 5), kind="handler"

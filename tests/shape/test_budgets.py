@@ -16,6 +16,7 @@ REASONS = {
     "adapters/models/register.py:register: parameters": "each parameter is a fact about a model made elsewhere",
     "adapters/models/register.py:register: lines": "its length is that of its documentation",
     "app/alone.py:register_model: lines": "its length is that of its documentation",
+    "app/registering.py:register_onnx: parameters": "each parameter is a fact about a model made elsewhere",
     "app/alone.py:register_model: parameters": "each parameter is a fact about a model made elsewhere",
     "app/__init__.py:replay: parameters": "each parameter is an option of the command, and the checkpoint",
     "app/__init__.py:up: parameters": "each parameter is an option of the command",

@@ -14,7 +14,7 @@ from trimtab.serving.engine import Engine
 class NoRecords:
     """Takes records and keeps none."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **_named: object) -> None:
         self._place = Place("none", 0)
 
     def prepare(self, *_tables: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from trimtab.app.naming import is_digest, meant
 from trimtab.core.clock import instant
 from trimtab.core.ids import Json
 from trimtab.errors import InputError
@@ -38,12 +39,14 @@ _UNIT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def read_request(kind: str, fields: Mapping[str, Json], versions: Mapping[str, Version]) -> Asked:
-    """Read what is asked for; a version may be named by its number or its first digits.
+    """Read what is asked for; a version may be named as :func:`trimtab.app.naming.meant` says.
 
     Raises
     ------
     InputError
         A field is unknown, missing or makes no sense.
+    UnknownName
+        No version is called so.
     """
     unknown = sorted(set(fields) - set(_TEXTS))
     if unknown:
@@ -51,7 +54,8 @@ def read_request(kind: str, fields: Mapping[str, Json], versions: Mapping[str, V
     for name, value in fields.items():
         most = _LONGEST_FACTS if name == "facts" else _LONGEST
         if value is not None and (not isinstance(value, str) or len(value) > most):
-            raise InputError(f"{name} must be a text of at most {most} characters", got=type(value).__name__)
+            got = f"{len(value):,} characters" if isinstance(value, str) else type(value).__name__
+            raise InputError(f"{name} must be a text of at most {most:,} characters", got=got)
     given = {name: str(value) for name, value in fields.items() if value is not None}
     reason = given.get("reason", "").strip()
     if not reason:
@@ -81,18 +85,16 @@ def _facts(text: str) -> Json:
 
 
 def named_version(named: str, versions: Mapping[str, Version]) -> str:
-    """The digest of the version that is meant; what was named when there is none.
+    """The digest of the version that is meant; a whole digest is taken as it is, for it may be new.
 
     Raises
     ------
-    InputError
-        When several versions begin so.
+    UnknownName
+        When there is no such version, or several begin so.
     """
-    numbered = [digest for digest, version in versions.items() if str(version.number) == named]
-    matching = numbered or [digest for digest in versions if named and digest.startswith(named)]
-    if len(matching) > 1:
-        raise InputError("that begins several versions", got=named, hint=", ".join(found[:12] for found in matching))
-    return matching[0] if matching else named
+    if not named or is_digest(named):
+        return named
+    return meant(named, {digest: version.number for digest, version in versions.items()})
 
 
 def read_constant(given: Mapping[str, str]) -> tuple[float, ...]:
@@ -150,11 +152,14 @@ def read_arms(text: str, versions: Mapping[str, Version]) -> list[dict[str, Json
     ------
     InputError
         When the text is none.
+    UnknownName
+        When no version is called so.
 
     Examples
     --------
-    >>> read_arms("a=4f9c:0.5,b=77aa:0.5", {})
-    [{'name': 'a', 'version': '4f9c', 'share': 0.5}, {'name': 'b', 'version': '77aa', 'share': 0.5}]
+    >>> two = {"4f" * 32: Version("4f" * 32, 1, 0, (), None, ()), "77" * 32: Version("77" * 32, 2, 0, (), None, ())}
+    >>> [(arm["name"], arm["version"][:4], arm["share"]) for arm in read_arms("a=1:0.5,b=77777777:0.5", two)]
+    [('a', '4f4f', 0.5), ('b', '7777', 0.5)]
     """
     found: list[dict[str, Json]] = []
     for part in text.split(","):

@@ -21,7 +21,9 @@ from trimtab.adapters.project.file import load_project
 from trimtab.app.history import history_limit, read_limited
 from trimtab.app.home import HOME, Home
 from trimtab.app.loading import bundle_modules, deployed, live_pipeline
+from trimtab.app.naming import SHORTEST, is_digest, meant, registered
 from trimtab.core.clock import Clock, Micros, instant
+from trimtab.core.ledger import model_stream
 from trimtab.datasets.ingest import logged_columns
 from trimtab.errors import InputError, ProjectError, Unavailable, UnknownName
 from trimtab.features.asof import HistoryReader
@@ -109,17 +111,8 @@ def resolve(home: Home, model: str, version: str) -> str:
     UnknownName
         When there is none.
     """
-    if version and len(version) == 64:
-        return version
     if version:
-        found = [path.parent.name + path.name for path in (home.root / "blobs").glob(f"{version[:2]}/{version[2:]}*")]
-        if len(found) != 1:
-            raise UnknownName(
-                "no such version" if not found else "that begins several files",
-                got=repr(version),
-                hint="`trimtab log` lists the versions of a model",
-            )
-        return found[0]
+        return version if is_digest(version) else _named(home, model, version)
     try:
         table = decode_table(home.route_file.read_bytes())
     except FileNotFoundError:
@@ -127,6 +120,18 @@ def resolve(home: Home, model: str, version: str) -> str:
             f"no version of {model!r} is live", got=str(home.root), hint="name one with --version, or train one first"
         ) from None
     return next(arm.version for arm in table.route(model).arms if arm.share > 0)
+
+
+def _named(home: Home, model: str, version: str) -> str:
+    """The version that is meant; where no loop has registered it, what is stored may be named by its digest."""
+    known = registered(home.ledger().read(stream=model_stream(model))) if (home.root / "ledger.db").exists() else {}
+    try:
+        return meant(version, known)
+    except UnknownName:
+        if len(version) < SHORTEST or not version.isalnum():
+            raise
+        stored = (home.root / "blobs").glob(f"{version[:2]}/{version[2:]}*")
+        return meant(version, {path.parent.name + path.name: 0 for path in stored} or known)
 
 
 def open_rows(asked: BatchRequest) -> Table:
@@ -174,7 +179,7 @@ def id_column(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
 # -- what scores
 
 
-class _NoRows:
+class NoRows:
     """In place of the online rows where nothing of them is read."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -274,7 +279,7 @@ def prediction_names(width: int) -> list[str]:
 def make_scorer(project: Path, home: Home, bundle: Bundle, run: Run, *, threads: int = 0) -> Scorer:
     """Load a version with the reader of features that the run needs, and try it on a row of zeros."""
     count = threads or len(os.sched_getaffinity(0))
-    rows = home.online(readonly=True) if run.features == LIVE and bundle.plan.sources() else _NoRows()
+    rows = home.online(readonly=True) if run.features == LIVE and bundle.plan.sources() else NoRows()
     alike = count > 1 and _own_threads(bundle)
     ready = deployed(bundle, rows, threads=1 if alike else count)
     if run.features in (HISTORY, AS_OF):

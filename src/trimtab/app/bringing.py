@@ -18,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.adapters.project.file import find_project
-from trimtab.app.home import Home, named_home, setting
+from trimtab.app.batches import NoRows
+from trimtab.app.home import Home, named_home
 from trimtab.app.jobs import Profiler, TrainingOrder, rows_of_plan
 from trimtab.app.judging import judged
 from trimtab.app.live import standing_clock
-from trimtab.app.loading import Runtimes
+from trimtab.app.loading import Runtimes, deployed, live_pipeline
 from trimtab.app.operations import ask, home_of
 from trimtab.app.registering import register_kind, task_of
 from trimtab.app.replaying import checked_project
+from trimtab.app.setting_values import program
 from trimtab.core.clock import Micros, instant
 from trimtab.core.ids import Json
 from trimtab.core.ports import Blobs
@@ -36,8 +38,8 @@ from trimtab.features.plan import ModulePart, ModuleSource, Plan
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Project
 from trimtab.registry.bundle import COLUMNS, PLAN, PROFILE, Bundle, load, module_path, pack
+from trimtab.serving.ports import ModelRuntime
 from trimtab.stats.metrics import evaluate
-from trimtab.training.export import predictions
 from trimtab.training.run import one_row_p99
 
 Result = dict[str, Any]
@@ -168,11 +170,11 @@ def _bind(project: Project, place: Home, bundle: Bundle, model: str, *, until: M
         blobs=str(place.root / "blobs"),
         home=str(place.root.resolve()),
     )
-    python = setting("model_python")
+    python = program("model_python")
     runtime = Runtimes(scratch=place.run / "models", python=python).runtime(bundle)
     try:
         rows = _rows(order, plan, modules) if _has_history(project, spec) else None
-        facts, profile = _judge(spec, plan, rows, _predictor(runtime), until=until)
+        facts, profile = _judge(spec, plan, rows, _predictor(bundle, runtime), until=until)
     finally:
         runtime.close()
     files = {name: data for name, data in bundle.files.items() if name != COLUMNS}
@@ -223,10 +225,17 @@ def _rows(order: TrainingOrder, plan: Plan, modules: Mapping[str, ModuleSource])
         return None
 
 
-def _predictor(runtime: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+def _predictor(bundle: Bundle, runtime: ModelRuntime) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """What the version says of rows, its own code before and after the model included: by the pipeline that serves."""
+    pipeline, ready = live_pipeline(), deployed(bundle, NoRows(), runtime=runtime)
+
+    def said(values: NDArray[np.float32]) -> NDArray[np.float64]:
+        prepared = pipeline.preprocess(ready, values)
+        return pipeline.postprocess(ready, pipeline.infer(ready, prepared))
+
     def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
-        parts = [runtime.run(values[first : first + _CHUNK]) for first in range(0, max(len(values), 1), _CHUNK)]
-        return predictions(np.concatenate(parts))
+        parts = [said(values[first : first + _CHUNK]) for first in range(0, max(len(values), 1), _CHUNK)]
+        return np.concatenate(parts)
 
     return predict
 

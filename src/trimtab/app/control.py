@@ -27,7 +27,6 @@ from trimtab.core.ledger import Event
 from trimtab.errors import StaleEpoch, TrimtabError, UnknownName
 from trimtab.loop import events as e
 from trimtab.loop.observations import Asked
-from trimtab.loop.state import Version
 from trimtab.serving.counted import Counted
 
 Page = Callable[[Mapping[str, Any]], str]
@@ -98,7 +97,7 @@ class LiveControl:
         if kind not in ASKED:
             raise UnknownName("no such request", got=repr(kind), hint=f"one of {', '.join(ASKED)}")
         with self._lock:
-            asked = read_request(kind, fields, self._versions(model))
+            asked = read_request(kind, fields, self._live.versions(model))
             events = self._live.ask(model, asked)
             ours = any(event.data.get("asked") == asked.id for event in events)
             return answer_of(asked, events if ours else self._followed(model, asked))
@@ -190,10 +189,6 @@ class LiveControl:
 
     def _latency(self, model: str, found: Counted) -> list[dict[str, Json]]:
         return latency_status(found, {model: self._live.project.models[model].latency_budget})
-
-    def _versions(self, model: str) -> Mapping[str, Version]:
-        found = self._live.models.get(model)
-        return found.loop.state.versions if found else {}
 
     def _followed(self, model: str, asked: Asked) -> list[Event]:
         """What followed when the same request was made before."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trimtab.app.naming import meant, registered
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, Ledger, model_stream
 from trimtab.errors import UnknownName
 from trimtab.loop import events as e
 
 Result = dict[str, Any]
-_REGISTERED = (e.VERSION_REGISTERED, e.VARIANT_MEASURED, e.VERSION_BROUGHT)
 
 
 def judged(ledger: Ledger, model: str, version: str) -> Result:
@@ -30,30 +30,15 @@ def judged(ledger: Ledger, model: str, version: str) -> Result:
     return {"model": model, "version": digest, "passed": passed, "checks": checks}
 
 
-def numbered(ledger: Ledger, model: str, named: str) -> str:
-    """The version that people call by this number; what was named when there is none (it may be a digest)."""
-    for event in ledger.read(stream=model_stream(model)):
-        if event.type in _REGISTERED and str(event.data.get("number")) == named:
-            return str(event.data["version"])
-    return named
-
-
 def named_version(events: Sequence[Event], named: str) -> str:
-    """The version that a person means by a number or by first digits.
+    """The version that a person means, of those in the ledger.
 
     Raises
     ------
     UnknownName
         When there is none, or there are several.
     """
-    registered = [event.data for event in events if event.type in _REGISTERED]
-    known = [data["version"] for data in registered]
-    numbered = [data["version"] for data in registered if str(data.get("number")) == named]
-    found = numbered or [version for version in known if version.startswith(named)]
-    if len(found) != 1:
-        hint = f"one of {', '.join(version[:12] for version in known)}" if known else "nothing has been trained yet"
-        raise UnknownName("no such version" if not found else "that begins several versions", got=named, hint=hint)
-    return str(found[0])
+    return meant(named, registered(events))
 
 
 def _floor(check: Mapping[str, Json], measured: Mapping[str, Json]) -> Result:

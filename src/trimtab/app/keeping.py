@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from trimtab.adapters.records.spool import SpoolRecords
-from trimtab.app.home import Home, setting
+from trimtab.app.home import Home
+from trimtab.app.setting_values import one_of, read_setting
 from trimtab.core.clock import DAY, Clock, Micros, iso
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, TrimtabError
@@ -38,13 +39,15 @@ class Keep(NamedTuple):
         InputError
             When they say nothing that can be meant.
         """
-        spools, kept = setting("records_spools"), setting("records_keep")
-        if spools not in ("delete", "keep"):
-            raise InputError("no such way to treat spools", got=repr(spools), hint="delete or keep")
-        found = _DAYS.fullmatch(kept)
-        if found is None and kept != _FOREVER:
-            raise InputError("not how long records are kept", got=repr(kept), hint="forever, or days as in 90d")
-        return Keep(spools == "keep", int(found[1]) * DAY if found is not None else None)
+        spools = one_of("records_spools", ("delete", "keep"))
+        return Keep(spools == "keep", read_setting("records_keep", _age))
+
+
+def _age(text: str) -> Micros | None:
+    found = _DAYS.fullmatch(text)
+    if found is None and text != _FOREVER:
+        raise InputError("it must say how long records are kept", got=repr(text), hint="forever, or days as in 90d")
+    return int(found[1]) * DAY if found is not None else None
 
 
 class Compactor:

@@ -15,12 +15,14 @@ from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.app.fencing import Tenure
 from trimtab.app.history import history_limit, hold_histories, limit_history, live_sources, read_limited
-from trimtab.app.home import Home, named_home, setting
-from trimtab.app.killing import check_constant, close_order, standing_orders
+from trimtab.app.home import Home, named_home
+from trimtab.app.killing import Workers, check_constant, close_order, standing_orders
 from trimtab.app.live_model import LiveModel, Shared
 from trimtab.app.platform import HISTORY_READ
 from trimtab.app.routes import Routes
+from trimtab.app.setting_values import seconds, whole_number
 from trimtab.app.signing import check_signed_head, write_signed_head
+from trimtab.app.trying import problem_of
 from trimtab.app.worker import CLOCK
 from trimtab.core.clock import HOUR, Clock, Micros, instant, iso
 from trimtab.core.ledger import PLATFORM, Event, Ledger
@@ -37,6 +39,7 @@ from trimtab.loop.events import REQUEST_REFUSED
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.observations import Asked
 from trimtab.loop.project import Project
+from trimtab.loop.state import Version
 from trimtab.registry.bundle import load
 from trimtab.serving.allotment import REQUEST_ID
 
@@ -70,17 +73,27 @@ class Live:
     ----------
     tenure
         Makes sure that nobody else decides meanwhile.
+    workers
+        Whether workers run, or are about to: then they say whether they hold a version, and are waited for.
     """
 
     def __init__(
-        self, project: Project, home: Home, *, clock: Clock, driven: bool, ledger: Ledger, tenure: Tenure
+        self,
+        project: Project,
+        home: Home,
+        *,
+        clock: Clock,
+        driven: bool,
+        ledger: Ledger,
+        tenure: Tenure,
+        workers: bool = False,
     ) -> None:
         self.project, self.home, self.clock, self.driven = project, home, clock, driven
-        self.ledger, self.tenure = ledger, tenure
+        self.ledger, self.tenure, self._workers = ledger, tenure, workers
         self._routes = Routes(home.route_file, home.run, models=project.models)
         self._records = home.records()
         self.series = home.series()
-        job_time = float(setting("job_time"))
+        job_time, self._most_quarantined = seconds("job_time"), whole_number("quarantine_rows")
         shared = Shared(
             project,
             home,
@@ -94,7 +107,7 @@ class Live:
             compute=ProcessCompute(home.jobs, timeout_s=job_time),
             apply=self._apply,
             tell=self._tell,
-            warmth=self._routes.warmth,
+            warmth=self._warmth,
             cover=self._cover,
         )
         self.models = {name: LiveModel(shared, spec) for name, spec in sorted(project.models.items())}
@@ -157,7 +170,7 @@ class Live:
             writer=self.writer,
             clock=self.clock,
             stood=(lambda: self._stood) if self.driven else None,
-            limit=int(setting("quarantine_rows")),
+            limit=self._most_quarantined,
         )
         logged = ingest.recover()
         self.ingests[name] = ingest
@@ -265,9 +278,7 @@ class Live:
             When it is to be tested by a unit that no request has: each would stand for itself, and no one would notice.
             When a version does not answer the project's requests, or a constant is none that the model could say.
         """
-        found = self.models.get(model)
-        if found is None:
-            raise UnknownName("no such model", got=repr(model), hint=f"one of {', '.join(self.models)}")
+        found = self._model(model)
         shape = found.spec.requests
         fields = (*(key.name for key in shape.keys), *shape.columns)
         if (unit := asked.data.get("unit", REQUEST_ID)) not in (REQUEST_ID, *fields):
@@ -279,6 +290,16 @@ class Live:
         self.tenure.check()
         return [*self.adopt(), *found.ask(asked)]
 
+    def versions(self, model: str) -> Mapping[str, Version]:
+        """The versions of a model; raises UnknownName when there is no such model."""
+        return self._model(model).loop.state.versions
+
+    def _model(self, model: str) -> LiveModel:
+        found = self.models.get(model)
+        if found is None:
+            raise UnknownName("no such model", got=repr(model), hint=f"one of {', '.join(self.models)}")
+        return found
+
     def _check_bundle(self, spec: ModelSpec, asked: Asked) -> None:
         """That a version is there, whole, and of this model; one made elsewhere must answer the project's requests."""
         bundle = load(self.home.blobs(), asked.version)
@@ -289,6 +310,13 @@ class Live:
                 got=f"a version of {bundle.manifest.model!r}",
                 hint="register it with `trimtab register` in the project",
             )
+
+    def _warmth(self, version: str) -> Workers:
+        """How many workers hold a version; where none runs, it is tried in this process."""
+        found = self._routes.warmth(version)
+        if found.living:
+            return found
+        return Workers(1, 0) if self._workers else Workers(0, 0, problem_of(self.home, version))
 
     def warm(self) -> list[Event]:
         """Switch to every green version that all workers hold by now."""

@@ -21,13 +21,14 @@ from trimtab.adapters.wire.status import read_status
 from trimtab.app.asked import read_request
 from trimtab.app.control import answer_of
 from trimtab.app.fencing import CONTROL, Tenure, control_runs
-from trimtab.app.home import HOME, Home, named_home, setting
-from trimtab.app.judging import judged, numbered
+from trimtab.app.home import HOME, Home, named_home
+from trimtab.app.judging import judged
 from trimtab.app.live import Live, open_home, standing_clock
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, records_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
+from trimtab.app.setting_values import seconds
 from trimtab.app.signing import check_signed_head
 from trimtab.core.clock import instant, iso
 from trimtab.core.ids import Json
@@ -159,8 +160,6 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
     body["actor"] = operator(fields.get("actor"))
     # Anything else may not make a home where one was named: a wrong name must not leave an empty one behind.
     place = home_of(path, home) if named_home(home) is None or kind in _MAKES else existing_home(path, home)
-    if body.get("version", "").isdigit() and (place.root / "ledger.db").exists():
-        body["version"] = numbered(place.ledger(), model, body["version"])
     client = running_control(place)
     if client is not None:
         with client:
@@ -171,9 +170,7 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
 
 def ask_directly(live: Live, model: str, kind: str, body: Mapping[str, Json]) -> Result:
     """Ask in the place of the control process."""
-    found = live.models.get(model)
-    versions = found.loop.state.versions if found else {}
-    asked = read_request(kind, body, versions)
+    asked = read_request(kind, body, live.versions(model))
     return answer_of(asked, live.ask(model, asked))
 
 
@@ -230,7 +227,7 @@ def _wait(
     job: str, events: Callable[[], Sequence[Mapping[str, Json]]]
 ) -> tuple[Mapping[str, Json], list[Mapping[str, Json]]]:
     """The end of a training, and what the loop decided about its version in the same step."""
-    deadline = time.monotonic() + float(setting("job_time")) + 60
+    deadline = time.monotonic() + seconds("job_time") + 60
     while time.monotonic() < deadline:
         found = events()
         for place, event in enumerate(found):

@@ -21,6 +21,7 @@ from trimtab.adapters.wire.status import read_status, takes_connections
 from trimtab.app import worker
 from trimtab.app.home import Home, setting
 from trimtab.app.interrupts import signals_held
+from trimtab.app.setting_values import whole_number
 from trimtab.errors import Unavailable
 from trimtab.registry.bundle import Bundle
 from trimtab.serving.profile import FILE, ServingProfile, encode_profile
@@ -100,7 +101,7 @@ def _start(root: Path, number: int) -> subprocess.Popen[bytes]:
         port=0,
         providers=setting("providers"),
         model_python=setting("model_python"),
-        max_queue=int(setting("max_queue")),
+        max_queue=whole_number("max_queue"),
     )
     line = [sys.executable, "-m", worker.MODULE, *worker.command(root, number, options)]
     with (root / "run" / f"worker-{number}.log").open("ab") as log:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from trimtab.adapters.models.foreign import Foreign
 from trimtab.core.clock import Micros
 from trimtab.errors import InputError
+from trimtab.serving.transforms import Stage
 from trimtab.training.task import Task, binary, multiclass, regression
 
 _OPTIONS = {
-    "onnx": {"columns", "optional", "trained_until"},
+    "onnx": {"columns", "optional", "trained_until", "preprocess", "postprocess"},
     "pyfunc": {"columns", "optional", "trained_until", "python", "start_s", "call_s", "memory_mb"},
     "handler": {"columns", "optional", "trained_until", "entry", "takes", "python", "start_s", "call_s", "memory_mb"},
 }
@@ -131,8 +132,15 @@ def register_onnx(
     columns: Sequence[str] = (),
     optional: Sequence[str] = (),
     trained_until: Micros = 0,
+    preprocess: Path | str = "",
+    postprocess: Path | str = "",
 ) -> str:
     """Pack an ONNX file as a version; it runs in the serving worker itself. Without columns it is one of tensors.
+
+    Parameters
+    ----------
+    preprocess, postprocess
+        Python files with your own code before and after the model; they travel in the version.
 
     Raises
     ------
@@ -145,8 +153,16 @@ def register_onnx(
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError("the file cannot be read", got=str(error)) from None
+    stages: dict[Stage, Path | str] = {"preprocess": preprocess, "postprocess": postprocess}
     return register_model(
-        home, data, name=name, task=task, columns=columns, optional=optional, trained_until=trained_until
+        home,
+        data,
+        name=name,
+        task=task,
+        columns=columns,
+        optional=optional,
+        trained_until=trained_until,
+        stages={stage: file for stage, file in stages.items() if file},
     )
 
 
@@ -233,7 +249,8 @@ def _register(
     more: dict[str, Any],
 ) -> str:
     from trimtab.adapters.models.register_foreign import ForeignModel, register_foreign
-    from trimtab.app.home import Home, setting
+    from trimtab.app.home import Home
+    from trimtab.app.setting_values import program
 
     own = {key: more.pop(key) for key in ("optional", "trained_until") if key in more}
     if unknown := sorted(set(more) - {"python", "start_s", "call_s", "memory_mb", "threads"}):
@@ -244,7 +261,7 @@ def _register(
         more["python"] = str(Path(more["python"]).absolute())
     place = Home(Path(home)).made()
     model = ForeignModel(name, path, Foreign(**foreign, **more), task, **own)
-    python = setting("model_python") or sys.executable
+    python = program("model_python") or sys.executable
     return register_foreign(place.blobs(), model, root=place.run / "models", python=python, rows=rows)
 
 

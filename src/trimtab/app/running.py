@@ -88,7 +88,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
         with _console_socket(request) as console, _data_port(request, home) as port, _grpc_port(request, home) as grpc:
             options = _options(request, port=port, grpc_port=grpc, driven=driven)
             wanted = {post_name(n): command(home.root.resolve(), n, options) for n in range(1, count + 1)}
-            live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure)
+            live = Live(project, home, clock=clock, driven=driven, ledger=ledger, tenure=tenure, workers=True)
             if any((home.root / "online").iterdir()):
                 # Until the histories are read, they answer from the rows that are there.
                 supervisor.keep(wanted, among=POSTS)

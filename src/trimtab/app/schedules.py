@@ -18,8 +18,9 @@ from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.offline.database import Address, is_url, shown
 from trimtab.app.fencing import append_platform
-from trimtab.app.home import Home, setting
+from trimtab.app.home import Home
 from trimtab.app.platform import BATCH_FAILED, BATCH_RAN
+from trimtab.app.setting_values import seconds
 from trimtab.core.clock import MINUTE, SECOND, Micros, iso
 from trimtab.core.ids import Json, derived_id
 from trimtab.core.ledger import PLATFORM, Draft, Ledger
@@ -128,7 +129,7 @@ class Schedules:
 
     def __init__(self, project: Path, home: Home, ledger: Ledger, *, epoch: int) -> None:
         self._project, self._home, self._ledger, self._epoch = project, home, ledger, epoch
-        self._compute = ProcessCompute(home.jobs, timeout_s=float(setting("job_time")))
+        self._compute = ProcessCompute(home.jobs, timeout_s=seconds("job_time"))
         self._over = {str(event.data["job"]) for event in ledger.read(stream=PLATFORM) if event.type in _OVER}
 
     def beat(self, now: Micros) -> None:

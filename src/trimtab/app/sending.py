@@ -12,8 +12,8 @@ import msgspec
 from trimtab.adapters.offline.rows import json_rows, parquet_rows
 from trimtab.adapters.project.file import load_project
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.app.home import setting
 from trimtab.app.operations import existing_home, running_control
+from trimtab.app.setting_values import whole_number
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, TrimtabError, Unavailable, UnknownName
 
@@ -39,7 +39,7 @@ def send_events(
     reasons: Counter[tuple[str, str]] = Counter()
     shown: list[dict[str, Json]] = []
     with client:
-        for batch in batches(_rows(path, source, rows), most_bytes=int(setting("max_body")) - _SPARE):
+        for batch in batches(_rows(path, source, rows), most_bytes=whole_number("max_body") - _SPARE):
             answer = _posted(client, source, batch, total["sent"])
             bad = answer["quarantined"]
             total.update(

@@ -14,6 +14,7 @@ from trimtab.adapters.models.quantise import Mode, Quantised, quantise
 from trimtab.app.home import Home
 from trimtab.app.jobs import TrainingOrder, held_out
 from trimtab.app.judging import judged, named_version
+from trimtab.app.naming import registered
 from trimtab.app.operations import ask, existing_home
 from trimtab.app.replaying import checked_project
 from trimtab.core.ledger import Event, model_stream
@@ -28,8 +29,8 @@ _FACT_DIGITS = 6
 def quantise_version(path: Path, model: str, version: str | None, *, mode: str, home: Path | None = None) -> Result:
     """Make an int8 variant of a version, measure both on the version's held-out tail, and register it as a candidate.
 
-    ``{model, version, parent, variant, rows, before, after, difference, registered, sentence, passed, checks}``;
-    ``before`` and ``after`` hold metrics, latencies and sizes.
+    ``{model, version, number, parent, variant, rows, before, after, difference, registered, sentence, passed,
+    checks}``; ``before`` and ``after`` hold metrics, latencies and sizes.
 
     Raises
     ------
@@ -58,12 +59,12 @@ def quantise_version(path: Path, model: str, version: str | None, *, mode: str, 
     answer = ask(
         path, model, "variant", home=home, version=found.after.version, facts=facts, reason=f"int8-{mode}", actor=None
     )
-    verdict = (
-        judged(place.ledger(), model, found.after.version) if answer["accepted"] else {"passed": None, "checks": []}
-    )
+    ledger = place.ledger()
+    verdict = judged(ledger, model, found.after.version) if answer["accepted"] else {"passed": None, "checks": []}
     return {
         "model": model,
         "version": found.after.version,
+        "number": registered(ledger.read(stream=model_stream(model))).get(found.after.version),
         "parent": parent,
         "variant": f"int8-{mode}",
         "rows": len(data.holdout),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 
 from trimtab.adapters.models.providers import read_order
-from trimtab.app.home import bytes_of, segment_bytes, setting
+from trimtab.app.home import setting
+from trimtab.app.setting_values import new_file, one_of, program, read_setting, segment_bytes, share, size, whole_number
 from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import WorkerOptions
 from trimtab.errors import InputError
 from trimtab.serving.recordmode import read_mode, read_policy
+
+__all__ = ["check_given", "whole_number", "worker_options"]
 
 _SERVERS = ("httptools", "uvicorn")
 Given = Mapping[str, str | int | None]
@@ -46,17 +48,17 @@ def worker_options(*, port: int, grpc_port: int, given: Given, driven: bool = Fa
         max_queue=whole_number("max_queue", given.get("max_queue")),
         deadline_ms=whole_number("deadline_ms", given.get("deadline_ms")),
         software=_software(),
-        server=_server(given.get("server")),
+        server=one_of("server", _SERVERS, given.get("server")),
         grpc_port=grpc_port,
-        providers=",".join(read_order(setting("providers", given.get("providers")))),
-        memory_budget=bytes_of("memory_budget", given.get("memory_budget")),
-        model_python=setting("model_python", given.get("model_python")),
-        access_log=_path("access_log", given.get("access_log")),
-        access_log_share=_share("access_log_share", given.get("access_log_share")),
-        trace_share=_share("trace_share", given.get("trace_share")),
+        providers=",".join(read_setting("providers", read_order, given.get("providers"))),
+        memory_budget=size("memory_budget", given.get("memory_budget")),
+        model_python=program("model_python", given.get("model_python")),
+        access_log=new_file("access_log", given.get("access_log")),
+        access_log_share=share("access_log_share", given.get("access_log_share")),
+        trace_share=share("trace_share", given.get("trace_share")),
         **shortcut_options(given),
-        records=_records_mode(given.get("records")),
-        records_when_full=read_policy(setting("records_when_full", given.get("records_when_full"))),
+        records=read_setting("records", _mode, given.get("records")),
+        records_when_full=read_setting("records_when_full", read_policy, given.get("records_when_full")),
         records_segment=segment_bytes(),
     )
 
@@ -80,27 +82,6 @@ _KNOWN = frozenset(
 )
 
 
-def whole_number(name: str, given: str | int | None = None) -> int:
-    """A setting that is a whole number.
-
-    Raises
-    ------
-    InputError
-        When it is none.
-    """
-    text = setting(name, given)
-    if not text.isdigit():
-        raise InputError(f"the setting {name} must be a whole number", got=repr(text))
-    return int(text)
-
-
-def _server(given: str | int | None) -> str:
-    text = setting("server", given)
-    if text not in _SERVERS:
-        raise InputError("the setting server names no HTTP server", got=repr(text), hint=" or ".join(_SERVERS))
-    return text
-
-
 def _software() -> str:
     try:
         return metadata.version("trimtab")
@@ -108,23 +89,6 @@ def _software() -> str:
         return ""
 
 
-def _share(name: str, given: str | int | None) -> float:
-    text = setting(name, given)
-    try:
-        found = float(text)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1:
-        raise InputError(f"the setting {name} must be a share from 0 to 1", got=repr(text))
-    return found
-
-
-def _records_mode(given: str | int | None) -> str:
-    text = setting("records", given)
+def _mode(text: str) -> str:
     read_mode(text)
     return text
-
-
-def _path(name: str, given: str | int | None) -> str:
-    text = setting(name, given)
-    return str(Path(text).resolve()) if text else ""

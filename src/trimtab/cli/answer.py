@@ -35,7 +35,7 @@ _home = click.option(
     help="State is kept here.  [default: setting home, or .trimtab/ in the project]",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-reason = click.option("--reason", required=True, help="Why; it is kept in the ledger.")
+reason = click.option("--reason", required=True, help="Why, in at most 2,000 characters; it is kept in the ledger.")
 actor = click.option("--actor", help="Who asks; by default the user of this machine.")
 version = click.argument("version")
 model = click.argument("model")

@@ -29,7 +29,7 @@ _FIRST = 10
 @click.option("--query", default="", help="With a database: a SELECT that ends with ORDER BY and a unique column.")
 @click.option("--id", "id_column", default="", help="Column that names the rows.  [default: the model's id, or id]")
 @click.option("--as-of", default="", help="Answer every row as of this time; now: from the online rows.")
-@click.option("--version", default="", help="Its digest or the first digits of it.  [default: the champion]")
+@click.option("--version", default="", help="Its number, digest or first digits.  [default: the champion]")
 @click.option("--record", is_flag=True, help="Write prediction records, arm batch, apart from those of live traffic.")
 @click.option("--precompute", default="", metavar="TIME", help="Keep the answers for workers, good for e.g. 24h.")
 @click.option("--every", default="", metavar="TIME", help="Let `trimtab up` run it every 24h, say; off ends that.")

@@ -49,7 +49,8 @@ def _text(result: Result) -> str:
     for name, old, new in measures:
         rows.append([name.replace("_", " "), plain(old), plain(new), f"{new / old:.3f}" if old else "-"])
     verdict = "passes its floors" if result["passed"] else "fails its floors"
-    ending = f"version {result['version'][:12]} ({result['variant']} of {result['parent'][:12]}) {verdict}"
+    digests = f"{result['version'][:12]}, {result['variant']} of {result['parent'][:12]}"
+    ending = f"version {result['number']} ({digests}) {verdict}"
     if not result["registered"]:
         ending = result["sentence"]
     return f"{aligned(rows, left=(0,))}\non {result['rows']} held-out rows\n{ending}"

@@ -13,6 +13,7 @@ from trimtab.cli.answer import Result, actor, answer, command, lines, model
 @command(
     "trimtab register buys model.onnx --kind onnx --trained-until 2024-05-01 --reason 'the search team made it'",
     "trimtab register buys model.onnx --kind onnx --columns basket,visits --task binary",
+    "trimtab register buys model.onnx --kind onnx --columns basket,visits --task binary --preprocess scale.py",
     "trimtab register embed embed.onnx --kind onnx",
     "trimtab register buys handler/ --kind handler --columns basket,visits --task binary",
     "trimtab register price mlruns/model --kind pyfunc --task regression --python venv/bin/python",
@@ -33,6 +34,8 @@ from trimtab.cli.answer import Result, actor, answer, command, lines, model
 )
 @click.option("--outputs", default="", help="Names of its classes, or of several numbers, with commas.")
 @click.option("--optional", default="", help="Columns that a request may leave out.")
+@click.option("--preprocess", type=click.Path(), help="ONNX: file with preprocess(values), run before the model.")
+@click.option("--postprocess", type=click.Path(), help="ONNX: file with postprocess(outputs), run after the model.")
 @click.option("--entry", help="Handler: FILE or FILE:CLASS.  [default: handler.py]")
 @click.option("--takes", type=click.Choice(["rows", "matrix"]), help="Handler: what it is given.  [default: rows]")
 @click.option("--python", type=click.Path(dir_okay=False), help="Python that has its libraries.")

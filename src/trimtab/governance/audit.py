@@ -200,10 +200,10 @@ def _tested(trail: _Trail, event: Event) -> tuple[Arm, ...]:
 def _switched(trail: _Trail, event: Event) -> str:
     """What answers behind the kill switch."""
     data = event.data
-    instead = f"version {trail.number(data['to']) or '?'} ({data['to'][:8]}) answered"
+    instead = f"version {trail.number(data['to']) or '?'} ({data['to'][:8]}) answers"
     if data["constant"]:
-        instead = f"every answer was {', '.join(f'{value:g}' for value in data['constant'])}"
-    return f"{instead} since {iso(event.known)}, pulled by {data['by']}: {data['reason']}"
+        instead = f"every answer is {', '.join(f'{value:g}' for value in data['constant'])}"
+    return f"{instead}, since {iso(event.known)}, pulled by {data['by']}: {data['reason']}"
 
 
 def _restored(trail: _Trail, event: Event) -> Live:

@@ -53,7 +53,10 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Warmed:
-    """How the workers stand to the version of a blue-green rollout: all of them have it loaded, or one cannot."""
+    """How the workers stand to the version of a blue-green rollout: all of them have it loaded, or one cannot.
+
+    Without any, whoever asked has loaded it and run it once.
+    """
 
     rollout: str
     workers: int

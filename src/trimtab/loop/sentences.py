@@ -102,6 +102,9 @@ def _rollout_started(data: Data) -> str:
     match data.get("strategy"):
         case "blue-green":
             return f"{who} is being loaded beside {version_text(data, 'champion', 'champion_number')}"
+        case "canary":
+            beside = version_text(data, "champion", "champion_number")
+            return f"{who} begins as a canary beside {beside}, with {100 * data['wanted']:.3g}% of the requests"
         case "ab":
             arms = ", ".join(f"{arm['name']} ({arm['version'][:8]}) {arm['share']:.0%}" for arm in data["arms"])
             return f"An A/B test by {data['unit']} begins: {arms}"

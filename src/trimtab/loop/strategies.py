@@ -95,6 +95,8 @@ def take_warmth(work: Deliberation, warmed: Warmed) -> None:
         reject(work, rollout, f"it cannot be loaded: {warmed.problem}", evidence={"workers": warmed.workers})
         return
     ready = f"loaded and warm on {warmed.workers} worker{'' if warmed.workers == 1 else 's'}"
+    if not warmed.workers:
+        ready = "loaded and run once beforehand; no worker runs, each loads it when it starts"
     reason = f"all traffic switched to it at once, {ready}"
     promote(work, rollout.version, reason, rollout=rollout.id, evidence={"workers": warmed.workers})
 

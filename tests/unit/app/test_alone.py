@@ -117,6 +117,9 @@ def test_registering_refuses_what_does_not_fit(tmp_path):
     task = tt.binary(positive="bought")
     with pytest.raises(InputError, match="different names"):
         register_model(tmp_path, onnx(2), name="m", task=task, columns=["a", "a"])
+    with pytest.raises(InputError, match="cannot be called id") as refused:
+        register_model(tmp_path, onnx(2), name="m", task=task, columns=["a", "id"])
+    assert "item_id" in refused.value.hint
     with pytest.raises(InputError, match="another number of columns"):
         register_model(tmp_path, onnx(2), name="m", task=task, columns=["a"])
     with pytest.raises(InputError, match="not a model that ONNX Runtime loads"):

@@ -89,7 +89,7 @@ def asked(kind="deploy", **fields):
 def test_strategies_are_read():
     assert asked(version="1") == {}
     assert asked(strategy="canary", share="0.1") == {"strategy": "canary", "share": 0.1}
-    tested = asked(strategy="ab", arms="a=1:0.5, b=2f:0.5", unit="user")
+    tested = asked(strategy="ab", arms="a=1:0.5, b=2f2f2f2f:0.5", unit="user")
     assert [arm["version"] for arm in tested["arms"]] == list(VERSIONS)
     assert tested["unit"] == "user"
     assert asked(winner="b") == {"winner": "b"}

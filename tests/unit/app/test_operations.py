@@ -6,10 +6,11 @@ import pytest
 
 from trimtab import app
 from trimtab.app import operations
+from trimtab.app.asked import read_arms, read_request
 from trimtab.app.home import Home, named_home
-from trimtab.app.judging import numbered
-from trimtab.errors import ProjectError, Unavailable
+from trimtab.errors import ProjectError, Unavailable, UnknownName
 from trimtab.loop import events as e
+from trimtab.loop.state import Version
 
 PREDICTS = """
 import trimtab as tt
@@ -77,9 +78,45 @@ def test_a_version_may_be_named_by_its_number(tmp_path):
     ]
     ledger.append("model:m", drafts, expected=0, epoch=1)
     assert app.gate(tmp_path, "m", "1")["version"] == "3e" * 32  # the number wins over the first digit of another
-    assert app.gate(tmp_path, "m", "1f")["version"] == "1f" * 32
-    assert numbered(ledger, "m", "2") == "1f" * 32
-    assert numbered(ledger, "m", "7") == "7"
+    assert app.gate(tmp_path, "m", "1f1f1f1f")["version"] == "1f" * 32
+    with pytest.raises(UnknownName, match="no version has that number") as refused:
+        app.gate(tmp_path, "m", "3")  # the first digit of version 1
+    assert "1 (3e3e3e3e3e3e), 2 (1f1f1f1f1f1f)" in refused.value.hint
+
+
+VERSIONS = {
+    digest: Version(digest, number, 0, (), None, ())
+    for number, digest in enumerate(["4f" * 32, "99" * 32, "9900" * 16, "99" * 31 + "00"], start=1)
+}
+
+
+@pytest.mark.parametrize("kind", ["deploy", "force", "approve", "deny"])
+@pytest.mark.parametrize(
+    ("named", "what", "hint"),
+    [
+        ("9", "no version has that number", "there are 1 (4f4f4f4f4f4f), 2 (99"),
+        ("01", "no version has that number", "name its number"),
+        ("4f", "too short to name a version", "at least 8 digits"),
+        ("4f4f4f4", "too short to name a version", "at least 8 digits"),
+        ("abcdef012345", "no such version", "name its number"),
+        ("99999999", "begins several versions", "2 (999999999999), 4 (999999999999)"),
+    ],
+)
+def test_a_name_that_no_version_has_is_never_a_guess(kind, named, what, hint):
+    with pytest.raises(UnknownName, match=what) as refused:
+        read_request(kind, {"reason": "r", "version": named}, VERSIONS)
+    assert refused.value.got == repr(named)
+    assert hint in refused.value.hint
+
+
+def test_the_arms_of_a_test_are_named_like_any_version():
+    with pytest.raises(UnknownName, match="no version has that number"):
+        read_arms("a=1:0.5,b=9:0.5", VERSIONS)
+    assert [arm["version"] for arm in read_arms("a=1:0.5,b=99009900:0.5", VERSIONS)] == ["4f" * 32, "9900" * 16]
+
+
+def test_a_whole_digest_may_be_new():
+    assert read_request("variant", {"reason": "r", "version": "0a" * 32}, VERSIONS).version == "0a" * 32
 
 
 ON_A_HOME = {

@@ -1,9 +1,12 @@
 """``trimtab register`` of tensors, and ``trimtab quantise``, from the shell."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
+from tests.unit.models.test_onnx_file import net
 from tests.unit.models.test_tensors import echo, mixed
 
 from trimtab.app.home import Home
@@ -39,7 +42,7 @@ def test_a_file_is_registered_by_its_tensors(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--task", "multiclass", "--outputs", "x,y,z", "--columns", "a,b,c"], 0),
+        (["--task", "multiclass", "--outputs", "x,y,z", "--columns", "a,b,c"], 2),
         (["--task", "regression", "--outputs", "x,y,z", "--columns", "a,b,c"], 0),
         (["--task", "regression", "--outputs", "x,y", "--columns", "a,b,c"], 2),
         (["--columns", "a,b,c"], 2),
@@ -50,6 +53,32 @@ def test_a_file_is_registered_by_its_columns(tmp_path, arguments, code):
     (tmp_path / "two.onnx").write_bytes(echo("float32", ("n", 3)))
     done = run("register", "two", str(tmp_path / "two.onnx"), "--kind", "onnx", "-p", str(tmp_path), *arguments)
     assert done.exit_code == code, done.output
+
+
+TWO_COLUMNS = ["--columns", "a,b"]
+OF_THREE = [*TWO_COLUMNS, "--task", "multiclass", "--outputs", "x,y,z"]
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "said"),
+    [
+        (lambda: net("Identity", outputs=1), [*TWO_COLUMNS, "--task", "binary"], "gives no probabilities"),
+        (lambda: net("Identity"), OF_THREE, "gives no probabilities"),
+        (lambda: net("Softmax", rows=1), OF_THREE, "a fixed number of rows"),
+        (lambda: net("Softmax", rows=1), [], "no open first axis"),
+        (lambda: net("Softmax", slope_rows=3), OF_THREE, "ONNX Runtime cannot run the model"),
+        (lambda: net("Softmax", slope_rows=3), [], "ONNX Runtime cannot run the model"),
+    ],
+)
+def test_a_file_that_cannot_be_right_is_refused_in_one_line(tmp_path, file, arguments, said):
+    (tmp_path / "m.onnx").write_bytes(file())
+    command = [sys.executable, "-m", "trimtab", "register", "m", "m.onnx", "--kind", "onnx", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+    assert ". Got " in done.stderr
+    assert ". Hint: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -76,6 +105,16 @@ def test_a_limit_that_makes_no_sense_is_refused(tmp_path, limit):
     )  # fmt: skip
     assert done.exit_code == 2
     assert "makes no sense" in done.output
+
+
+def test_a_variant_is_told_by_the_number_that_deploys_it():
+    from trimtab.cli.quantise import _text
+
+    names = ("one_row_p50_ms", "one_row_p99_ms", "batch_p50_ms", "model_bytes", "size_bytes")
+    measured = {"metrics": {}, **dict.fromkeys(names, 1.0)}
+    result = {"before": measured, "after": measured, "passed": True, "registered": True, "rows": 9}
+    told = _text(result | {"version": "3e" * 32, "number": 4, "variant": "int8-dynamic", "parent": "1f" * 32})
+    assert "version 4 (3e3e3e3e3e3e, int8-dynamic of 1f1f1f1f1f1f) passes its floors" in told
 
 
 def test_quantising_needs_a_project(tmp_path):

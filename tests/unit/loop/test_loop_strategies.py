@@ -102,7 +102,7 @@ def test_the_state_is_the_fold_of_the_events_and_the_auditor_sees_the_switch():
     assert fold_all(world.state.stream, world.ledger.events) == world.state
     (live,) = audit.at(world.ledger.events, world.clock.now())
     assert live.version == first
-    assert "every answer was 0.25" in live.killed
+    assert "every answer is 0.25, since" in live.killed
     assert "anna: because" in live.text()
     ask(world, "revive")
     assert audit.at(world.ledger.events, world.clock.now())[0].killed == ""
@@ -125,6 +125,15 @@ def test_green_is_loaded_before_anything_switches():
     assert (arms(after), after.held) == ({"champion": (second, 1.0)}, (first,))
     (live,) = audit.at(world.ledger.events, world.clock.now())
     assert live.approved_by == "anna"
+
+
+def test_green_without_any_worker_is_said_to_be_so():
+    world, _, second = two_versions()
+    ask(world, "deploy", second, strategy="blue-green")
+    events = world.step(Warmed(world.state.rollout.id, 0))
+    told = describe(next(one for one in events if one.type == e.PROMOTED))
+    assert "no worker runs, each loads it when it starts" in told
+    assert "0 workers" not in told
 
 
 def test_blue_comes_back_at_once():
@@ -151,7 +160,10 @@ def test_green_that_cannot_be_loaded_is_given_up(problem):
 
 def test_a_canary_by_hand_has_the_share_that_was_asked_for_and_the_guardrails():
     world, first, second = two_versions()
-    ask(world, "deploy", second, strategy="canary", share=0.2)
+    begun = ask(world, "deploy", second, strategy="canary", share=0.2)
+    assert describe(begun[0]).startswith("Version 2 (")
+    assert "begins as a canary beside version 1 (" in describe(begun[0])
+    assert describe(begun[0]).endswith(", with 20% of the requests")
     assert arms(route_of(world.state)) == {"champion": (first, 0.8), "canary": (second, 0.2)}
     while world.state.rollout.share == 0.2:
         world.day(gain=0.02)

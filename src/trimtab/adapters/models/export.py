@@ -18,6 +18,7 @@ from trimtab.adapters.models.hist_trees import CLASSES as HIST_CLASSES
 from trimtab.adapters.models.hist_trees import convert_hist
 from trimtab.adapters.models.lightgbm_trees import convert_booster
 from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.models.probabilities import check_probabilities
 from trimtab.adapters.models.sklearn_models import convert_sklearn
 from trimtab.adapters.models.together import merge
 from trimtab.adapters.models.torch_modules import convert_torch, predict_torch
@@ -152,7 +153,7 @@ def check_parity(
         When what should be probabilities is not.
     """
     original = predict_original(estimator, rows, task)
-    _check_probabilities(original, task)
+    check_probabilities(original, task)
     exported = predictions(runtime.run(rows))
     multiclass = task.kind == "multiclass"
     return compare_exported(
@@ -230,27 +231,6 @@ def _check_classes(estimator: Any, task: Task) -> None:
         )
     if task.kind == "regression" and classes is not None:
         raise InputError("the estimator of a regression task is a classifier", got=type(estimator).__name__)
-
-
-def _check_probabilities(said: NDArray[np.float64], task: Task) -> None:
-    """Only a net can break this: it may end before its sigmoid or softmax."""
-    if task.kind == "regression":
-        return
-    numbers = said[np.isfinite(said)]
-    outside = bool(len(numbers)) and not (numbers.min() >= -TOLERANCE and numbers.max() <= 1 + TOLERANCE)
-    sums = said.sum(axis=1) if said.ndim == 2 else np.ones(1)
-    if outside:
-        raise InputError(
-            f"the model of a {task.kind} task gives no probabilities",
-            got=f"{numbers.min():.3g} to {numbers.max():.3g}",
-            hint="end the net with Sigmoid or Softmax(dim=1)",
-        )
-    if said.ndim == 2 and not np.allclose(sums[np.isfinite(sums)], 1.0, atol=1e-3):
-        raise InputError(
-            "the class probabilities of a row do not add up to 1",
-            got=f"{float(sums[0]):.4g}",
-            hint="use a softmax, not one sigmoid for each class",
-        )
 
 
 def _require(module: str, *, extra: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from trimtab.adapters.models.providers import Chosen, choose, note
 from trimtab.errors import InputError, MissingExtra
 
 CPU = ("cpu",)
+_LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)")
 
 
 class OnnxModel:
@@ -49,10 +49,10 @@ class OnnxModel:
         # What the public method calls, after looking up what a float matrix on the CPU does not need: 8 µs of 24 a row.
         self._run = getattr(getattr(self._session, "_sess", None), "run", self._session.run)
         inputs = self._session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
             raise InputError(
                 "the ONNX model does not take one float32 matrix",
-                got=", ".join(f"{one.name}: {one.type}" for one in inputs),
+                got=", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs),
                 hint="export it with one input of type tensor(float) and shape (None, features)",
             )
         found = [one for one in self._session.get_outputs() if one.type == "tensor(float)"]
@@ -67,6 +67,10 @@ class OnnxModel:
         self._both = outputs == 2
         self.features: int | None = inputs[0].shape[1] if isinstance(inputs[0].shape[1], int) else None
         """Columns that it takes; None when the file leaves that open."""
+        self.rows: int | None = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
+        """Rows that it takes; None when any number will do."""
+        self.labels = [f"{one.name}: {one.type}" for one in self._session.get_outputs() if one.type in _LABELS]
+        """Outputs beside the one that counts that name a class."""
 
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs of shape (n, k) for inputs of shape (n, features).
@@ -102,26 +106,26 @@ def open_session(data: bytes, *, threads: int, providers: Sequence[str]) -> tupl
     """
     try:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors
     except ImportError as error:
         raise MissingExtra("onnxruntime is not installed", got=str(error), hint="pip install onnxruntime") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised too, and said once
     # Idle threads that spin take a core from the other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     chosen = Chosen(choose(CPU, ()).providers, ())
     if tuple(providers) != CPU:
         chosen = choose(providers, onnxruntime.get_available_providers())
-    refused = _refusals(errors)
+    refused = runtime_errors()
     try:
         session = _start(onnxruntime, data, options, chosen=chosen, refused=refused)
     except refused as error:
-        text = (str(error).splitlines() or [""])[0][:300]
-        raise InputError("not a model that ONNX Runtime loads", got=text, hint="check it with onnx.checker") from None
+        raise InputError(
+            "not a model that ONNX Runtime loads", got=first_line(error), hint="check it with onnx.checker"
+        ) from None
     return session, note(chosen, session.get_providers())
 
 
@@ -135,7 +139,14 @@ def _start(onnxruntime: Any, data: bytes, options: Any, *, chosen: Chosen, refus
         return onnxruntime.InferenceSession(data, options, providers=list(chosen.providers[-1:]))
 
 
-def _refusals(errors: ModuleType) -> tuple[type[Exception], ...]:
-    """What loading may raise: ONNX Runtime's own exceptions have no base class in common."""
+def first_line(error: Exception) -> str:
+    """What an error of ONNX Runtime says, in one line; the rest of it is where in its source."""
+    return (str(error).splitlines() or [""])[0][:300]
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime may raise: its own exceptions have no base class in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
     own = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
     return (RuntimeError, ValueError, *own)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.adapters.models.export import OnnxExporter, libraries
-from trimtab.adapters.models.onnx_runtime import OnnxModel
+from trimtab.adapters.models.onnx_file import check_columns, check_whole
+from trimtab.adapters.models.onnx_runtime import first_line, runtime_errors
 from trimtab.adapters.models.onnx_tensors import OnnxTensors
 from trimtab.adapters.models.onnx_tensors import signature as read_signature
 from trimtab.core.clock import Micros
@@ -63,7 +64,8 @@ def register(
         Inputs and outputs of an ONNX file served by its tensors, where the file leaves sizes open or not every output
         is wanted; else those of the file.
     rows
-        Real rows, shape (n, features): required for an estimator, whose export is checked on them.
+        Real rows, shape (n, features): required for an estimator, whose export is checked on them. The answers of an
+        ONNX file to them must be those of its task; without any it is asked on generated ones.
     trained_until
         Microseconds: it saw nothing after this; 0 when unknown.
     files
@@ -92,7 +94,8 @@ def register(
     else:
         names, width, around = different(feature_names), task.outputs, Around.of(stages)
         if isinstance(model, bytes):
-            data, parity = _from_file(model, names, width, around)
+            check_columns(model, task, columns=len(names), rows=rows, before=around.before, after=around.after)
+            data, parity = model, _NOTHING
         else:
             data, parity = _from_estimator(model, names, rows, task=task, around=around)
         plan, order = tensor_plan(name, names, optional), column_order(names)
@@ -146,10 +149,19 @@ class Around:
 
 def _tensors(data: bytes, signature: Signature | None) -> Signature:
     """The signature, tried on two rows of zeros."""
+    check_whole(data)
     inputs, outputs = read_signature(data) if signature is None else signature
     runtime = OnnxTensors(data, inputs=inputs, outputs=outputs)
     try:
         runtime.run(np.zeros((2, runtime.features), np.float32))
+    except InputError:  # a ValueError too
+        raise
+    except runtime_errors() as error:
+        raise InputError(
+            "ONNX Runtime cannot run the model on two rows of zeros",
+            got=first_line(error),
+            hint="every input must have the rows as its first axis, for any number of them",
+        ) from None
     finally:
         runtime.close()
     return inputs, outputs
@@ -183,10 +195,17 @@ def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> P
     Raises
     ------
     InputError
-        When the model could not be asked by its name, which stands in paths, or an optional column is none.
+        When the model could not be asked by its name, which stands in paths, a column by its own, or an optional column
+        is none.
     """
     if _NAME.fullmatch(name) is None:
         raise InputError("not a name of a model", got=repr(name), hint="letters, digits, _ . - and at most 64 of them")
+    if "id" in names:
+        raise InputError(
+            "a column cannot be called id: under that name a request says its own",
+            got=", ".join(names),
+            hint="name it otherwise, as in item_id; the model does not know the names",
+        )
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
     inputs = dict.fromkeys(names, "float")
@@ -204,26 +223,3 @@ def _from_estimator(
         )
     exported = OnnxExporter().export(model, around.prepared(rows), task=task)
     return exported.data, exported.parity
-
-
-def _from_file(data: bytes, names: tuple[str, ...], outputs: int, around: Around) -> tuple[bytes, ExportParity]:
-    runtime = OnnxModel(data, outputs=outputs)
-    sent = around.prepared(np.zeros((2, len(names)), np.float32))
-    if sent.ndim != 2 or runtime.features not in (None, sent.shape[1]):
-        raise InputError(
-            "the ONNX model takes another number of columns",
-            got=str(runtime.features),
-            hint=f"{len(names)} feature names were given",
-        )
-    probe = np.asarray(around.after(runtime.run(sent)))
-    runtime.close()
-    if probe.reshape(len(probe), -1).shape != (2, outputs):
-        raise InputError(
-            "the ONNX model does not give one number per row"
-            if outputs == 1
-            else f"the ONNX model does not give {outputs} numbers per row",
-            got=f"shape {probe.shape} for two rows",
-            hint="a binary model gives (n, 2) class probabilities or (n, 1); a regression (n, 1) or (n,); several "
-            "classes or numbers (n, k)",
-        )
-    return data, _NOTHING

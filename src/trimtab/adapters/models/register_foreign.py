@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trimtab.adapters.models.foreign import FILE, Foreign, own_files, read_directory
 from trimtab.adapters.models.isolated import IsolatedModel
+from trimtab.adapters.models.probabilities import check_probabilities
 from trimtab.adapters.models.register import column_order, different, tensor_plan
 from trimtab.core.clock import Micros
 from trimtab.core.ports import Blobs
@@ -81,6 +82,8 @@ def register_foreign(
             got=f"{width} numbers per row for {model.task.outputs} of {model.task.kind}",
             hint="a binary model answers with the probability of the positive class",
         )
+    tried = "two rows of zeros" if rows is None else f"{len(rows)} given rows"
+    check_probabilities(answer, model.task, rows=tried, hint="answer with probabilities, or use --task regression")
     called = tuple(said) or ("output",)
     files[FILE] = msgspec.json.encode(msgspec.structs.replace(foreign, inputs=names, outputs=called))
     return _packed(blobs, model, files, libraries=libraries, names=names)
