@@ -121,45 +121,57 @@ def serve_model(
         When ``home`` serves a model already, the port is taken, or the worker does not start.
     """
     from trimtab.app.home import Home
-    from trimtab.app.versions import find_version
     from trimtab.app.worker_settings import check_given, worker_options
-    from trimtab.registry.bundle import load
 
     given = {**(settings or {}), "host": host}
     check_given(settings or {})
     options = worker_options(port=port, grpc_port=-1 if grpc_port is None else grpc_port, given=given)
     options = msgspec.structs.replace(options, parent=os.getpid())
     place = Home(Path(home).resolve())
+    bundle = _bundle(place, version)
+    _wait_for_orphan(place)
+    with contextlib.ExitStack() as ports:
+        _reserve(ports, options)
+        _route(place, bundle)
+        return _served(place, bundle, options, ports)
+
+
+def _bundle(place: Home, version: str) -> Bundle:
+    """The version, where it can be served from this home without a project."""
+    from trimtab.app.versions import find_version
+    from trimtab.registry.bundle import load
+
     if (place.root / "ledger.db").exists():
         raise InputError(
             "this home belongs to a project, whose ledger says what answers",
             got=str(place.root),
-            hint="`trimtab deploy` brings a version to its traffic; or register it in another --home and serve it there",
+            hint="`trimtab deploy` brings a version to its traffic; or register it in another --home, and serve that",
         )
     bundle = load(place.made().blobs(), find_version(place, version))
     if bundle.plan.sources():
         raise InputError(
             "this version needs the features of its project", got=version[:12], hint="start its project: trimtab up"
         )
-    _wait_for_orphan(place)
+    return bundle
+
+
+def _served(place: Home, bundle: Bundle, options: WorkerOptions, ports: contextlib.ExitStack) -> ServedModel:
+    """Start the worker and wait until it answers; then the ports are the served model's to close."""
     log = place.run / "worker.log"
     process: subprocess.Popen[bytes] | None = None
-    with contextlib.ExitStack() as ports:
-        _reserve(ports, options)
-        _route(place, bundle)
-        kept = ports.pop_all()
     try:
         with signals_held():
             said = log.stat().st_size if log.exists() else 0
             process = _start(place, options, log)
-        served = ServedModel(place.root, bundle.manifest.model, bundle.version, "", process, ports=kept)
-        return _ready(served, log, said, grpc=grpc_port is not None)
+        served = ServedModel(place.root, bundle.manifest.model, bundle.version, "", process)
+        _wait(served, log, said, grpc=options.grpc_port >= 0)
+        served.ports = ports.pop_all()
     except BaseException:  # Ctrl-C too: nobody else knows of the process
-        kept.close()
         if process is not None:
             with signals_held():
                 end_process(process, wait_s=_STOP_S)
         raise
+    return served
 
 
 def _reserve(ports: contextlib.ExitStack, options: WorkerOptions) -> None:
@@ -213,7 +225,7 @@ def _start(place: Home, options: WorkerOptions, log: Path) -> subprocess.Popen[b
         return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our own module
 
 
-def _ready(served: ServedModel, log: Path, said: int, *, grpc: bool) -> ServedModel:
+def _wait(served: ServedModel, log: Path, said: int, *, grpc: bool) -> None:
     """Wait until the worker says where it listens; ``said``: how long its log was before."""
     from trimtab.adapters.wire.status import read_status, takes_connections
     from trimtab.app.worker import post_name
@@ -226,7 +238,7 @@ def _ready(served: ServedModel, log: Path, said: int, *, grpc: bool) -> ServedMo
             if complete and takes_connections(status):
                 served.url = f"http://{status.host}:{status.port}"
                 served.grpc = f"{status.host}:{status.grpc_port}" if grpc else ""
-                return served
+                return
             problem = status.problem
         time.sleep(0.005)
     told = log.read_bytes()[said:].decode(errors="replace").strip().splitlines()
