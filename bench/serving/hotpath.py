@@ -19,22 +19,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rig.load import drive
+from rig.load import Load, drive
 from rig.measure import settle, workload
-from rig.models import made
+from rig.models import checker, made
 from rig.ours import Trimtab, home_with, python_path
 from rig.peers import venvs
 from rig.processes import LOAD_CORE, Started, cpu_seconds, free_port, stay_on
+from rig.protocols import binary_reader, binary_requests, drive_grpc, grpc_requests, grpc_values
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--how", choices=["cprofile", "sample"], default="cprofile")
     parser.add_argument("--model", default="TAB")
-    parser.add_argument("--form", choices=["infer", "predict"], default="infer")
+    parser.add_argument("--form", choices=["infer", "predict", "binary", "grpc", "grpc-typed"], default="infer")
     parser.add_argument("--server", default="", help="kind of HTTP server, as the worker's option names it")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--requests", type=int, default=20_000)
@@ -46,28 +47,41 @@ def options() -> argparse.Namespace:
 
 def started(given: argparse.Namespace, folder: Path, ours: Trimtab, port: int) -> Started:
     home = home_with(made(given.model), folder / "home")
-    command = ours.command(home.root, port)
+    grpc = {"grpc_port": given.grpc_port} if given.form.startswith("grpc") else {}
+    command = ours.command(home.root, port, **grpc)
     if given.how == "cprofile":
         command[2] = "rig.profiled_worker"
     environment = {"PYTHONPATH": python_path(), "PROFILE": str(folder / "profile")}
     running = Started(command, log=folder / "log", environment=environment)
-    running.wait_for_port(port)
+    running.wait_for_port(given.grpc_port if grpc else port)
     return running
+
+
+def loading(given: argparse.Namespace, port: int) -> Callable[..., Load]:
+    """Loads the worker, once it gives right answers; takes connections, and seconds or a count."""
+    model, form = made(given.model), given.form
+    if form.startswith("grpc"):
+        requests, check = grpc_requests(model, raw=form == "grpc"), checker(model.answers, grpc_values)
+        return lambda **more: drive_grpc(given.grpc_port, requests, check, **more)
+    if form == "binary":
+        requests, check = binary_requests(model), checker(model.answers, binary_reader(model))
+    else:
+        requests, check = workload(model, form)
+    settle(("127.0.0.1", port), requests, check)
+    return lambda **more: drive(("127.0.0.1", port), requests, check, **more)
 
 
 def by_cprofile(given: argparse.Namespace, folder: Path) -> None:
     """Count every call."""
     ours, port = Trimtab(given.server), free_port()
     running = started(given, folder, ours, port)
-    requests, check = workload(made(given.model), given.form)
-    address = ("127.0.0.1", port)
     try:
-        settle(address, requests, check)
-        drive(address, requests, check, connections=given.connections, seconds=0.3)
-        plain = per_request(running, address, requests, check, given)
+        load_with = loading(given, port)
+        load_with(connections=given.connections, seconds=0.3)
+        plain = per_request(running, load_with, given)
         os.kill(running.pid, signal.SIGUSR1)
         time.sleep(0.1)
-        profiled = per_request(running, address, requests, check, given)
+        profiled = per_request(running, load_with, given)
     finally:
         running.stop()
         ours.close()
@@ -78,9 +92,9 @@ def by_cprofile(given: argparse.Namespace, folder: Path) -> None:
     print(text.getvalue().replace(str(Path.cwd()) + "/", ""))
 
 
-def per_request(running: Started, address, requests, check, given: argparse.Namespace) -> float:
+def per_request(running: Started, load_with: Callable[..., Load], given: argparse.Namespace) -> float:
     before = cpu_seconds(running.pid)
-    load = drive(address, requests, check, connections=given.connections, count=given.requests)
+    load = load_with(connections=given.connections, count=given.requests)
     if load.first_error:
         print(f"BAD ANSWERS {load.errors + load.wrong}: {load.first_error}")
     return (cpu_seconds(running.pid) - before) / load.requests * 1e6
@@ -90,11 +104,9 @@ def by_sampling(given: argparse.Namespace, folder: Path) -> None:
     """Look at the stack a thousand times a second: share of samples by the function on top, and by line below it."""
     ours, port = Trimtab(given.server), free_port()
     running = started(given, folder, ours, port)
-    requests, check = workload(made(given.model), given.form)
-    address = ("127.0.0.1", port)
     try:
-        settle(address, requests, check)
-        drive(address, requests, check, connections=given.connections, seconds=0.3)
+        load_with = loading(given, port)
+        load_with(connections=given.connections, seconds=0.3)
         output = folder / "stacks"
         tool = str(venvs() / "tools" / "bin" / "py-spy")
         command = [tool, "record", "--pid", str(running.pid), "--rate", "1000", "--duration", str(int(given.seconds))]
@@ -103,7 +115,7 @@ def by_sampling(given: argparse.Namespace, folder: Path) -> None:
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         while sampler.poll() is None:
-            drive(address, requests, check, connections=given.connections, seconds=0.5)
+            load_with(connections=given.connections, seconds=0.5)
     finally:
         running.stop()
         ours.close()
@@ -137,6 +149,7 @@ def print_samples(lines: Sequence[str], top: int) -> None:
 def main() -> int:
     """Profile and print."""
     given = options()
+    given.grpc_port = free_port()
     made(given.model)
     stay_on(LOAD_CORE)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,8 @@
     ├── NotEnoughData           the history is too short, or too one-sided, to learn or to judge from
     ├── ParityError             two computations that must agree do not
     ├── Unavailable             a needed process, file or store cannot be reached now
-    │   └── Overloaded          more is asked than can be answered
+    │   ├── Overloaded          more is asked than can be answered
+    │   └── TooLate             the answer would come, or came, after the deadline
     ├── JobFailed               a job ended without a result
     ├── ModelFailed             a model's own code raised an error
     └── MissingExtra            an optional dependency is not installed                (ImportError)
@@ -43,6 +44,7 @@ __all__ = [
     "SchemaError",
     "StaleEpoch",
     "TooLarge",
+    "TooLate",
     "TrimtabError",
     "Unavailable",
     "UnknownName",
@@ -143,6 +145,10 @@ class Unavailable(TrimtabError):
 
 class Overloaded(Unavailable):
     """More is asked than can be answered: the caller should send less."""
+
+
+class TooLate(Unavailable):
+    """The answer would come, or came, after the caller's deadline."""
 
 
 class JobFailed(TrimtabError):

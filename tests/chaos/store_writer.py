@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trimtab.adapters.ledger.sqlite import SqliteLedger
 from trimtab.adapters.online.lmdb import LmdbRows
-from trimtab.adapters.records.parquet import compact
+from trimtab.adapters.records.compaction import compact
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.ledger import Draft
 from trimtab.errors import ConflictError, Unavailable

@@ -12,7 +12,8 @@ import pytest
 
 from trimtab.adapters.ledger.sqlite import SqliteLedger
 from trimtab.adapters.online.lmdb import LmdbRows
-from trimtab.adapters.records.parquet import compact, read_predictions
+from trimtab.adapters.records.compaction import compact
+from trimtab.adapters.records.parquet import read_predictions
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.ledger import verify
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, encode_record

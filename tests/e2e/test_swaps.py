@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import struct
 import time
 from contextlib import AsyncExitStack
 
@@ -97,16 +98,21 @@ def test_plain_tensor_requests_survive_swaps(house):
     """The short way of the Open Inference Protocol: a request may be taken under one table and answered under the next."""
     port = house.start().port
     body = {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [2.0, 1.0]}]}
+    sized = {"name": "features", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+    head = msgspec.json.encode({"inputs": [sized], "parameters": {"binary_data_output": True}})
+    in_bytes = head + struct.pack("<2f", 2.0, 1.0), [f"inference-header-content-length: {len(head)}"]
     said: list[tuple[str, float]] = []
     done = asyncio.Event()
 
-    async def caller():
+    async def caller(binary):
+        sent, headers = in_bytes if binary else (msgspec.json.encode(body), [])
         async with Connection(port) as connection:
             while not done.is_set():
-                status, _, raw = await connection.send("POST", "/v2/models/m/infer", msgspec.json.encode(body))
+                status, _, raw = await connection.send("POST", "/v2/models/m/infer", sent, *headers)
                 assert status == 200, raw
-                answer = msgspec.json.decode(raw)
-                said.append((answer["model_version"], answer["outputs"][0]["data"][0]))
+                answer = msgspec.json.decode(raw[:-4] if binary else raw)
+                value = struct.unpack("<f", raw[-4:])[0] if binary else answer["outputs"][0]["data"][0]
+                said.append((answer["model_version"], value))
 
     async def swapper():
         for step in range(30):
@@ -116,7 +122,7 @@ def test_plain_tensor_requests_survive_swaps(house):
         done.set()
 
     async def everything():
-        await asyncio.wait_for(asyncio.gather(swapper(), *(caller() for _ in range(16))), 60)
+        await asyncio.wait_for(asyncio.gather(swapper(), *(caller(number % 2) for number in range(16))), 60)
 
     asyncio.run(everything())
     assert {version for version, _ in said} == set(house.versions)

@@ -112,8 +112,9 @@ def test_nothing_is_written_when_nothing_keeps_the_latency_or_for_a_dry_run(home
     code, found = tuned(home, "--p99", "0.001ms", *quick)
     assert (code, found["chosen"], found["written"]) == (1, None, False)
     assert "closest: p99" in found["why"]
-    code, found = tuned(home, "--p99", "5s", "--rate", "50", "--dry-run", *quick)
-    assert code == 0, found
+    # Long enough that a pause of this machine, some 40 ms, is no lack of answers.
+    code, found = tuned(home, "--p99", "5s", "--rate", "50", "--seconds", "2", "--dry-run", *quick)
+    assert code == 0, (found["why"], found["measured"])
     assert (found["written"], found["target"]["rate"]) == (False, 50)
     assert found["profile"]["models"]["buys"]["max_batch"] == 8
     assert not (home / "serving.json").exists()

@@ -12,13 +12,15 @@ from tests.projects.staged import stage_parcels
 from trimtab.adapters.project.file import load_project
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.app.home import HOME, Home
+from trimtab.app.keeping import Compactor, Keep
 from trimtab.app.live_parity import LiveParity
-from trimtab.core.clock import instant
+from trimtab.core.clock import VirtualClock, instant
 from trimtab.core.ledger import PLATFORM, model_stream
 from trimtab.governance import audit
 from trimtab.loop import events as e
 from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import describe
+from trimtab.serving.record import PREDICTIONS
 
 STORED = Path(__file__).parent / "home-v1" / "home.tar.xz"
 MODEL, STOPPED = "parcel_hours", "2024-05-12T18:00:01Z"
@@ -67,6 +69,21 @@ def test_the_stored_home_is_of_version_1_and_tells_a_whole_story(staged):
     assert told >= {e.TRAINING_FINISHED, e.FLOORS_JUDGED, e.ROLLOUT_STARTED, e.APPROVED, e.STEP_PASSED, e.PROMOTED}
     assert told >= {e.DRIFT_CHANGED, e.DRIFT_CONFIRMED, e.QUALITY_JUDGED, "EpochTaken", "HistoryRead"}
     assert all("alpha" not in json.loads(data) for kind, _, data, _ in rows if kind == e.QUALITY_JUDGED)
+
+
+def test_its_records_are_the_same_rows_when_their_spools_have_gone(tmp_path):
+    home = Home(open_stored(tmp_path / "parcels") / HOME)
+    before = list(home.records("reader").scan(PREDICTIONS))
+    spools = set(home.root.glob("records/*/*.spool"))
+    assert len(before) > 100
+    Compactor(home, clock=VirtualClock(instant(STOPPED)), keep=Keep()).compact(at_least=1)
+    gone = {path.parent.name for path in spools - set(home.root.glob("records/*/*.spool"))}
+    assert gone == {PREDICTIONS}
+    assert list(home.records("reader").scan(PREDICTIONS)) == before
+    for place, _ in before[:: len(before) // 10]:
+        after = {place.writer: place.offset}
+        expected = [pair for pair in before if pair[0].writer != place.writer or pair[0].offset > place.offset]
+        assert list(home.records("reader").scan(PREDICTIONS, after=after)) == expected
 
 
 def test_its_hash_chain_holds_as_stored(staged):

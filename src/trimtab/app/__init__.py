@@ -372,7 +372,7 @@ def batch(
         A ``.parquet`` or ``.csv`` file, a directory ending in ``/``, or a table as in ``sqlite:///scores.db#scored``.
     options
         Further fields of :class:`trimtab.app.batches.BatchRequest`: ``version``, ``query``, ``id``, ``as_of``,
-        ``record``, ``precompute`` (microseconds), ``anew``, ``threads``, ``chunk``.
+        ``record``, ``precompute`` (microseconds), ``anew``, ``threads``, ``chunk``, ``on``.
     progress
         Told how far it is.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,8 @@ import msgspec
 import numpy as np
 
 from trimtab.adapters.offline.answers import Answered, FileAnswers
-from trimtab.adapters.offline.sql import Address, SqlAnswers, SqlTable, is_url
+from trimtab.adapters.offline.database import Address, is_url
+from trimtab.adapters.offline.sql import SqlAnswers, SqlTable
 from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
 from trimtab.app.history import history_limit, read_limited
@@ -23,16 +26,18 @@ from trimtab.datasets.ingest import logged_columns
 from trimtab.errors import InputError, ProjectError, Unavailable, UnknownName
 from trimtab.features.asof import HistoryReader
 from trimtab.features.history import History
+from trimtab.features.plan import ModulePart
 from trimtab.registry.bundle import Bundle
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.routing import decode_table
-from trimtab.serving.scoring import PIECE, Intake, RowNumbers, Scored, output_width, score
+from trimtab.serving.scoring import PIECE, Each, Intake, Part, RowNumbers, Scored, output_width, piece_for, score
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 8 * PIECE
 """Rows of a chunk: what a killed run does again at most, and one row group of the answers."""
+HERE, RAY = "here", "ray"
 SENT = "the table's columns"
 LIVE = "online rows"
 HISTORY = "history, each row as of its own time"
@@ -61,6 +66,8 @@ class BatchRequest:
     threads: int = 0
     """Of the model; 0 for one per processor."""
     chunk: int = CHUNK
+    on: str = HERE
+    """Where chunks are scored: in this process, or on a Ray cluster, ``ray``."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -195,6 +202,15 @@ class Scorer:
     intake: Intake
     width: int
     at: Micros
+    threads: int = 1
+    pool: ThreadPoolExecutor | None = None
+    """Takes pieces through the pipeline side by side; None: one after the other."""
+
+    def close(self) -> None:
+        """Free the model and the threads."""
+        if self.pool is not None:
+            self.pool.shutdown()
+        self.deployed.runtime.close()
 
     def chunk(self, chunk: Chunk) -> Scored:
         """Score one chunk."""
@@ -204,7 +220,13 @@ class Scorer:
             found = chunk.ids.to_pylist()
             ids = [str(n if value is None else value) for n, value in zip(numbers.tolist(), found, strict=True)]
         taken = self.intake.take(chunk.columns, chunk.rows, ids=ids, at=self.at)
-        return score(self.pipeline, self.deployed, taken, width=self.width, first=chunk.first)
+        side_by_side: dict[str, Any] = {}
+        if self.pool is not None:
+            side_by_side = {
+                "piece": piece_for(len(taken.batch), threads=self.threads),
+                "each": _shared(self.pool, self.threads),
+            }
+        return score(self.pipeline, self.deployed, taken, width=self.width, first=chunk.first, **side_by_side)
 
     def schema(self, ids: Any) -> pa.Schema:
         """The columns of the answers; ``ids`` is the Arrow type of the ids."""
@@ -221,7 +243,8 @@ class Scorer:
         ids = chunk.ids
         if ids is None:
             ids = pa.array(np.arange(chunk.first, chunk.first + chunk.rows))
-        gone = np.array([not status.startswith(("ok", "stale")) for status in scored.statuses])[scored.codes]
+        gone: Any = np.array([not status.startswith(("ok", "stale")) for status in scored.statuses])
+        gone = gone[scored.codes] if gone.any() else gone
         columns: dict[str, Any] = {"id": ids}
         for place, name in enumerate(prediction_names(self.width)):
             columns[name] = pa.array(scored.outputs[:, place], mask=gone if gone.any() else None)
@@ -229,6 +252,18 @@ class Scorer:
         columns["version"] = version
         columns["status"] = pa.DictionaryArray.from_arrays(scored.codes, scored.statuses)
         return pa.table(columns)
+
+
+def _shared(pool: ThreadPoolExecutor, threads: int) -> Each:
+    """Pieces in the threads of a pool, several in a row to each: for a small model, handing one over costs too much."""
+
+    def each(do: Callable[[int], list[Part] | None], starts: Iterable[int]) -> Iterator[list[Part] | None]:
+        every = list(starts)
+        length = max(1, -(-len(every) // (2 * threads)))
+        rows = [every[at : at + length] for at in range(0, len(every), length)]
+        return chain.from_iterable(pool.map(lambda row: list(map(do, row)), rows))
+
+    return each
 
 
 def prediction_names(width: int) -> list[str]:
@@ -240,14 +275,23 @@ def make_scorer(project: Path, home: Home, bundle: Bundle, run: Run, *, threads:
     """Load a version with the reader of features that the run needs, and try it on a row of zeros."""
     count = threads or len(os.sched_getaffinity(0))
     rows = home.online(readonly=True) if run.features == LIVE and bundle.plan.sources() else _NoRows()
-    ready = deployed(bundle, rows, threads=count)
+    alike = count > 1 and _own_threads(bundle)
+    ready = deployed(bundle, rows, threads=1 if alike else count)
     if run.features in (HISTORY, AS_OF):
         modules = bundle_modules(bundle)
         ready = replace(ready, reader=HistoryReader(bundle.plan, _histories(project, home, bundle), modules))
     pipeline = live_pipeline()
     exact = run.record or run.precompute > 0
     intake = Intake(bundle.plan, timed=run.features == HISTORY, exact=exact)
-    return Scorer(pipeline, ready, intake, output_width(pipeline, ready), run.at)
+    pool = ThreadPoolExecutor(count, "score") if alike else None
+    return Scorer(pipeline, ready, intake, output_width(pipeline, ready), run.at, count, pool)
+
+
+def _own_threads(bundle: Bundle) -> bool:
+    """Whether several of our threads may call the pipeline at once: a bundle's own code was never promised that."""
+    manifest = bundle.manifest
+    own = manifest.preprocess or manifest.postprocess or any(isinstance(part, ModulePart) for part in bundle.plan.parts)
+    return manifest.runtime == "onnx" and not own
 
 
 def _histories(project: Path, home: Home, bundle: Bundle) -> dict[str, History]:

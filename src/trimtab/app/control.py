@@ -54,6 +54,7 @@ class LiveControl:
         self._workers = threading.Lock()
         """Apart from the other: a tick that waits for a training must not keep a dead worker from being replaced."""
         self._saved = time.monotonic()
+        self._compactor = Compactor(live.home, clock=live.clock)
         self._parity = LiveParity(live.project, live.home)
         self._batches = Schedules(Path(live.project.root), live.home, live.ledger, epoch=live.tenure.epoch)
 
@@ -84,7 +85,7 @@ class LiveControl:
             "sources": sources,
             "parity": self._parity.status(),
             "workers": workers_status(live.home.run, living, found),
-            "records": records_status(found),
+            "records": records_status(found, live.home),
         }
 
     def log(self, *, at: str | None, model: str | None, limit: int) -> dict[str, Json]:
@@ -117,14 +118,13 @@ class LiveControl:
 
     def run(self, stop: threading.Event) -> StaleEpoch | None:
         """Watch the workers, and let the loop decide every second, until told to stop or replaced."""
-        compactor = Compactor(self._live.home)
-        compactor.start()
+        self._compactor.start()
         self._parity.start()
         try:
             return self._watch(stop)
         finally:
             self._parity.stop()
-            compactor.stop()
+            self._compactor.stop()
 
     def _watch(self, stop: threading.Event) -> StaleEpoch | None:
         due = 0.0

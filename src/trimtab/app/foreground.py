@@ -6,7 +6,9 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trimtab.app.home import setting
+from trimtab.adapters.clock.system import SystemClock
+from trimtab.app.home import Home, setting
+from trimtab.app.keeping import Compactor
 from trimtab.app.served_model import ServedModel, serve_model
 from trimtab.app.worker_settings import whole_number
 from trimtab.errors import InputError, Unavailable
@@ -62,7 +64,7 @@ def serve_here(
         with serve_model(home, version, host=at, port=place, grpc_port=grpc_port, settings=settings) as served:
             running.append(served)
             ready(_facts(served))
-            code = served.process.wait()
+            code = _kept(served)
     except KeyboardInterrupt:
         if not asked:
             raise
@@ -71,6 +73,16 @@ def serve_here(
             signal.signal(signal_number, handler)
     if not asked:
         raise Unavailable("the worker has ended", got=f"code {code}", hint=f"see {home / 'run' / 'worker.log'}")
+
+
+def _kept(served: ServedModel) -> int:
+    """Compact what it records until it ends; its exit code."""
+    keeper = Compactor(Home(served.home), clock=SystemClock())
+    keeper.start()
+    try:
+        return served.process.wait()
+    finally:
+        keeper.stop()
 
 
 def _facts(served: ServedModel) -> dict[str, str | int]:

@@ -15,6 +15,7 @@ from trimtab.errors import InputError
 from trimtab.features.ports import OnlineRows
 
 HOME = ".trimtab"
+_LEAST_SEGMENT = 65_536
 CONTROL_WRITER = "control"
 
 
@@ -72,7 +73,7 @@ class Home:
     def records(self, writer: str = CONTROL_WRITER) -> Records:
         from trimtab.adapters.records.spool import SpoolRecords
 
-        return SpoolRecords(self.root / "records", writer)
+        return SpoolRecords(self.root / "records", writer, segment_bytes=segment_bytes())
 
     def series(self) -> Series:
         from trimtab.adapters.series.sqlite import SqliteSeries
@@ -112,6 +113,34 @@ def named_home(given: Path | None = None) -> Home | None:
     """The home that was named, by ``--home`` or ``TRIMTAB_HOME``; it is not made. None when none was."""
     named = setting("home", None if given is None else str(given))
     return Home(Path(named).resolve()) if named else None
+
+
+def segment_bytes() -> int:
+    """The size of a file of records.
+
+    Raises
+    ------
+    InputError
+        When it is not a size, or so small that files would be without number.
+    """
+    size = bytes_of("records_segment")
+    if size < _LEAST_SEGMENT:
+        raise InputError("files of records are too small", got=f"{size} bytes", hint="TRIMTAB_RECORDS_SEGMENT=64MB")
+    return size
+
+
+def bytes_of(name: str, given: str | int | None = None) -> int:
+    """A setting that is a size: bytes, or as in ``64MB``.
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    """
+    from trimtab.gates.declare import size_below
+
+    text = setting(name, given)
+    return int(text) if text.isdigit() else int(size_below(text).bound)
 
 
 def setting(name: str, given: str | int | None = None) -> str:

@@ -7,24 +7,27 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
+from trimtab.adapters.files import write_atomic
 from trimtab.app.eventlog import inputs_of
 from trimtab.app.history import history_limit, read_limited
 from trimtab.app.home import Home
 from trimtab.app.loading import bundle_modules
 from trimtab.core.ids import Json
-from trimtab.datasets.ingest import logged_columns
+from trimtab.datasets.ingest import logged_since
 from trimtab.errors import TrimtabError
 from trimtab.features.batch import RequestBatch
 from trimtab.features.history import History
-from trimtab.features.parity import check
+from trimtab.features.parity import check, relevant
 from trimtab.loop.project import Project
 from trimtab.registry.bundle import load
 from trimtab.serving.record import ASIDE, PREDICTIONS, PredictionRecord, decode_record
 
 EVERY_S = 60.0
 _SAMPLE = 10
+_CURSORS = "parity.json"
 _log = logging.getLogger("trimtab.control")
 
 
@@ -39,14 +42,23 @@ class LiveParity:
         Where records, event log and bundles are; everything is only read.
     every_s
         Seconds between two checks.
+
+    Notes
+    -----
+    History and event log are read once, and held in memory; a check reads on where the last one was, in records and in
+    the log, and compares among the rows of the keys that were asked. It costs what was recorded and logged since, and
+    one pass over the key columns.
     """
 
     def __init__(self, project: Project, home: Home, *, every_s: float = EVERY_S) -> None:
         self._project, self._home, self._every = project, home, every_s
         self._records, self._blobs = home.records("parity"), home.blobs()
-        self._cursors: dict[str, int] = {}
-        self._first: dict[str, History] = {}
-        """What was known before the event log, by source; it does not change."""
+        self._file = home.run / _CURSORS
+        self._cursors = self._restored()
+        self._known: dict[str, History] = {}
+        """History and event log of each source, as far as they were read."""
+        self._logged: dict[str, dict[str, int]] = {}
+        """How far the event log was read, by source and writer."""
         self._counts: Counter[str] = Counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="parity", daemon=True)
@@ -86,8 +98,17 @@ class LiveParity:
             record = decode_record(row)
             if record.features and record.keys and record.arm not in ASIDE and record.status[:5] != "error":
                 latest.setdefault(record.version, deque(maxlen=_SAMPLE)).append(record)
+        if latest:
+            write_atomic(self._file, msgspec.json.encode(self._cursors))
         for version, records in latest.items():
             self._compare(version, list(records))
+
+    def _restored(self) -> dict[str, int]:
+        """How far the last process came; a sample is a sample, so what cannot be read is no loss."""
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=dict[str, int])
+        except (OSError, msgspec.MsgspecError):
+            return {}
 
     def _compare(self, version: str, records: Sequence[PredictionRecord]) -> None:
         bundle = load(self._blobs, version)
@@ -99,16 +120,20 @@ class LiveParity:
             {key: np.array([record.keys[key] for record in records]) for key in plan.requests.keys},
             inputs_of(self._project.model(bundle.manifest.model).requests, [record.inputs for record in records]),
         )
-        report = check(
+        histories, watermarks = relevant(
             plan,
             {name: self._history(name) for name in plan.sources()},
+            requests,
+            {name: np.array([record.watermarks[name][0] for record in records], np.int64) for name in plan.sources()},
+        )
+        report = check(
+            plan,
+            histories,
             bundle_modules(bundle),
             ids=ids,
             requests=requests,
             served=np.stack([record.feature_values() for record in records]),
-            watermarks={
-                name: np.array([record.watermarks[name][0] for record in records], np.int64) for name in plan.sources()
-            },
+            watermarks=watermarks,
         )
         found = {"mismatch": report.mismatched, "missing": report.missing, "extra": report.extra}
         self._counts.update({"sampled": report.rows, **found})
@@ -117,7 +142,10 @@ class LiveParity:
 
     def _history(self, name: str) -> History:
         source = self._project.sources[name]
-        if name not in self._first:
-            self._first[name] = read_limited(self._project, name, history_limit(self._home.root))
-        logged = logged_columns(source, self._records)
-        return self._first[name] if logged is None else self._first[name].extend(logged)
+        if name not in self._known:
+            self._known[name] = read_limited(self._project, name, history_limit(self._home.root))
+            self._logged[name] = {}
+        logged, reached = logged_since(source, self._records, self._logged[name])
+        if logged is not None:
+            self._known[name], self._logged[name] = self._known[name].extend(logged), reached
+        return self._known[name]

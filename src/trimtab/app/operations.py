@@ -276,7 +276,7 @@ def show_status(path: Path, *, home: Path | None = None) -> Result:
         "models": models_status(ledger, sorted(models), clock.now(), series=place.series()),
         "sources": [],
         "workers": workers_status(place.run, {post.name: "running" for post in posts if post.held}, found),
-        "records": records_status(found),
+        "records": records_status(found, place),
     }
 
 

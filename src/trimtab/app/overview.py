@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trimtab.app.home import Home
+from trimtab.app.keeping import disk_use
 from trimtab.app.platform import sentence
 from trimtab.core.clock import DAY, Micros, iso
 from trimtab.core.ids import Json
@@ -266,11 +268,15 @@ def _counted(worker: WorkerNow | None) -> dict[str, Json]:
     }
 
 
-def records_status(found: Counted) -> dict[str, Json]:
-    """How many prediction records were written and lost since the home was made, over all workers that ever were."""
-    return {
+def records_status(found: Counted, home: Home) -> dict[str, Json]:
+    """How many prediction records were written and lost since the home was made, over all workers that ever were.
+
+    And, by table, the bytes that records take up.
+    """
+    counted: dict[str, Json] = {
         name: sum(found.counters.get(counter, {}).values()) for name, counter in (("written", WRITTEN), ("lost", LOST))
     }
+    return counted | {"tables": disk_use(home)}
 
 
 def counts_of(home: Path) -> Counted:

@@ -16,7 +16,7 @@ import msgspec
 
 from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.adapters.files import write_atomic
-from trimtab.adapters.offline.sql import is_url
+from trimtab.adapters.offline.database import Address, is_url, shown
 from trimtab.app.fencing import append_platform
 from trimtab.app.home import Home, setting
 from trimtab.app.platform import BATCH_FAILED, BATCH_RAN
@@ -87,6 +87,13 @@ def put_schedule(home: Home, schedule: Schedule) -> None:
         raise InputError(
             "each scheduled time needs a place of its own", got=schedule.out, hint="as in --out 'scores/{time}.parquet'"
         )
+    for place in (schedule.rows, schedule.out):
+        if is_url(place) and Address.of(place.replace(_TIME, "")).secrets:
+            raise InputError(
+                "a schedule is kept, and a password must not be",
+                got=shown(place.replace(_TIME, "")),
+                hint="leave it out of the address: PGPASSWORD, or ~/.pgpass with mode 600",
+            )
     others = [one for one in read_schedules(home) if one.name != schedule.name]
     write_atomic(home.root / FILE, msgspec.json.encode([*others, schedule]))
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from trimtab.adapters.offline.answers import Answered
+from trimtab.adapters.offline.database import shown
 from trimtab.adapters.offline.tables import Chunk, Table
 from trimtab.adapters.online.precomputed import PRECOMPUTED, LmdbPrecomputed
 from trimtab.app.batches import (
@@ -32,6 +33,7 @@ from trimtab.app.batches import (
     resolve,
 )
 from trimtab.app.home import Home
+from trimtab.app.spreading import EachChunk, spread
 from trimtab.core.clock import Clock, Micros, iso
 from trimtab.core.ids import Json
 from trimtab.core.ports import Records
@@ -79,6 +81,7 @@ def run_batch(
     began = time.monotonic()
     home = batch_home(project)
     output = open_output(asked.out)
+    scorer: Scorer | None = None
     try:
         stored = None if asked.anew else _stored(output)
         table = open_rows(asked)
@@ -100,14 +103,19 @@ def run_batch(
         scorer.intake.check(list(table.columns))
         notes = _begun(output, run, stored, scorer.schema(table.id_type(run.id)))
         resumed = len(notes)
-        work = _Work(output, scorer, run, records=_records(home, run), ahead=_ahead(home, run, clock))
-        done = work.do(table, notes, progress=progress, now=clock.now)
+        with spread(asked.on, scorer, project=project, home=home, bundle=bundle, run=run) as each:
+            work = _Work(output, scorer, run, each=each, records=_records(home, run), ahead=_ahead(home, run, clock))
+            done = work.do(table, notes, progress=progress, now=clock.now)
         if not table.same():
             raise InputError("the input changed while it was read", got=table.name, hint="run it again with --anew")
-        report = report_of(run, notes, out=asked.out, seconds=time.monotonic() - began, resumed=resumed, scored=done)
+        report = report_of(
+            run, notes, out=shown(asked.out), seconds=time.monotonic() - began, resumed=resumed, scored=done
+        )
         output.finish(msgspec.json.format(msgspec.json.encode(report), indent=2), chunks=len(notes))
     finally:
         output.close()
+        if scorer is not None:
+            scorer.close()
     return report
 
 
@@ -115,9 +123,16 @@ class _Work:
     """The loop over the chunks."""
 
     def __init__(
-        self, output: Answered, scorer: Scorer, run: Run, *, records: Records | None, ahead: Precomputed | None
+        self,
+        output: Answered,
+        scorer: Scorer,
+        run: Run,
+        *,
+        each: EachChunk,
+        records: Records | None,
+        ahead: Precomputed | None,
     ) -> None:
-        self._output, self._scorer, self._run = output, scorer, run
+        self._output, self._scorer, self._run, self._each = output, scorer, run, each
         self._records, self._ahead = records, ahead
 
     def do(
@@ -127,16 +142,11 @@ class _Work:
         run, total = self._run, table.rows or 0
         finished = sum(note.rows for note in notes.values())
         began = finished
-        kinds = self._scorer.intake.kinds
-        before, seen = frozenset(notes), set()
+        before, seen = frozenset(notes), set[int]()
         with ThreadPoolExecutor(1, "write") as writer:
             written: Future[None] | None = None
-            for chunk in _read_ahead(table.chunks(run.chunk, kinds, id=run.id, skip=before)):
-                seen.add(chunk.number)
-                if chunk.number in before:
-                    _compare(chunk, notes[chunk.number], run)
-                    continue
-                note, answers = self._score(chunk)
+            for chunk, scored in self._each(self._left(table, notes, before=before, seen=seen)):
+                note, answers = self._told(chunk, scored)
                 if written is not None:
                     written.result()
                 written = writer.submit(self._output.write, chunk.number, msgspec.json.encode(note), answers)
@@ -154,8 +164,19 @@ class _Work:
             self._output.write(0, msgspec.json.encode(notes[0]), empty)
         return finished - began
 
-    def _score(self, chunk: Chunk) -> tuple[Note, pa.Table]:
-        scored = self._scorer.chunk(chunk)
+    def _left(
+        self, table: Table, notes: Mapping[int, Note], *, before: frozenset[int], seen: set[int]
+    ) -> Iterator[Chunk]:
+        """The chunks that are not done; those that are, and are read, are compared."""
+        kinds = self._scorer.intake.kinds
+        for chunk in _read_ahead(table.chunks(self._run.chunk, kinds, id=self._run.id, skip=before)):
+            seen.add(chunk.number)
+            if chunk.number in before:
+                _compare(chunk, notes[chunk.number], self._run)
+            else:
+                yield chunk
+
+    def _told(self, chunk: Chunk, scored: Scored) -> tuple[Note, pa.Table]:
         answers = self._scorer.table(chunk, scored)
         self._keep(scored)
         shown = [(fault.row, fault.column, fault.reason, fault.value) for fault in islice(scored.faults, FAULTS)]

@@ -28,6 +28,7 @@ from trimtab.adapters.models.providers import read_order
 from trimtab.adapters.online.lmdb import LmdbRows
 from trimtab.adapters.online.precomputed import PRECOMPUTED, OpenedWhenThere
 from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.adapters.records.tail import SEGMENT_BYTES
 from trimtab.adapters.wire.cells import METRICS
 from trimtab.adapters.wire.worker import Worker, WorkerSettings, serve
 from trimtab.app.loading import Runtimes, load_deployed
@@ -72,6 +73,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     records: str = "sync"
     """When predictions are recorded."""
     records_when_full: str = "refuse"
+    records_segment: int = SEGMENT_BYTES
+    """Bytes at which a file of records is followed by a new one."""
     model_python: str = ""
     """Interpreter of models in child processes; ours when empty."""
     cache_bytes: int = 0
@@ -176,7 +179,8 @@ def main(arguments: list[str]) -> int:
     if options.parent:
         end_with(options.parent)
     # Its own spool, whatever process had this post before: two writers never share one.
-    records = SpoolRecords(root / "records", f"worker-{number}-{ours.pid}-{ours.started or 0}")
+    name = f"worker-{number}-{ours.pid}-{ours.started or 0}"
+    records = SpoolRecords(root / "records", name, segment_bytes=options.records_segment)
     clock: Clock = SharedClock(root / "run" / CLOCK) if options.driven else SystemClock()
     records.prepare(PREDICTIONS)
     profile = _profile(root)

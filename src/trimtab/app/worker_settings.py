@@ -7,11 +7,10 @@ from importlib import metadata
 from pathlib import Path
 
 from trimtab.adapters.models.providers import read_order
-from trimtab.app.home import setting
+from trimtab.app.home import bytes_of, segment_bytes, setting
 from trimtab.app.shortcuts import shortcut_options
 from trimtab.app.worker import WorkerOptions
 from trimtab.errors import InputError
-from trimtab.gates.declare import size_below
 from trimtab.serving.recordmode import read_mode, read_policy
 
 _SERVERS = ("httptools", "uvicorn")
@@ -50,7 +49,7 @@ def worker_options(*, port: int, grpc_port: int, given: Given, driven: bool = Fa
         server=_server(given.get("server")),
         grpc_port=grpc_port,
         providers=",".join(read_order(setting("providers", given.get("providers")))),
-        memory_budget=_bytes("memory_budget", given.get("memory_budget")),
+        memory_budget=bytes_of("memory_budget", given.get("memory_budget")),
         model_python=setting("model_python", given.get("model_python")),
         access_log=_path("access_log", given.get("access_log")),
         access_log_share=_share("access_log_share", given.get("access_log_share")),
@@ -58,6 +57,7 @@ def worker_options(*, port: int, grpc_port: int, given: Given, driven: bool = Fa
         **shortcut_options(given),
         records=_records_mode(given.get("records")),
         records_when_full=read_policy(setting("records_when_full", given.get("records_when_full"))),
+        records_segment=segment_bytes(),
     )
 
 
@@ -128,8 +128,3 @@ def _records_mode(given: str | int | None) -> str:
 def _path(name: str, given: str | int | None) -> str:
     text = setting(name, given)
     return str(Path(text).resolve()) if text else ""
-
-
-def _bytes(name: str, given: str | int | None) -> int:
-    text = setting(name, given)
-    return int(text) if text.isdigit() else int(size_below(text).bound)

@@ -35,6 +35,9 @@ _FIRST = 10
 @click.option("--every", default="", metavar="TIME", help="Let `trimtab up` run it every 24h, say; off ends that.")
 @click.option("--anew", is_flag=True, help="Start again, and replace what is there.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Of the model.  [default: one per processor]")
+@click.option(
+    "--on", type=click.Choice(["here", "ray"]), help="Score in this process, or on a Ray cluster.  [default: here]"
+)
 @click.option("--chunk", type=click.IntRange(min=1), help="Rows of a chunk.  [default: 65536]")
 def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json: bool, **options: Any) -> None:
     """Score a table with MODEL, through the pipeline that serves HTTP.

@@ -28,7 +28,11 @@ def _text(result: Result) -> Iterator[str]:
         yield f"source {source['name']}: {source.get('rows', 0):,} rows, applied up to {when(known)}"
     for worker in result.get("workers") or []:
         yield f"worker {worker.get('name')}: {worker.get('state')}, route {worker.get('generation')}{_load(worker)}"
-    if lost := (result.get("records") or {}).get("lost"):
+    records = result.get("records") or {}
+    for name, use in (records.get("tables") or {}).items():
+        spools, parquet = (use[kind] / 1e6 for kind in ("spool_bytes", "parquet_bytes"))
+        yield f"records {name}: {spools:,.1f} MB in spools, {parquet:,.1f} MB in Parquet, {use['files']} files"
+    if lost := records.get("lost"):
         yield f"RECORDS LOST: {lost:,} predictions have no record"
 
 

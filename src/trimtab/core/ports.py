@@ -37,7 +37,10 @@ class Blobs(Protocol):
 
 
 class Place(NamedTuple):
-    """Where a row stands in a table of records: which writer wrote it, and the offset just after it."""
+    """Where a row stands in a table of records: which writer wrote it, and the offset just after it.
+
+    It holds for good: an adapter may move rows to other files and formats, but an offset is never used twice.
+    """
 
     writer: str
     offset: int

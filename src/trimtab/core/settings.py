@@ -65,6 +65,11 @@ SETTINGS: tuple[Setting, ...] = (
         "refuse",
         "When records cannot be written: `refuse` answers with 503, `drop` answers and counts what is lost.",
     ),
+    Setting("records_segment", "64MB", "Size at which a file of records is followed by a new one, so that it can go."),
+    Setting("records_spools", "delete", "Files of records that are whole in Parquet: `delete` or `keep` them."),
+    Setting(
+        "records_keep", "forever", "How long prediction records are kept in Parquet: `forever`, or days as in `90d`."
+    ),
     Setting("quarantine_rows", "100000", "Most bad rows kept in a source's quarantine report."),
     Setting("job_time", "3600", "Seconds after which a training job is ended."),
 )

@@ -187,6 +187,15 @@ def logged_columns(source: Source, records: Records) -> Columns | None:
     return _unpacked(source, [row for _, row in logged]) if logged else None
 
 
+def logged_since(source: Source, records: Records, after: Mapping[str, int]) -> tuple[Columns | None, dict[str, int]]:
+    """The rows of a source that came into the event log past a place, None when none did, and the place behind them."""
+    rows, places = [], dict(after)
+    for place, row in records.scan(EVENTS + source.name, after=after):
+        rows.append(msgspec.msgpack.decode(row)[1])
+        places[place.writer] = place.offset
+    return _unpacked(source, rows) if rows else None, places
+
+
 def _logged(source: Source, records: Records) -> list[tuple[str, dict[str, Json]]]:
     return [msgspec.msgpack.decode(row) for _, row in records.scan(EVENTS + source.name)]
 

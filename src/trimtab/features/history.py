@@ -74,6 +74,12 @@ class History:
         columns = {name: column[:end] for name, column in self.columns.items()}
         return History(self.source, self.time[:end], self.known[:end], columns, self.time_column, self.known_column)
 
+    def at(self, places: Ints) -> History:
+        """The rows at these positions, which ascend."""
+        columns = {name: column[places] for name, column in self.columns.items()}
+        known = self.known[places]
+        return History(self.source, self.time[places], known, columns, self.time_column, self.known_column)
+
     def extend(self, columns: Columns) -> History:
         """This history and rows that arrived after it, in order of arrival.
 

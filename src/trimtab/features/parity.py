@@ -104,6 +104,40 @@ def check(
     return _compare(names, ids, served, recomputed, slack=_slack(plan))
 
 
+def relevant(
+    plan: Plan, histories: Mapping[str, History], requests: RequestBatch, watermarks: Mapping[str, NDArray[np.int64]]
+) -> tuple[dict[str, History], dict[str, NDArray[np.int64]]]:
+    """The rows that can count for some requests, and the same watermarks among these: for a few out of a long history.
+
+    :func:`check` gives the same report on either. Kept are the rows of the keys asked for, and of each request the last
+    row that had been applied, which says as of when it was answered.
+
+    Raises
+    ------
+    InputError
+        When a watermark lies past the end of its history.
+    """
+    cut, marks = dict(histories), dict(watermarks)
+    for name in plan.sources():
+        history, limits = histories[name], np.asarray(watermarks[name], np.int64)
+        if bool(((limits < 0) | (limits > len(history))).any()):
+            raise InputError(f"a watermark lies outside the history of {name!r}", got=f"{int(limits.max())}")
+        kept = np.zeros(len(history), bool)
+        kept[limits[limits > 0] - 1] = True
+        for part in plan.parts:
+            if not isinstance(part, ModulePart) and part.source == name:
+                own = np.ones(len(history), bool)
+                for key in (part.entity,) if isinstance(part, WindowPart) else part.keys:
+                    column, asked = history.columns[key], np.unique(requests.keys[key])
+                    if column.dtype.kind == asked.dtype.kind:
+                        own &= np.isin(column, asked)
+                kept |= own
+        places = np.flatnonzero(kept)
+        cut[name] = history.at(places)
+        marks[name] = places.searchsorted(limits, side="left").astype(np.int64)
+    return cut, marks
+
+
 def _compare(
     names: Sequence[str],
     ids: Sequence[str],

@@ -13,7 +13,7 @@ What was admitted and waited past its deadline all the same is refused when its 
 
 from __future__ import annotations
 
-from trimtab.errors import Overloaded, Unavailable
+from trimtab.errors import Overloaded, TooLate
 
 _LEARN = 0.1
 _MARGIN = 0.8
@@ -39,7 +39,7 @@ class Admission:
     ...     door.joined("m")
     >>> door.admit("m", within_ns=5_000_000)
     Traceback (most recent call last):
-    trimtab.errors.Unavailable: the answer would come too late. Got about 8 ms of 5 ms. Hint: try again in a second.
+    trimtab.errors.TooLate: the answer would come too late. Got about 8 ms of 5 ms. Hint: try again in a second.
     """
 
     def __init__(self, *, limit: int, deadline_ns: int = 0) -> None:
@@ -54,7 +54,7 @@ class Admission:
         ------
         Overloaded
             When its model has its share of the queue.
-        Unavailable
+        TooLate
             When its answer would come too late.
         """
         waiting = self._waiting.get(model, 0)
@@ -68,7 +68,7 @@ class Admission:
         deadline = within_ns or self._deadline
         wait = waiting * self._each.get(model, 0.0) * others
         if deadline and wait > deadline * _MARGIN:
-            raise Unavailable(
+            raise TooLate(
                 "the answer would come too late",
                 got=f"about {wait / 1e6:.0f} ms of {deadline / 1e6:.0f} ms",
                 hint="try again in a second",

@@ -14,18 +14,20 @@ import numpy as np
 
 from trimtab.core.clock import Clock
 from trimtab.core.ports import Records
-from trimtab.errors import InputError, TrimtabError, Unavailable
+from trimtab.errors import InputError, TooLate, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.admission import Admission
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
+from trimtab.serving.infer import Encoded
 from trimtab.serving.lanes import (
     PlainLane,
     any_failed,
     arms_of,
     fail_all,
+    later_writer,
     matrix_of,
     pinned_version,
     plain_lane,
@@ -33,7 +35,6 @@ from trimtab.serving.lanes import (
     told_in_order,
 )
 from trimtab.serving.live import Live
-from trimtab.serving.plain import PlainWriter
 from trimtab.serving.ports import BatchWatcher
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
@@ -157,8 +158,18 @@ class Dispatcher:
         ask.units = [steer.unit or ids[0]] * len(ids)  # one body, one version
         self._wait(ask, steer.within_ns)
 
-    def submit_plain(self, model: str, body: bytes, resolve: Resolve) -> bool:
-        """Let one row of floats wait whose answer is plain JSON; False, and nothing done, when the body is not that.
+    def submit_plain(
+        self, model: str, body: bytes, resolve: Resolve, *, json_length: int = -1, steer: Steer = NO_STEER
+    ) -> bool:
+        """Let one row of floats wait that has one output; False, and nothing done, when the body is not that.
+
+        Parameters
+        ----------
+        json_length
+            Bytes of JSON at the front, the row following as bytes; -1 when all is JSON. ``resolve`` gets bytes, or an
+            ``Encoded`` for an answer that is wanted as bytes.
+        steer
+            Its version and arm are not looked at: whoever names one goes the long way.
 
         Raises
         ------
@@ -166,33 +177,37 @@ class Dispatcher:
             As :meth:`submit`.
         """
         start = self._timer()
-        plain = self._plain(model)
-        self._door.admit(model)
-        found = plain.reader.read(body) if plain is not None else None
-        if plain is None or found is None:
+        plain = self.plain(model)
+        self._door.admit(model, within_ns=steer.within_ns)
+        if plain is None:
             return False
-        name, row = found
+        found = plain.reader.read(body) if json_length < 0 else plain.reader.read_bytes(body, json_length)
+        if found is None:
+            return False
+        name, row, binary = found
         writers = plain.writers
 
-        def encode(ask: Ask) -> bytes:
+        def encode(ask: Ask) -> bytes | Encoded:
             answers, _, value = ask.told[0]
-            return (writers.get(answers.version) or self._writer(model, answers.version)).write(name, value)
+            writer = writers.get(answers.version) or later_writer(self.engine.live, model, answers.version)
+            return writer.write_bytes(name, value) if binary else writer.write(name, value)
 
-        now = self._timer()
-        self._wait(Ask(plain.lane, [name or self._new_id()], row, encode=encode, resolve=resolve,
-                       decode_ns=now - start, came=now))  # fmt: skip
+        self._wait_row(Ask(plain.lane, [name or self._new_id()], row, encode=encode, resolve=resolve,
+                           decode_ns=(now := self._timer()) - start, came=now), steer)  # fmt: skip
         return True
 
-    def _writer(self, model: str, version: str) -> PlainWriter:
-        """For an answer of a version that came after the request, or of none."""
-        live = self.engine.live
-        found = PlainWriter.of(model, version, (live.deployed.get(version) or live.answering(model)).manifest.outputs)
-        if found is None:
-            raise Unavailable("the model now gives other outputs", hint="read its description and send again")
-        return found
+    def submit_row(self, ask: Ask, steer: Steer) -> None:
+        """Let one row wait that was read elsewhere, in the lane of :meth:`plain`; raises as :meth:`submit_plain`."""
+        self._door.admit(ask.lane.model, within_ns=steer.within_ns)
+        self._wait_row(ask, steer)
 
-    def _plain(self, model: str) -> PlainLane | None:
-        """What :meth:`submit_plain` needs; made once per model and route table."""
+    def _wait_row(self, ask: Ask, steer: Steer) -> None:
+        if steer.unit:
+            ask.units = [steer.unit]
+        self._wait(ask, steer.within_ns)
+
+    def plain(self, model: str) -> PlainLane | None:
+        """How plain requests of a model are read; None when it has none. Made once per model and route table."""
         live = self.engine.live
         if live is not self._plain_of:
             self._plain_of, self._plains = live, {}
@@ -261,7 +276,7 @@ class Dispatcher:
         now = self._timer()
         for ask, start, _ in pieces:
             if 0 < ask.expires < now and start == 0:
-                ask.fail(Unavailable("the request waited past its deadline", hint="try again in a second"))
+                ask.fail(TooLate("the request waited past its deadline", hint="try again in a second"))
         return [piece for piece in pieces if not piece.waiter.dropped]
 
     def _answer(self, pieces: Sequence[Piece[Ask]]) -> None:

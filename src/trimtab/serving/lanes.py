@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.errors import TrimtabError
+from trimtab.errors import TrimtabError, Unavailable
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import Ask, Lane, Steer, Told
 from trimtab.serving.batching import Bounds, Piece
@@ -31,14 +31,29 @@ class PlainLane(NamedTuple):
 def plain_lane(live: Live, model: str) -> PlainLane | None:
     """None when requests or answers of a model are not of the plain kind."""
     front = live.answering(model)
-    reader = PlainReader.of(front.manifest.inputs)
     versions = {arm.version for arm in live.table.route(model).arms if arm.share > 0}
+    outputs = {tensor.name for version in versions for tensor in live.deployed[version].manifest.outputs}
+    reader = PlainReader.of(front.manifest.inputs, output=outputs.pop() if len(outputs) == 1 else "")
     writers = {version: PlainWriter.of(model, version, live.deployed[version].manifest.outputs) for version in versions}
     if reader is None or not all(writers.values()) or live.table.route(model).constant:
         return None
     return PlainLane(
         Lane(model, "", None, front.width), reader, {name: one for name, one in writers.items() if one is not None}
     )
+
+
+def later_writer(live: Live, model: str, version: str) -> PlainWriter:
+    """For an answer of a version that came after the request, or of none.
+
+    Raises
+    ------
+    Unavailable
+        When it has other outputs than one of floats.
+    """
+    found = PlainWriter.of(model, version, (live.deployed.get(version) or live.answering(model)).manifest.outputs)
+    if found is None:
+        raise Unavailable("the model now gives other outputs", hint="read its description and send again")
+    return found
 
 
 def tensor_answer(ask: Ask, asked: TensorRequest, live: Live) -> TensorAnswer:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.features.plan import Plan
 from trimtab.features.sources import Column
 from trimtab.serving.answers import Answers
+from trimtab.serving.matrices import believed, side_by_side
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.recording import statuses
 
@@ -33,7 +34,9 @@ TABLE = "batch"
 """The table of records that holds them, apart from ``predictions``: monitors, gates and training never see it."""
 PIECE = 8192
 """Rows that go through the pipeline at once: what a wide net holds between its layers stays bounded."""
-_BLOCK = 1024
+SMALL_PIECE = 2048
+"""The same where several threads take pieces in turn: a matrix that was just made is still in the cache of its core."""
+_LEAST_PIECE = 256
 OK = "ok"
 QUARANTINED = "quarantined"
 
@@ -80,6 +83,10 @@ class Taken:
     them."""
     faults: Mapping[int, tuple[str, str, str]]
     """By place of the refused ones: column, reason and value."""
+    may_lack: NDArray[np.bool_] | None = None
+    """Of the columns in ``sent``: whether NaN is believed there."""
+    closely: Callable[[], Taken] | None = None
+    """Where values are only looked at when the matrix is made: the same rows with a look at each."""
 
 
 class Intake:
@@ -144,8 +151,12 @@ class Intake:
             When rows that do not say it themselves were asked.
         """
         if self.straight and (sent := self._columns(raw, rows)) is not None:
-            batch = RequestBatch(ids, np.full(rows, at, np.int64), {}, {})
-            return Taken(rows, batch, None, sent, {})
+            batch = RequestBatch(ids, np.broadcast_to(np.int64(at), rows), {}, {})
+            may_lack = np.array([name in self.optional for name in self.shape.inputs], bool)
+            return Taken(rows, batch, None, sent, {}, may_lack, lambda: self._closely(raw, rows, ids=ids, at=at))
+        return self._closely(raw, rows, ids=ids, at=at)
+
+    def _closely(self, raw: Raw, rows: int, *, ids: Sequence[str], at: Micros) -> Taken:
         typed, faults = self._typed(raw, rows)
         places = None
         if faults:
@@ -184,7 +195,7 @@ class Intake:
                 yield past, _BEYOND_FLOAT32
 
     def _columns(self, raw: Raw, rows: int) -> list[NDArray[np.float32]] | None:
-        """The columns of the matrix; None when some value needs a closer look."""
+        """The columns of the matrix, whose values are still to be looked at; None where one does not hold numbers."""
         columns: list[NDArray[np.float32]] = []
         for name in self.shape.inputs:
             found = raw.get(name)
@@ -193,11 +204,8 @@ class Intake:
                 continue
             if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
                 return None
-            with np.errstate(over="ignore"):
-                column = found.astype(np.float32, copy=False)
-            if np.isinf(column).any() if name in self.optional else not np.isfinite(column).all():
-                return None
-            columns.append(column)
+            with np.errstate(over="ignore", invalid="ignore"):
+                columns.append(found.astype(np.float32, copy=False))
         return columns
 
 
@@ -223,6 +231,8 @@ class Scored:
 
     def counts(self) -> dict[str, int]:
         """Rows by status."""
+        if len(self.statuses) == 1:
+            return {OK: len(self.codes)} if len(self.codes) else {}
         found = np.bincount(self.codes, minlength=len(self.statuses)).tolist()
         return {status: count for status, count in zip(self.statuses, found, strict=True) if count}
 
@@ -237,7 +247,33 @@ def output_width(pipeline: Pipeline, deployed: Deployed) -> int:
     return int(np.atleast_2d(pipeline.score(deployed, zeros).T).T.shape[-1])
 
 
-def score(pipeline: Pipeline, deployed: Deployed, taken: Taken, *, width: int, first: int = 0) -> Scored:
+Part = tuple[Answers, int, int]
+"""Answers, and of which accepted rows: from one number to before another."""
+Each = Callable[[Callable[[int], list[Part] | None], Iterable[int]], Iterable[list[Part] | None]]
+"""Does something with each of several things; what came of them, in their order: ``map``, or that of a pool."""
+
+
+def piece_for(rows: int, *, threads: int) -> int:
+    """How many rows each of several threads takes at once, so that all of them have something to do.
+
+    Examples
+    --------
+    >>> piece_for(65_536, threads=2), piece_for(2000, threads=2), piece_for(10, threads=2)
+    (2048, 1000, 256)
+    """
+    return max(_LEAST_PIECE, min(SMALL_PIECE, -(-rows // threads)))
+
+
+def score(
+    pipeline: Pipeline,
+    deployed: Deployed,
+    taken: Taken,
+    *,
+    width: int,
+    first: int = 0,
+    piece: int = PIECE,
+    each: Each = map,
+) -> Scored:
     """Answer the rows that were taken, and say of every row what became of it.
 
     A piece that the features, the model or the bundle's own code refuse is halved until the rows at fault stand alone;
@@ -249,6 +285,10 @@ def score(pipeline: Pipeline, deployed: Deployed, taken: Taken, *, width: int, f
         Numbers per row, from :func:`output_width`.
     first
         Number of the first row in its table.
+    piece
+        Rows that go through the pipeline at once.
+    each
+        Takes the pieces through the pipeline: one after the other, or in the threads of a pool.
 
     Raises
     ------
@@ -259,9 +299,25 @@ def score(pipeline: Pipeline, deployed: Deployed, taken: Taken, *, width: int, f
     for place, (column, reason, value) in sorted(taken.faults.items()):
         scored.codes[place] = scored.code(f"{QUARANTINED}:{column}:{reason}")
         scored.faults.append(Fault(first + place, column, reason, value))
-    for start in range(0, len(taken.batch), PIECE):
-        stop = min(start + PIECE, len(taken.batch))
-        for answers, begin, end in _answered(pipeline, deployed, taken, start, stop):
+    count = len(taken.batch)
+    nothing = _sent(np.empty((0, 0), np.float32))
+
+    def through(start: int) -> list[Part] | None:
+        stop = min(start + piece, count)
+        if taken.sent is None:
+            return list(_answered(pipeline, deployed, taken, start, stop))
+        values = side_by_side([column[start:stop] for column in taken.sent], stop - start)
+        if not believed(values, taken.may_lack):
+            return None
+        found = _answered(pipeline, deployed, taken, start, stop, values=values)
+        # Nobody records these: the matrix is let go while it is in the cache, and the next one takes its place there.
+        return [(replace(answers, features=nothing), begin, end) for answers, begin, end in found]
+
+    for parts in each(through, range(0, count, piece)):
+        if parts is None and taken.closely is not None:
+            again = taken.closely()
+            return score(pipeline, deployed, again, width=width, first=first, piece=piece, each=each)
+        for answers, begin, end in parts or ():
             places = np.arange(begin, end) if taken.places is None else taken.places[begin:end]
             _settle(scored, answers, places, first)
     if taken.faults or len(scored.statuses) > 1:
@@ -293,13 +349,17 @@ def _settle(scored: Scored, answers: Answers, places: NDArray[np.int64], first: 
 
 
 def _answered(
-    pipeline: Pipeline, deployed: Deployed, taken: Taken, start: int, stop: int
-) -> Iterator[tuple[Answers, int, int]]:
+    pipeline: Pipeline,
+    deployed: Deployed,
+    taken: Taken,
+    start: int,
+    stop: int,
+    *,
+    values: NDArray[np.float32] | None = None,
+) -> Iterator[Part]:
     """Answers for the accepted rows from ``start`` to ``stop``, in parts where some of them are refused."""
     batch = _rows(taken.batch, start, stop)
-    features = None
-    if taken.sent is not None:
-        features = _sent(_side_by_side([column[start:stop] for column in taken.sent], stop - start))
+    features = None if values is None else _sent(values)
     try:
         yield pipeline.predict(deployed, batch, arm=ARM, features=features), start, stop
     except Unavailable:
@@ -307,25 +367,14 @@ def _answered(
     except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything
         if stop - start > 1:
             half = (start + stop) // 2
-            yield from _answered(pipeline, deployed, taken, start, half)
-            yield from _answered(pipeline, deployed, taken, half, stop)
+            upper, lower = (None, None) if values is None else (values[: half - start], values[half - start :])
+            yield from _answered(pipeline, deployed, taken, start, half, values=upper)
+            yield from _answered(pipeline, deployed, taken, half, stop, values=lower)
             return
         said = f"{error.what}: {error.got}" if isinstance(error, InputError) else str(error)
         nothing = _sent(np.empty((1, 0), np.float32))
         why = f"{type(error).__name__}:{said}"
         yield Answers(batch, nothing, deployed.version, ARM, "", np.full(1, np.nan), (0,) * 6, why), start, stop
-
-
-def _side_by_side(columns: Sequence[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
-    """Columns as a matrix, shape (n, columns); turned a block at a time, which stays in the cache of a core."""
-    values = np.empty((rows, len(columns)), np.float32)
-    block = np.empty((len(columns), min(rows, _BLOCK)), np.float32)
-    for start in range(0, rows, _BLOCK):
-        stop = min(start + _BLOCK, rows)
-        for place, column in enumerate(columns):
-            block[place, : stop - start] = column[start:stop]
-        values[start:stop] = block[:, : stop - start].T
-    return values
 
 
 def _rows(batch: RequestBatch, start: int, stop: int) -> RequestBatch:

@@ -36,6 +36,10 @@ DATATYPES = {
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
 _DTYPES = {name: np.dtype(dtype) for name, dtype in DATATYPES.items()}
+_WHY = {
+    "BYTES": "; BYTES is not taken, a model here has numbers",
+    "BF16": "; BF16 is not taken, what it holds is an FP32 without its last bits",
+}
 _EXACT = 2**24
 """Largest integer up to which every one is a float32."""
 
@@ -222,7 +226,7 @@ def _matrix(given: SentTensor, declared: Tensor, max_rows: int) -> NDArray[np.fl
 def _dtype(given: SentTensor, declared: Tensor) -> np.dtype[Any]:
     dtype = _DTYPES.get(given.datatype)
     if dtype is None or not np.can_cast(dtype, declared.dtype, "same_kind"):
-        text = "; BYTES is not taken, a model here has numbers" if given.datatype == "BYTES" else ""
+        text = _WHY.get(given.datatype, "")
         raise SchemaError(
             f"input {given.name!r} has another datatype",
             got=given.datatype[:40],

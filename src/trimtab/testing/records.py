@@ -16,11 +16,22 @@ def rows_of(records: Records, table: str, after: dict[str, int] | None = None) -
 
 
 class RecordsConformance:
-    """Fill in ``make`` and ``release``, and ``tear`` where a test can reach the stored bytes."""
+    """Fill in ``make`` and ``release``, and ``tear`` where a test can reach the stored bytes.
+
+    An adapter that moves rows while it is used (to new files, to another format) fills in ``make_restless`` and
+    ``keep`` too: nobody who reads may notice.
+    """
 
     def make(self, place: Path, writer: str) -> Records:
         """Records over a place, writing under a name."""
         raise NotImplementedError
+
+    def make_restless(self, place: Path, writer: str) -> Records:
+        """As ``make``; what is begun anew now and then is begun anew with every batch."""
+        return self.make(place, writer)
+
+    def keep(self, place: Path, table: str) -> None:
+        """What is done beside writing and reading, all at once: compact, delete; nothing where there is nothing."""
 
     def release(self, records: Records) -> None:
         """End the use of an object as the end of its process would; nothing to do where nothing is held."""
@@ -123,3 +134,59 @@ class RecordsConformance:
         with pytest.raises(InputError):
             records.erase("t", {"w1": [end.offset + 5]})
         assert rows_of(records, "t") == [b"a"]
+
+    def test_nobody_notices_that_rows_are_moved(self, tmp_path: Path) -> None:
+        one, two = self.make_restless(tmp_path, "w1"), self.make_restless(tmp_path, "w2")
+        for batch in range(4):
+            one.write("t", [b"%d-%d" % (batch, row) for row in range(3)])
+            two.write("t", [b"other-%d" % batch])
+        found = list(one.scan("t"))
+        for _ in range(2):
+            self.keep(tmp_path, "t")
+            assert list(one.scan("t")) == found
+            assert one.tables() == ["t"]
+            for place, _row in found:
+                expected = [pair for pair in found if pair[0].writer != place.writer or pair[0].offset > place.offset]
+                assert list(self.make(tmp_path, "reader").scan("t", after={place.writer: place.offset})) == expected
+
+    def test_a_scan_under_way_goes_on_when_rows_are_moved(self, tmp_path: Path) -> None:
+        records = self.make_restless(tmp_path, "w1")
+        rows = [b"%d" % number for number in range(12)]
+        for row in rows:
+            records.write("t", [row])
+        for at in range(len(rows)):
+            under_way = records.scan("t")
+            seen = [next(under_way)[1] for _ in range(at)]
+            self.keep(tmp_path, "t")
+            assert seen + [row for _, row in under_way] == rows
+
+    def test_offsets_are_never_used_twice(self, tmp_path: Path) -> None:
+        seen: list[tuple[str, int]] = []
+        for life in range(4):
+            records = self.make_restless(tmp_path, "w1")
+            for number in range(3):
+                place = records.write("t", [b"%d-%d" % (life, number)])
+                seen.append((place.writer, place.offset))
+            self.release(records)
+            self.keep(tmp_path, "t")
+        assert [tuple(place) for place, _ in self.make(tmp_path, "reader").scan("t")] == seen
+        assert seen == sorted(set(seen))
+
+    def test_rows_that_were_moved_are_erased_too(self, tmp_path: Path) -> None:
+        records = self.make_restless(tmp_path, "w1")
+        for number in range(3):
+            records.write("t", [b"keep-%d" % number, b"secret-%d" % number])
+        before = list(records.scan("t"))
+        secret = [place.offset for place, row in before if row.startswith(b"secret")]
+        assert records.erase("t", {"w1": secret[:1]}) == 1  # where it was written
+        self.keep(tmp_path, "t")
+        assert records.erase("t", {"w1": secret[1:]}) == 2  # where it was moved to
+        self.keep(tmp_path, "t")
+        kept = [pair for pair in before if pair[1].startswith(b"keep")]
+        assert list(records.scan("t")) == kept
+        assert records.erase("t", {"w1": secret}) == 0
+        self.release(records)
+        self.keep(tmp_path, "t")
+        assert list(self.make(tmp_path, "reader").scan("t")) == kept
+        with pytest.raises(InputError):
+            self.make(tmp_path, "reader").erase("t", {"w1": [before[-1][0].offset + 5]})

@@ -56,6 +56,7 @@ def render_status(status: Mapping[str, Any]) -> str:
         _sources(status.get("sources") or []),
         _workers(status.get("workers") or []),
         _lost(status.get("records") or {}),
+        _records((status.get("records") or {}).get("tables") or {}),
         _ledger(status),
     )
     return page(
@@ -267,6 +268,16 @@ def _workers(workers: Sequence[Mapping[str, Any]]) -> Markup:
 def _lost(records: Mapping[str, Any]) -> Markup | None:
     lost = records.get("lost")
     return element("p", count(lost), " predictions have no record.", class_="banner", role="status") if lost else None
+
+
+def _records(tables: Mapping[str, Mapping[str, Any]]) -> Markup | None:
+    if not tables:
+        return None
+    rows = [
+        (name, f"{use['spool_bytes'] / 1e6:,.1f}", f"{use['parquet_bytes'] / 1e6:,.1f}", count(use["files"]))
+        for name, use in tables.items()
+    ]
+    return section("Records on disk", table(("table", "spools, MB", "Parquet, MB", "files"), rows), anchor="records")
 
 
 def _ledger(status: Mapping[str, Any]) -> Markup:

@@ -1,13 +1,23 @@
 """Compaction of prediction records into Parquet."""
 
+import os
+
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tests.unit.serving.parts import House, batch_of, engine_with
 
 from trimtab.adapters.records import parquet
-from trimtab.adapters.records.parquet import compact, read_predictions, rebuild, segments
+from trimtab.adapters.records import segments as marks
+from trimtab.adapters.records.compaction import compact
+from trimtab.adapters.records.deletion import delete_compacted, expire
+from trimtab.adapters.records.layouts import public_schema
+from trimtab.adapters.records.parquet import read_predictions
+from trimtab.adapters.records.segments import alone, segments
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.clock import DAY, HOUR, instant
+from trimtab.core.ids import canonical
 from trimtab.errors import ConflictError, IntegrityError
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, encode_record
 from trimtab.testing.memory import MemoryRecords
@@ -127,15 +137,15 @@ def test_a_kill_before_any_step_is_mended_by_the_next_call(tmp_path, monkeypatch
 
     def compact_until(step, directory):
         steps = iter(range(step))
-        for name in ("settle", "write_atomic", "make_directory"):
-            real = getattr(parquet, name)
+        for room, name in ((parquet, "settle"), (marks, "write_atomic"), (parquet, "make_directory")):
+            real = getattr(room, name)
 
             def watched(*arguments, real=real):
                 if next(steps, None) is None:
                     raise Killed
                 return real(*arguments)
 
-            monkeypatch.setattr(parquet, name, watched)
+            monkeypatch.setattr(room, name, watched)
         try:
             compact(whole, directory, at_most=5)
         except Killed:
@@ -165,19 +175,18 @@ def test_a_kill_before_any_step_is_mended_by_the_next_call(tmp_path, monkeypatch
 
 
 def test_erased_rows_leave_the_files_too(tmp_path):
-    records = MemoryRecords("w1")
+    records = SpoolRecords(tmp_path, "w1")
     records.write(PREDICTIONS, [prediction("a"), prediction("b", when=START + DAY), prediction("c")])
-    compact(records, tmp_path, at_most=2)
+    out = tmp_path / PREDICTIONS / "parquet"
+    compact(records, out, at_most=2)
     places = {row: place.offset for place, row in records.scan(PREDICTIONS)}
     gone = [places[prediction("b", when=START + DAY)]]
-    records.erase(PREDICTIONS, {"w1": gone})
-    assert ids(tmp_path) == ["a", "b", "c"]
-    for _ in range(2):
-        assert rebuild(records, tmp_path, erased={"w1": gone}) == 1
-        assert ids(tmp_path) == ["a", "c"]
-        assert not list(tmp_path.glob("model=*/day=2013-03-05/*"))
-    assert compact(records, tmp_path) == 0
-    assert rebuild(records, tmp_path, erased={"w2": [1]}) == 0
+    assert ids(out) == ["a", "b", "c"]
+    for count in (1, 0):
+        assert records.erase(PREDICTIONS, {"w1": gone}) == count
+        assert ids(out) == ["a", "c"]
+        assert not list(out.glob("model=*/day=2013-03-05/*"))
+    assert compact(records, out) == 0
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -201,6 +210,154 @@ def test_a_row_that_is_no_prediction_is_refused(tmp_path):
 
 
 def test_one_compaction_at_a_time(tmp_path):
-    with parquet._alone(tmp_path), pytest.raises(ConflictError):
+    with alone(tmp_path), pytest.raises(ConflictError):
         compact(MemoryRecords("w1"), tmp_path)
     assert compact(MemoryRecords("w1"), tmp_path) == 0
+
+
+def record(name, **changes):
+    return encode_record(
+        msgspec.structs.replace(msgspec.msgpack.decode(prediction(name), type=PredictionRecord), **changes)
+    )
+
+
+ODD = [
+    record("usual"),
+    record("unit", unit="user-7"),
+    record("inputs", inputs={"a": 1.5, "b": 3, "c": 3.0, "d": None, "e": True, "f": "é", "g": 1e300, "h": -0.0}),
+    record("not a number", inputs={"a": float("nan")}, outputs=(float("nan"), float("inf"), -0.0)),
+    record("keys out of order", keys={"z": 1, "a": "1", "m": -(2**63)}),
+    record("bits", features=b"\x01\x00\xa0\x7f\x00\x00\xc0\xff", ages=b"\x00\x00\x80\x7f"),
+    record("nothing", features=b"", ages=b"", watermarks={}, outputs=(), timings=(), keys={}),
+    record("no error", status="error:x", outputs=()),
+    msgspec.msgpack.encode(msgspec.msgpack.decode(prediction("of old"))[:14]),
+    msgspec.msgpack.encode(msgspec.msgpack.decode(prediction("fifteen"))[:15]),
+    msgspec.msgpack.encode([*msgspec.msgpack.decode(prediction("of tomorrow")), "a field more"]),
+]
+
+
+def test_every_row_comes_back_from_parquet_as_it_was_written(tmp_path):
+    records = SpoolRecords(tmp_path, "w1")
+    for row in ODD:
+        records.write(PREDICTIONS, [row])
+    found = list(records.scan(PREDICTIONS))
+    records.close()
+    compact(records, records.index(PREDICTIONS).directory)
+    assert delete_compacted(records, PREDICTIONS).files == 1
+    assert not list(tmp_path.rglob("*.spool"))
+    assert list(records.scan(PREDICTIONS)) == found
+    assert [row for _, row in found] == ODD
+    assert list(records.scan(PREDICTIONS, after={"w1": found[4][0].offset})) == found[5:]
+
+
+def test_usual_rows_are_not_kept_twice(tmp_path):
+    house = House()
+    house.add("a", 1)
+    engine = engine_with(house, ("champion", "a", 1.0))
+    [(answers, _)] = engine.answer("m", batch_of("r1", "r2"))
+    records = SpoolRecords(tmp_path, "w1")
+    records.write(PREDICTIONS, engine.records([answers]))
+    compact(records, records.index(PREDICTIONS).directory)
+    (path,) = tmp_path.rglob("*.parquet")
+    assert pq.read_table(path)["raw"].null_count == 2
+
+
+def as_of_old(directory):
+    """What an older version left: a mark without a layout, and files without the later columns."""
+    for path in (directory / "segments").glob("*.json"):
+        mark = msgspec.json.decode(path.read_bytes())
+        path.write_bytes(canonical({"parts": mark["parts"], "rows": mark["rows"]}))
+    for path in directory.rglob("*.parquet"):
+        pq.write_table(pq.read_table(path, columns=public_schema().names, partitioning=None), path)
+
+
+def test_segments_of_an_old_version_are_completed_before_their_spool_goes(tmp_path):
+    records = SpoolRecords(tmp_path, "w1")
+    records.write(PREDICTIONS, [prediction("a"), prediction("b", when=START + DAY)])
+    found = list(records.scan(PREDICTIONS))
+    records.close()
+    directory = records.index(PREDICTIONS).directory
+    compact(records, directory)
+    as_of_old(directory)
+    assert delete_compacted(records, PREDICTIONS).files == 0
+    assert list(records.scan(PREDICTIONS)) == found
+    assert ids(directory) == ["a", "b"]
+    assert compact(records, directory) == 0
+    assert delete_compacted(records, PREDICTIONS).files == 1
+    assert list(records.scan(PREDICTIONS)) == found
+    assert ids(directory) == ["a", "b"]
+
+
+def test_rows_of_an_old_segment_are_erased(tmp_path):
+    records = SpoolRecords(tmp_path, "w1")
+    records.write(PREDICTIONS, [prediction("a"), prediction("b")])
+    directory = records.index(PREDICTIONS).directory
+    compact(records, directory)
+    as_of_old(directory)
+    gone = next(place.offset for place, _ in records.scan(PREDICTIONS))
+    assert records.erase(PREDICTIONS, {"w1": [gone]}) == 1
+    assert ids(directory) == ["b"]
+
+
+def test_a_spool_stays_whose_parquet_is_damaged_or_missing(tmp_path):
+    records = SpoolRecords(tmp_path, "w1")
+    records.write(PREDICTIONS, [prediction("a"), prediction("b", when=START + DAY)])
+    records.close()
+    compact(records, records.index(PREDICTIONS).directory)
+    path = min(tmp_path.rglob("*.parquet"))
+    content = path.read_bytes()
+    for change in (lambda: path.write_bytes(b"PAR1 no"), path.unlink):
+        change()
+        assert delete_compacted(records, PREDICTIONS).files == 0
+        assert len(list(records.scan(PREDICTIONS))) == 2
+    path.write_bytes(content)
+    assert delete_compacted(records, PREDICTIONS).files == 1
+
+
+def test_rows_that_a_power_cut_took_from_the_spool_but_not_from_parquet_are_read_there(tmp_path):
+    records = SpoolRecords(tmp_path, "w1")
+    records.write(PREDICTIONS, [prediction("a")])
+    records.write(PREDICTIONS, [prediction("b")])
+    found = list(records.scan(PREDICTIONS))
+    compact(records, records.index(PREDICTIONS).directory)
+    records.close()
+    os.truncate(tmp_path / PREDICTIONS / "w1.spool", found[0][0].offset)
+    assert list(records.scan(PREDICTIONS)) == found
+    assert list(records.scan(PREDICTIONS, after={"w1": found[1][0].offset})) == []
+    again = SpoolRecords(tmp_path, "w1")
+    place = again.write(PREDICTIONS, [prediction("c")])
+    assert list(again.scan(PREDICTIONS)) == [*found, (place, prediction("c"))]
+    assert list(again.scan(PREDICTIONS, after={"w1": found[1][0].offset})) == [(place, prediction("c"))]
+    assert compact(again, again.index(PREDICTIONS).directory) == 1
+    assert delete_compacted(again, PREDICTIONS).files == 1
+    assert list(again.scan(PREDICTIONS)) == [*found, (place, prediction("c"))]
+
+
+def test_days_that_were_kept_long_enough_go_and_places_stay(tmp_path):
+    records = SpoolRecords(tmp_path, "w1", segment_bytes=1)
+    directory = records.index(PREDICTIONS).directory
+    for day in range(4):
+        records.write(PREDICTIONS, [prediction(f"{day}a", when=START + day * DAY), prediction(f"{day}b")])
+        compact(records, directory)
+    found = list(records.scan(PREDICTIONS))
+    assert expire(directory, before=START + 2 * DAY).files == 5
+    assert list(records.scan(PREDICTIONS)) == found, "what stands in a spool is not touched"
+    assert delete_compacted(records, PREDICTIONS).files == 3
+    left = list(records.scan(PREDICTIONS))
+    assert [row for _, row in left] == [row for _, row in found if row in map(late, (2, 3))] + [prediction("3b")]
+    assert len(segments(directory)) == 3, "one mark for what is gone at the front"
+    for place, _ in found:
+        expected = [pair for pair in left if pair[0].offset > place.offset]
+        assert list(records.scan(PREDICTIONS, after={"w1": place.offset})) == expected
+    records.close()
+    assert expire(directory, before=START + 9 * DAY).rows == 2
+    delete_compacted(records, PREDICTIONS)
+    assert list(records.scan(PREDICTIONS)) == []
+    assert records.tables() == []
+    assert SpoolRecords(tmp_path, "w1").write(PREDICTIONS, [prediction("new")]).offset > found[-1][0].offset
+    assert compact(records, directory) == 1
+    assert ids(directory) == ["new"]
+
+
+def late(day):
+    return prediction(f"{day}a", when=START + day * DAY)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.adapters.records import frames, spool
+from trimtab.adapters.records import frames
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.errors import ConflictError, InputError, IntegrityError, TooLarge, Unavailable
 
@@ -33,14 +33,14 @@ def test_whatever_is_written_is_read(tmp_path_factory, batches):
 
 def test_one_system_call_for_a_batch(tmp_path, monkeypatch):
     calls, real = [], os.pwrite
-    monkeypatch.setattr(spool.os, "pwrite", lambda *arguments: calls.append(1) or real(*arguments))
+    monkeypatch.setattr(os, "pwrite", lambda *arguments: calls.append(1) or real(*arguments))
     SpoolRecords(tmp_path, "w").write("t", [b"x"] * 100)
     assert len(calls) == 1
 
 
 def test_sync_forces_rows_to_disk(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(spool.os, "fdatasync", calls.append)
+    monkeypatch.setattr(os, "fdatasync", calls.append)
     records = SpoolRecords(tmp_path, "w")
     records.write("t", [b"x"])
     assert calls == []
@@ -148,7 +148,7 @@ def test_an_erasure_cut_short_hides_the_row_at_once_and_is_finished_later(tmp_pa
         return real(*arguments)
 
     offset = next(place.offset for place, _ in records.scan("t"))
-    monkeypatch.setattr(spool.os, "pwrite", interrupted)
+    monkeypatch.setattr(os, "pwrite", interrupted)
     with pytest.raises(KeyboardInterrupt):
         records.erase("t", {"w": [offset]})
     assert b"secret" in path.read_bytes()
@@ -168,11 +168,11 @@ def test_a_place_past_the_end_says_that_records_were_lost(tmp_path):
 def test_a_short_write_is_taken_back(tmp_path, monkeypatch):
     records, real = SpoolRecords(tmp_path, "w"), os.pwrite
     end = records.write("t", [b"first"])
-    monkeypatch.setattr(spool.os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:10], offset))
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:10], offset))
     with pytest.raises(Unavailable):
         records.write("t", [b"second"])
     assert (tmp_path / "t" / "w.spool").stat().st_size == end.offset
-    monkeypatch.setattr(spool.os, "pwrite", real)
+    monkeypatch.setattr(os, "pwrite", real)
     records.write("t", [b"third"])
     assert rows(tmp_path) == [b"first", b"third"]
 
@@ -185,8 +185,8 @@ def test_when_even_cutting_back_fails_the_next_write_mends(tmp_path, monkeypatch
 
     records.write("t", [b"first"])
     with monkeypatch.context() as patch:
-        patch.setattr(spool.os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:10], offset))
-        patch.setattr(spool.os, "ftruncate", broken)
+        patch.setattr(os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:10], offset))
+        patch.setattr(os, "ftruncate", broken)
         with pytest.raises(Unavailable):
             records.write("t", [b"second"])
     records.write("t", [b"third"])

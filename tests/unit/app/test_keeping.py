@@ -8,23 +8,38 @@ import pytest
 
 from trimtab.adapters.records.parquet import read_predictions
 from trimtab.app.home import Home
-from trimtab.app.keeping import Compactor
+from trimtab.app.keeping import Compactor, Keep, disk_use
 from trimtab.app.overview import recent_days
-from trimtab.core.clock import DAY
+from trimtab.core.clock import DAY, VirtualClock, instant
+from trimtab.errors import InputError, TrimtabError
+from trimtab.features.batch import RequestBatch
 from trimtab.monitoring.blocks import DayBlock
 from trimtab.monitoring.rebuild import cells
-from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.record import PREDICTIONS, decode_record
 from trimtab.testing.memory import MemorySeries
 from trimtab.web.status import render_status
 
 
+def engine_of():
+    from tests.unit.serving.parts import House, engine_with
+
+    house = House()
+    house.add("a", 1)
+    return engine_with(house, ("champion", "a", 1.0))
+
+
+def batch(name, *, at):
+    from tests.unit.serving.parts import batch_of
+
+    one = batch_of(name)
+    return RequestBatch(one.ids, np.full(1, at), one.keys, one.inputs)
+
+
 @pytest.fixture
 def home(tmp_path):
-    from tests.unit.serving.parts import House, batch_of, engine_with
+    from tests.unit.serving.parts import batch_of
 
-    made, house = Home.of(tmp_path), House()
-    house.add("a", 1)
-    engine = engine_with(house, ("champion", "a", 1.0))
+    made, engine = Home.of(tmp_path), engine_of()
     records = made.records("worker-1")
     for number in range(3):
         [(answers, _)] = engine.answer("m", batch_of(f"r{number}"))
@@ -32,33 +47,110 @@ def home(tmp_path):
     return made
 
 
-def test_records_are_compacted_at_the_end_at_the_latest(home):
-    compactor = Compactor(home)
+def keeper(home, **options):
+    """The keeper, and where the predictions go."""
+    options = {"clock": VirtualClock(DAY), "keep": Keep()} | options
+    return Compactor(home, **options), home.root / "records" / PREDICTIONS / "parquet"
+
+
+def ids(home):
+    return [decode_record(row).request_id for _, row in home.records("reader").scan(PREDICTIONS)]
+
+
+def test_records_are_compacted_at_the_end_at_the_latest_and_their_spool_goes(home):
+    compactor, parquet = keeper(home)
     compactor.start()
-    assert not compactor.directory.exists()
+    assert not parquet.exists()
     compactor.stop()
-    assert read_predictions(compactor.directory)["request_id"].to_pylist() == ["r0", "r1", "r2"]
-    assert len(list(home.records("reader").scan(PREDICTIONS))) == 3  # they stay
+    assert read_predictions(parquet)["request_id"].to_pylist() == ["r0", "r1", "r2"]
+    assert not list(parquet.parent.glob("*.spool"))
+    assert ids(home) == ["r0", "r1", "r2"]
+    assert disk_use(home)[PREDICTIONS]["spool_bytes"] == 0 < disk_use(home)[PREDICTIONS]["parquet_bytes"]
+
+
+def test_spools_stay_where_that_is_wanted(home):
+    compactor, parquet = keeper(home, keep=Keep(spools=True))
+    assert compactor.compact(at_least=1) == 3
+    assert len(list(parquet.parent.glob("*.spool"))) == 1
+    assert ids(home) == ["r0", "r1", "r2"]
+
+
+def test_the_spool_of_a_worker_that_lives_stays(home):
+    records = home.records("worker-1")
+    records.prepare(PREDICTIONS)
+    compactor, parquet = keeper(home)
+    assert compactor.compact(at_least=1) == 3
+    assert len(list(parquet.parent.glob("*.spool"))) == 1
+    del records
+    assert compactor.compact(at_least=1) == 0
+    assert not list(parquet.parent.glob("*.spool"))
+
+
+def test_records_are_deleted_when_they_were_kept_long_enough_and_that_is_told(home, caplog):
+    clock = VirtualClock(instant("2013-03-05"))
+    compactor, _ = keeper(home, clock=clock, keep=Keep(age=30 * DAY))
+    old, new = (instant(day) for day in ("2013-03-04", "2013-04-03"))
+    records = home.records("worker-2")
+    [(answers, _)] = engine_of().answer("m", batch("old", at=old))
+    records.write(PREDICTIONS, engine_of().records([answers]))
+    [(answers, _)] = engine_of().answer("m", batch("new", at=new))
+    records.write(PREDICTIONS, engine_of().records([answers]))
+    del records
+    compactor.compact(at_least=1)
+    places = {place.writer: place.offset for place, _ in home.records("reader").scan(PREDICTIONS)}
+    clock.advance_to(instant("2013-04-03"))
+    compactor.compact(at_least=1)
+    assert set(ids(home)) >= {"old", "new"}  # the day has not ended a month ago
+    clock.advance_to(instant("2013-04-04"))
+    compactor.compact(at_least=1)
+    assert "old" not in ids(home)
+    assert "new" in ids(home)
+    assert "kept long enough" in caplog.text
+    assert list(home.records("reader").scan(PREDICTIONS, after=places)) == []
+    assert compactor.compact(at_least=1) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RECORDS_SPOOLS", "maybe"), ("RECORDS_KEEP", "90"), ("RECORDS_KEEP", "0d")]
+)
+def test_settings_that_mean_nothing_are_refused(home, monkeypatch, name, value):
+    monkeypatch.setenv(f"TRIMTAB_{name}", value)
+    with pytest.raises(InputError):
+        Compactor(home, clock=VirtualClock(0))
+
+
+def test_files_without_number_are_refused(home, monkeypatch):
+    for value in ("1000", "many"):
+        monkeypatch.setenv("TRIMTAB_RECORDS_SEGMENT", value)
+        with pytest.raises(TrimtabError):
+            home.records("reader")
+
+
+def test_settings_say_what_is_kept(monkeypatch):
+    assert Keep.read() == Keep(spools=False, age=None)
+    monkeypatch.setenv("TRIMTAB_RECORDS_SPOOLS", "keep")
+    monkeypatch.setenv("TRIMTAB_RECORDS_KEEP", "90d")
+    assert Keep.read() == Keep(spools=True, age=90 * DAY)
 
 
 def test_records_are_compacted_now_and_then(home, monkeypatch):
     monkeypatch.setattr("trimtab.app.keeping._AT_LEAST", 2)
-    compactor = Compactor(home, every_s=0.01)
+    compactor, parquet = keeper(home, every_s=0.01)
     compactor.start()
     deadline = time.monotonic() + 10
-    while read_predictions(compactor.directory).num_rows < 3 and time.monotonic() < deadline:
+    while read_predictions(parquet).num_rows < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert read_predictions(compactor.directory).num_rows == 3
+    assert read_predictions(parquet).num_rows == 3
     compactor.stop()
     assert threading.active_count() == 1 or not compactor._thread.is_alive()
 
 
 def test_compaction_that_cannot_be_done_is_put_off(home):
-    one = Compactor(home)
-    one.directory.parent.mkdir(parents=True, exist_ok=True)
-    one.directory.write_text("in the way")
+    one, parquet = keeper(home)
+    parquet.write_text("in the way")
     assert one.compact(at_least=1) == 0
-    one.directory.unlink()
+    assert ids(home) == ["r0", "r1", "r2"]
+    parquet.unlink()
     assert one.compact(at_least=1) == 3
 
 

@@ -1,5 +1,8 @@
 """Lost records are on the status, in the terminal and on the page, for as long as the home lives."""
 
+from trimtab.adapters.records.compaction import compact
+from trimtab.adapters.records.layouts import OPAQUE
+from trimtab.app.home import Home
 from trimtab.app.overview import records_status
 from trimtab.cli.status import _text
 from trimtab.serving.counted import counted
@@ -8,15 +11,30 @@ from trimtab.serving.recordmode import LOST, WRITTEN
 from trimtab.web.status import render_status
 
 
-def test_lost_records_are_told_of():
-    records = records_status(counted({(COUNT, (LOST,)): [1234], (COUNT, (WRITTEN,)): [7]}))
-    assert records == {"written": 7, "lost": 1234}
+def test_lost_records_are_told_of(tmp_path):
+    records = records_status(counted({(COUNT, (LOST,)): [1234], (COUNT, (WRITTEN,)): [7]}), Home(tmp_path))
+    assert records == {"written": 7, "lost": 1234, "tables": {}}
     assert "RECORDS LOST: 1,234 predictions have no record" in list(_text({"records": records}))
     assert "predictions have no record" in render_status({"project": "p", "records": records})
 
 
-def test_nothing_is_said_when_none_was_lost():
-    records = records_status(counted({(COUNT, (WRITTEN,)): [7]}))
-    assert records == {"written": 7, "lost": 0}
+def test_nothing_is_said_when_none_was_lost(tmp_path):
+    records = records_status(counted({(COUNT, (WRITTEN,)): [7]}), Home(tmp_path))
+    assert records == {"written": 7, "lost": 0, "tables": {}}
     assert not [line for line in _text({"records": records}) if "LOST" in line]
     assert "have no record" not in render_status({"project": "p", "records": records})
+
+
+def test_each_table_says_what_it_takes_up(tmp_path):
+    home = Home.of(tmp_path)
+    records = home.records("w")
+    records.write("events.sales", [b"x" * 2_000_000])
+    records.write("predictions", [b"y"])
+    compact(records, home.root / "records" / "predictions" / "parquet", layout=OPAQUE)
+    found = records_status(counted({}), home)
+    sales, predictions = found["tables"]["events.sales"], found["tables"]["predictions"]
+    assert sales == {"spool_bytes": 2_000_032, "parquet_bytes": 0, "files": 1}
+    assert predictions["files"] == 2
+    assert predictions["parquet_bytes"] > 0
+    assert "records events.sales: 2.0 MB in spools, 0.0 MB in Parquet, 1 files" in list(_text({"records": found}))
+    assert "Records on disk" in render_status({"project": "p", "records": found})

@@ -167,6 +167,19 @@ def test_a_bad_row_keeps_its_place_and_says_why(home, version, tmp_path, bad):
     np.testing.assert_allclose(np.delete(found["prediction"].to_numpy(), 37), np.delete(expected(table), 37), atol=2e-6)
 
 
+def test_threads_and_pieces_make_no_difference(home, version, tmp_path):
+    table = frame(9000).to_pydict()
+    table["basket"][8999] = float("nan")  # only found when the last piece is made
+    for threads in (1, 2, 5):
+        result = run(home, table, tmp_path / f"s{threads}.parquet", version=version, threads=threads)
+        assert (result["answered"], result["quarantined"], result["bad_rows"][0]["row"]) == (8999, 1, 8999)
+    one, *others = [read(tmp_path / f"s{threads}.parquet") for threads in (1, 2, 5)]
+    assert one["id"].to_pylist() == table["id"]
+    for other in others:
+        np.testing.assert_allclose(other["prediction"].to_numpy(), one["prediction"].to_numpy(), rtol=1e-6)
+        assert other.drop_columns(["prediction"]).equals(one.drop_columns(["prediction"]))
+
+
 def test_text_among_numbers_of_a_csv_is_quarantined(home, version, tmp_path):
     (tmp_path / "r.csv").write_text("id,basket,visits\na,1,2\nb,much,2\nc,,2\nd,4,5\n")
     result = run(home, str(tmp_path / "r.csv"), tmp_path / "s.csv", version=version)

@@ -8,7 +8,7 @@ from trimtab.errors import InputError
 from trimtab.features.batch import RequestBatch
 from trimtab.features.history import History, point_in_time
 from trimtab.features.online import OnlineReader, OnlineWriter
-from trimtab.features.parity import check, sample
+from trimtab.features.parity import check, relevant, sample
 from trimtab.features.plan import compile_plan
 from trimtab.features.sources import Entity, Events, Requests
 from trimtab.features.views import windows
@@ -60,6 +60,21 @@ def test_honest_serving_has_nothing_to_report(along):
     assert (report.rows, report.values, report.worst) == (150, 900, 0.0)
     # Training computes the very same features, from what was known when each was asked.
     np.testing.assert_array_equal(point_in_time(plan, histories, requests, {}), served)
+
+
+@pytest.mark.parametrize("along", ["known", "time"])
+@pytest.mark.parametrize("first", [0, 40, 149])
+def test_a_few_requests_need_only_the_rows_of_their_keys(along, first):
+    plan, histories, requests, _, marks = world(along)
+    keys = np.where(np.arange(3) == 1, "grey", requests.keys["line"][first : first + 1])
+    few = RequestBatch(["a", "b", "c"], np.repeat(requests.at[first : first + 1] - HOUR, 3), {"line": keys}, {})
+    limits = {"trains": np.array([marks["trains"][first], 0, marks["trains"][first] // 2])}
+    cut, moved = relevant(plan, histories, few, limits)
+    assert len(cut["trains"]) < len(histories["trains"]) * 0.7
+    whole = point_in_time(plan, histories, few, {}, watermarks=limits)
+    np.testing.assert_array_equal(point_in_time(plan, cut, few, {}, watermarks=moved), whole)
+    with pytest.raises(InputError, match="outside the history"):
+        relevant(plan, histories, few, {"trains": np.array([0, 401, 0])})
 
 
 def test_the_leak_of_trusting_event_time_is_caught():

@@ -74,7 +74,7 @@ def test_json_and_bytes_in_one_body_in_any_order():
         ([raw() | {"data": [1, 2, 3, 4]}], [bytes(16)], "has data and bytes"),
         ([tensor()], [bytes(16)], "16 bytes too many"),
         ([raw(datatype="BYTES")], [bytes(16)], "BYTES is not taken"),
-        ([raw(datatype="BF16", size=8)], [bytes(8)], "another datatype"),
+        ([raw(datatype="BF16", size=8)], [bytes(8)], "BF16 is not taken"),
         ([raw(datatype="BOOL", size=4)], [b"\0\1\2\0"], "neither 0 nor 1"),
         ([raw(shared_memory_region="a")], [bytes(16)], "shared memory"),
         ([raw()], [np.array([1, 2, 3, np.inf], "<f4").tobytes()], "past the range"),

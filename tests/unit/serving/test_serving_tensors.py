@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trimtab.errors import InputError, SchemaError, TooLarge
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.infer import decode_infer, encode_infer
-from trimtab.serving.tensors import TensorAnswer, describe
+from trimtab.serving.tensors import DATATYPES, TensorAnswer, describe
 
 INPUT = Tensor("x", "float32", (-1, 2))
 OUTPUT = Tensor("p", "float32", (-1, 1))
@@ -32,7 +32,7 @@ def test_flat_and_nested_data_are_the_same(data):
     assert asked.row_ids(lambda: "new") == ["r/0", "r/1"]
 
 
-@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "INT32", "INT64", "UINT8", "UINT64"])
+@pytest.mark.parametrize("datatype", [name for name in DATATYPES if name != "BOOL"])
 def test_every_number_type_that_the_model_can_take(datatype):
     assert decode(tensor(datatype=datatype)).values.tolist() == [[1, 2], [3, 4]]
 
@@ -70,6 +70,7 @@ def test_several_inputs_stand_side_by_side_in_the_order_of_the_signature():
         ({"data": 1}, SchemaError),
         ({"data": [1e300, 0, 0, 0]}, SchemaError),
         ({"datatype": "BYTES"}, SchemaError),
+        ({"datatype": "BF16"}, SchemaError),
         ({"datatype": "UINT8", "data": [1, 2, 3, 256]}, SchemaError),
         ({"datatype": "INT32", "data": [1, 2, 3, 4.5]}, SchemaError),
         ({"datatype": "INT64", "data": [1, 2, 3, 2**63]}, SchemaError),

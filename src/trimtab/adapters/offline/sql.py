@@ -7,146 +7,18 @@ DB-API, so that a driver needs to do nothing special.
 from __future__ import annotations
 
 import hashlib
-import re
+import io
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from trimtab.adapters.offline.tables import Chunk, missing_driver
+from trimtab.adapters.offline.database import Address, Driver, connect, hold
+from trimtab.adapters.offline.tables import Chunk
 from trimtab.errors import InputError, Unavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
-
-
-def is_url(text: str) -> bool:
-    """Whether a place is a database rather than a file.
-
-    Examples
-    --------
-    >>> is_url("sqlite:///shop.db#visits"), is_url("data/rows.parquet")
-    (True, False)
-    """
-    return _SCHEME.match(text) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A database, and a table in it: ``scheme://…#table``."""
-
-    url: str
-    table: str
-
-    @staticmethod
-    def of(text: str) -> Address:
-        """Read an address.
-
-        Raises
-        ------
-        InputError
-            When the name of the table is not one.
-
-        Examples
-        --------
-        >>> Address.of("sqlite:///shop.db#visits")
-        Address(url='sqlite:///shop.db', table='visits')
-        """
-        url, _, table = text.partition("#")
-        if table and _NAME.fullmatch(table) is None:
-            raise InputError("not the name of a table", got=repr(table), hint="as in sqlite:///shop.db#visits")
-        return Address(url, table)
-
-    @property
-    def shown(self) -> str:
-        """Without a password: for messages, reports and the ledger."""
-        parts = urlsplit(self.url)
-        if parts.password is None:
-            return f"{self.url}#{self.table}" if self.table else self.url
-        return f"{parts.scheme}://{parts.username}@{parts.hostname}{parts.path}#{self.table}"
-
-
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """An open connection and what is peculiar to its driver."""
-
-    connection: Any
-    errors: tuple[type[Exception], ...]
-    mark: str
-    """How a parameter is written."""
-    named_cursor: bool = False
-    """Whether rows are only streamed through a cursor that the server holds."""
-
-    @contextmanager
-    def translated(self, url: str) -> Iterator[None]:
-        """Turn what the driver raises into our errors; a full disk and a lost server are not the query's fault."""
-        try:
-            yield
-        except self.errors as error:
-            kind, said = type(error).__name__, (str(error).splitlines() or [""])[0][:300]
-            if kind in ("OperationalError", "InterfaceError") and "no such" not in said and "syntax" not in said:
-                raise Unavailable(
-                    "the database cannot be used now", got=f"{url}: {said}", hint="mend it, then run the same again"
-                ) from None
-            raise InputError(
-                "the database refuses", got=f"{kind}: {said}", hint="see the query and the table"
-            ) from None
-
-
-def connect(address: Address, *, readonly: bool = False) -> Driver:
-    """Open a database; ``readonly`` keeps SQLite from making one that is not there.
-
-    Raises
-    ------
-    MissingExtra
-        When its driver is not installed.
-    InputError, Unavailable
-        When there is none.
-    """
-    scheme = address.url.partition(":")[0]
-    if scheme == "sqlite":
-        path = address.url.removeprefix("sqlite:///").removeprefix("sqlite://")
-        try:
-            name = f"{Path(path).absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
-            found = sqlite3.connect(name, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise Unavailable("the database cannot be opened", got=f"{path}: {error}") from None
-        return Driver(found, (sqlite3.Error,), "?")
-    if scheme in ("postgresql", "postgres"):
-        try:
-            import psycopg
-        except ImportError:
-            raise missing_driver("psycopg", "PostgreSQL") from None
-        try:
-            return Driver(psycopg.connect(address.url, autocommit=True), (psycopg.Error,), "%s", named_cursor=True)
-        except psycopg.Error as error:
-            raise Unavailable("the database cannot be opened", got=f"{address.shown}: {error}"[:300]) from None
-    return _through_sqlalchemy(address)
-
-
-_MARKS = {"qmark": "?", "format": "%s", "pyformat": "%s"}
-
-
-def _through_sqlalchemy(address: Address) -> Driver:
-    try:
-        import sqlalchemy
-    except ImportError:
-        raise missing_driver("sqlalchemy", address.url.partition(":")[0]) from None
-    try:
-        engine = sqlalchemy.create_engine(address.url)
-        raw = engine.raw_connection()
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        raise Unavailable("the database cannot be opened", got=f"{address.shown}: {error}"[:300]) from None
-    mark = _MARKS.get(engine.dialect.paramstyle)
-    if mark is None:
-        raise InputError("this driver's parameters cannot be written", got=engine.dialect.paramstyle)
-    return Driver(raw, (engine.dialect.dbapi.Error,), mark)
 
 
 class SqlTable:
@@ -169,7 +41,7 @@ class SqlTable:
         self.name = address.shown if not query else f"{address.shown}: {query}"
         self.identity = ""
         self.rows: int | None = None
-        with self._open() as (driver, url), driver.translated(url):
+        with self._open() as driver, driver.translated():
             cursor = driver.connection.cursor()
             cursor.execute(f"SELECT * FROM ({self._query}) AS asked LIMIT 1")  # noqa: S608 - the user's own query
             self.columns = [str(column[0]) for column in cursor.description]
@@ -180,18 +52,19 @@ class SqlTable:
     def chunks(self, size: int, kinds: Mapping[str, str], *, id: str, skip: Collection[int] = ()) -> Iterator[Chunk]:
         """See :class:`trimtab.adapters.offline.tables.Table`; done chunks are read too, to be compared."""
         del skip
-        with self._open() as (driver, url), driver.translated(url):
-            if driver.named_cursor:
+        with self._open() as driver, driver.translated():
+            if driver.postgres:
                 driver.connection.autocommit = False  # such a cursor lives in a transaction
-                cursor = driver.connection.cursor("trimtab_batch")
+                cursor = driver.connection.cursor("trimtab_batch", binary=True)
             else:
                 cursor = driver.connection.cursor()
-            cursor.execute(self._query)
-            for number in range(2**62):
-                rows = cursor.fetchmany(size)
-                if not rows:
-                    return
-                yield self._chunk(rows, number, number * size, kinds, id)
+            with closing(cursor):
+                cursor.execute(self._query)
+                for number in range(2**62):
+                    rows = cursor.fetchmany(size)
+                    if not rows:
+                        return
+                    yield self._chunk(rows, number, number * size, kinds, id)
 
     def id_type(self, id: str) -> Any:
         """That of the first row; a database that mixes types in a column may refuse later."""
@@ -223,10 +96,10 @@ class SqlTable:
         return Chunk(number, first, len(rows), ids, columns, content)
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[Driver, str]]:
+    def _open(self) -> Iterator[Driver]:
         driver = connect(self._address, readonly=True)
         try:
-            yield driver, self._address.shown
+            yield driver
         finally:
             driver.connection.close()
 
@@ -267,16 +140,21 @@ class SqlAnswers:
             raise InputError("which table?", got=address.shown, hint="name it, as in sqlite:///scores.db#scored")
         self._address = address
         self._driver = connect(address)
-        with self._driver.translated(address.shown):
-            self._execute(
-                "CREATE TABLE IF NOT EXISTS trimtab_batch"
-                " (target VARCHAR(200), chunk INTEGER, facts TEXT, PRIMARY KEY (target, chunk))"
-            )
-            self._commit()
+        try:
+            with self._driver.translated():
+                hold(self._driver)
+                self._execute(
+                    "CREATE TABLE IF NOT EXISTS trimtab_batch"
+                    " (target VARCHAR(200), chunk INTEGER, facts TEXT, PRIMARY KEY (target, chunk))"
+                )
+                self._commit()
+        except BaseException:
+            self.close()
+            raise
 
     def notes(self) -> dict[int, bytes]:
         """The note of every chunk that is done, by number; -1 is the run's own."""
-        with self._driver.translated(self._address.shown):
+        with self._driver.translated():
             cursor = self._execute(
                 f"SELECT chunk, facts FROM trimtab_batch WHERE target = {self._driver.mark}",  # noqa: S608 - a placeholder
                 (self._address.table,),
@@ -297,7 +175,7 @@ class SqlAnswers:
     def exists(self) -> bool:
         """Whether the table is there already, whoever made it."""
         try:
-            with self._driver.translated(self._address.shown):
+            with self._driver.translated():
                 self._execute(f"SELECT 1 FROM {self._address.table} WHERE 1 = 0").fetchall()  # noqa: S608 - checked
                 self._commit()
         except (InputError, Unavailable):
@@ -307,15 +185,31 @@ class SqlAnswers:
 
     def write(self, number: int, note: bytes, table: pa.Table) -> None:
         """Add the rows of a chunk and its note, both or neither."""
-        marks = ", ".join([self._driver.mark] * table.num_columns)
-        rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
         with self._transaction():
-            if rows:
+            if self._driver.postgres:
+                self._copy(table)
+            elif table.num_rows:
+                marks = ", ".join([self._driver.mark] * table.num_columns)
+                rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
                 self._driver.connection.cursor().executemany(
                     f"INSERT INTO {self._address.table} VALUES ({marks})",  # noqa: S608 - the name was checked
                     rows,
                 )
             self._note(number, note)
+
+    def _copy(self, table: pa.Table) -> None:
+        """Rows as CSV, which Arrow writes and PostgreSQL reads a table at a time; an empty field is NULL."""
+        import pyarrow as pa
+        from pyarrow import csv
+
+        plain = [
+            column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+            for column in table.columns
+        ]
+        data = io.BytesIO()
+        csv.write_csv(pa.table(plain, names=table.column_names), data, csv.WriteOptions(include_header=False))
+        with self._driver.connection.cursor().copy(f"COPY {self._address.table} FROM STDIN (FORMAT csv)") as copy:
+            copy.write(data.getbuffer())
 
     def finish(self, report: bytes, *, chunks: int) -> None:
         """Note that all of it is there; the notes of the chunks are no longer needed."""
@@ -339,20 +233,19 @@ class SqlAnswers:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         connection = self._driver.connection
-        with self._driver.translated(self._address.shown):
-            if not self._driver.named_cursor and isinstance(connection, sqlite3.Connection):
+        with self._driver.translated():
+            if self._driver.postgres:
+                with connection.transaction():
+                    yield
+                return
+            if isinstance(connection, sqlite3.Connection):
                 connection.execute("BEGIN IMMEDIATE")
-            elif self._driver.named_cursor:
-                connection.autocommit = False
             try:
                 yield
                 connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
-            finally:
-                if self._driver.named_cursor:
-                    connection.autocommit = True
 
     def _execute(self, sql: str, parameters: Sequence[object] = ()) -> Any:
         cursor = self._driver.connection.cursor()

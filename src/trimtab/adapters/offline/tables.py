@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.adapters.offline.parquet import to_numpy
-from trimtab.errors import InputError, MissingExtra
+from trimtab.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -346,8 +346,3 @@ def _arrow(frame: object) -> Any:  # noqa: PLR0911 - one line per make
 def unreadable(path: Path, error: Exception) -> InputError:
     text = (str(error).splitlines() or [""])[0][:200]
     return InputError(f"{path.name} cannot be read", got=text, hint="write the file again, or name another")
-
-
-def missing_driver(module: str, what: str) -> MissingExtra:
-    """The error for a database without its driver."""
-    return MissingExtra(f"the driver for {what} is not installed", got=module, hint=f"pip install {module}")

@@ -1,4 +1,4 @@
-"""Records compacted into Parquet files by model and day.
+"""Records in Parquet files by model and day: written, read, given back as the rows they were.
 
 ::
 
@@ -12,179 +12,134 @@ removes them.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import msgspec
-
-from trimtab.adapters.files import make_directory, settle, sync_directory, write_atomic
+from trimtab.adapters.files import make_directory, settle
+from trimtab.adapters.records.layouts import Layout, layout_named, public_schema
+from trimtab.adapters.records.segments import Mark, Segment, read_mark, segments, write_mark
 from trimtab.core.clock import DAY, Micros, iso
-from trimtab.core.ids import Json, canonical
-from trimtab.core.ports import Records
-from trimtab.errors import ConflictError, IntegrityError
-from trimtab.serving.record import PREDICTIONS, decode_record
+from trimtab.errors import IntegrityError
 
-Shape = Callable[[bytes], tuple[str, Micros, Mapping[str, Json]]]
-"""Turns a row into its model, its time in microseconds, and its columns."""
-
-_SEGMENT = re.compile(r"(.+)-(\d+)-(\d+)")
+_PIECE = 10_000
+"""Rows that are turned back at a time."""
 
 
-class Segment(NamedTuple):
-    """The rows of a writer past offset ``start`` up to ``end``."""
+class Written(NamedTuple):
+    """A row to be compacted: its offset, and its bytes; None when it is erased."""
 
-    writer: str
-    start: int
-    end: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.writer}-{self.start:012d}-{self.end:012d}"
+    offset: int
+    payload: bytes | None
 
 
-def prediction_row(row: bytes) -> tuple[str, Micros, Mapping[str, Json]]:
-    """The columns of a prediction record."""
-    try:
-        record = decode_record(row)
-    except msgspec.MsgspecError as error:
-        raise IntegrityError("a row is not a prediction record", got=str(error), hint="upgrade Trimtab") from error
-    columns = {
-        "request_id": record.request_id,
-        "prediction_id": record.prediction_id,
-        "asked_at": record.asked_at,
-        "model": record.model,
-        "version": record.version,
-        "arm": record.arm,
-        "rollout": record.rollout,
-        "keys": msgspec.json.encode(record.keys, order="deterministic").decode(),
-        "features": record.feature_values() if record.features else None,
-        "outputs": list(record.outputs),
-        "status": record.status,
-    }
-    return record.model, record.asked_at, columns
-
-
-def prediction_schema() -> Any:
-    """The Arrow schema of compacted predictions; ``features`` is null where they were not recorded."""
-    import pyarrow as pa
-
-    text = ("request_id", "prediction_id", "model", "version", "arm", "rollout", "keys", "status")
-    fields = {name: pa.string() for name in text} | {
-        "asked_at": pa.timestamp("us", tz="UTC"),
-        "features": pa.list_(pa.float32()),
-        "outputs": pa.list_(pa.float64()),
-    }
-    order = ["request_id", "prediction_id", "asked_at", "model", "version", "arm", "rollout", "keys", "features"]
-    order += ["outputs", "status"]
-    return pa.schema([(name, fields[name]) for name in order])
-
-
-def compact(
-    records: Records,
-    directory: Path,
-    *,
-    table: str = PREDICTIONS,
-    row: Shape = prediction_row,
-    schema: Any = None,
-    at_least: int = 1,
-    at_most: int = 100_000,
-) -> int:
-    """Write the rows that are in no segment yet to Parquet, and return how many there were.
-
-    Parameters
-    ----------
-    records, table
-        Where the rows are. They stay there.
-    directory
-        Where the files go; created when missing.
-    row
-        Turns a row into model, time and columns.
-    schema
-        The Arrow schema of the columns; that of predictions when None.
-    at_least
-        A writer with fewer new rows than this waits for the next compaction, which keeps files large.
-    at_most
-        Rows per segment; bounds memory.
+def write_segment(directory: Path, segment: Segment, rows: Sequence[Written], layout: Layout) -> int:
+    """Write the files of a segment, then its mark; how many rows it holds.
 
     Raises
     ------
-    ConflictError
-        When another process compacts into this directory.
-    Unavailable
-        When the disk is full; what was compacted before stays.
-
-    Notes
-    -----
-    A kill between any two steps leaves only files that open, and the next call goes on from there.
+    OSError
+        When the disk takes no more; nothing counts that was written then.
     """
-    directory = Path(directory)
-    layout = schema if schema is not None else prediction_schema()
-    with _alone(directory):
-        done = segments(directory)
-        _remove_unmarked(directory, set(_files(directory, done)))
-        reached: dict[str, int] = {}
-        for segment in done:
-            reached[segment.writer] = max(reached.get(segment.writer, 0), segment.end)
-        waiting: dict[str, list[tuple[str, Micros, Mapping[str, Json]]]] = {}
-        ends: dict[str, int] = {}
-        count = 0
-        for place, payload in records.scan(table, after=dict(reached)):
-            waiting.setdefault(place.writer, []).append(row(payload))
-            ends[place.writer] = place.offset
-            if len(waiting[place.writer]) == at_most:
-                segment = Segment(place.writer, reached.get(place.writer, 0), place.offset)
-                count += _write(directory, segment, waiting.pop(place.writer), layout)
-                reached[place.writer] = place.offset
-        for writer, rows in sorted(waiting.items()):
-            if len(rows) >= at_least:
-                count += _write(directory, Segment(writer, reached.get(writer, 0), ends[writer]), rows, layout)
+    days: dict[tuple[str, int], list[tuple[Written, Any]]] = {}
+    for row in rows:
+        if row.payload is not None:
+            model, when, columns = layout.row(row.payload)
+            days.setdefault((model, when // DAY), []).append((row, columns))
+    parts = {f"{partition(model)}/day={_day(day * DAY)}": found for (model, day), found in days.items()}
+    before = read_mark(directory, segment)
+    for part, found in sorted(parts.items()):
+        write_file(part_file(directory, part, segment), _table(found, layout))
+    erased = [row.offset for row in rows if row.payload is None]
+    count = len(rows) - len(erased)
+    write_mark(directory, segment, Mark(sorted(parts), count, layout.name, erased))
+    for part in set(before.parts if before else ()) - parts.keys():  # every row of it was erased
+        part_file(directory, part, segment).unlink(missing_ok=True)
     return count
 
 
-def rebuild(
-    records: Records,
-    directory: Path,
-    *,
-    erased: Mapping[str, Iterable[int]],
-    table: str = PREDICTIONS,
-    row: Shape = prediction_row,
-    schema: Any = None,
-) -> int:
-    """Write the segments anew that hold erased rows (writer → offsets), after ``records.erase``; how many.
+def write_file(path: Path, table: Any) -> None:
+    """Write one file, durably."""
+    import pyarrow.parquet as pq
 
-    Interrupted, it is called again with the same offsets.
+    make_directory(path.parent)
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        settle(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
+
+
+def _table(found: Sequence[tuple[Written, Any]], layout: Layout) -> Any:
+    import pyarrow as pa
+
+    schema = layout.schema()
+    payloads = [row.payload for row, _ in found]
+    columns = {name: pa.array([each[name] for _, each in found], schema.field(name).type) for name in schema.names}
+    columns["offset"] = pa.array([row.offset for row, _ in found], pa.int64())
+    kept = payloads
+    if layout.rows is not None:
+        back = layout.rows(pa.table(columns))
+        kept = [None if again == payload else payload for again, payload in zip(back, payloads, strict=True)]
+    return pa.table(columns | {"raw": pa.array(kept, pa.binary())})
+
+
+def rows_of(directory: Path, segment: Segment, *, after: int) -> Iterator[tuple[int, bytes]]:
+    """The rows of a segment past an offset, in the order in which they were written.
+
+    Rows whose files were kept long enough and deleted are not there; nor is anything of a segment that an old version
+    wrote, which kept no more than some columns and never deleted a spool.
+
+    Raises
+    ------
+    IntegrityError
+        When a file is missing or damaged.
     """
-    directory = Path(directory)
-    layout = schema if schema is not None else prediction_schema()
-    with _alone(directory):
-        done = segments(directory)
-        ends = {segment.writer: segment.end for segment in done}
-        touched = [
-            segment
-            for segment in done
-            if any(segment.start < at <= segment.end for at in erased.get(segment.writer, ()))
-        ]
-        for segment in touched:
-            rows = []
-            for place, payload in records.scan(table, after=ends | {segment.writer: segment.start}):
-                if place.writer == segment.writer:
-                    if place.offset > segment.end:
-                        break
-                    rows.append(row(payload))
-            _write(directory, segment, rows, layout)
-    return len(touched)
+    import pyarrow as pa
+
+    mark = read_mark(directory, segment)
+    if mark is None or not mark.whole or not mark.parts:
+        return
+    layout, erased = layout_named(mark.whole), set(mark.erased)
+    tables = [table for part in mark.parts if (table := read_part(directory, part, segment)) is not None]
+    if not tables:
+        return
+    whole = pa.concat_tables(tables).sort_by("offset") if len(tables) > 1 else tables[0]
+    for start in range(0, whole.num_rows, _PIECE):
+        piece = whole.slice(start, _PIECE)
+        offsets = piece["offset"].to_pylist()
+        if offsets[-1] <= after:
+            continue
+        raw = piece["raw"].to_pylist()
+        back = layout.rows(pa.concat_tables([piece]).combine_chunks()) if layout.rows is not None else iter(raw)
+        for offset, kept, made in zip(offsets, raw, back, strict=True):
+            if offset > after and offset not in erased:
+                yield offset, made if kept is None else kept
 
 
-def segments(directory: Path) -> list[Segment]:
-    """The segments that are done, by writer and offset."""
-    matches = (_SEGMENT.fullmatch(path.stem) for path in (Path(directory) / "segments").glob("*.json"))
-    return sorted(Segment(match[1], int(match[2]), int(match[3])) for match in matches if match is not None)
+def read_part(directory: Path, part: str, segment: Segment, *, columns: Sequence[str] | None = None) -> Any:
+    """One file of a segment as an Arrow table; None when it was deleted meanwhile, as its mark says by now.
+
+    Raises
+    ------
+    IntegrityError
+        When it is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = part_file(directory, part, segment)
+    try:
+        return pq.ParquetFile(path).read(columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        if not path.exists():
+            now = read_mark(directory, segment)
+            if now is None or part not in now.parts:
+                return None
+        raise IntegrityError("a file of compacted records is damaged", got=f"{path}: {error}") from error
 
 
 def read_predictions(
@@ -204,7 +159,7 @@ def read_predictions(
     Returns
     -------
     pyarrow.Table
-        With the columns of :func:`prediction_schema`; empty when nothing is there.
+        With the columns of :func:`public_schema`; empty when nothing is there.
 
     Raises
     ------
@@ -213,20 +168,17 @@ def read_predictions(
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    directory, parts = Path(directory), []
-    for file in _files(directory, segments(directory)):
-        name, day = file.parent.parent.name, file.parent.name.removeprefix("day=")
-        if model is not None and name != _partition(model):
+    directory, tables, schema = Path(directory), [], public_schema()
+    for segment, part in marked_parts(directory, segments(directory)):
+        name, _, day = part.partition("/day=")
+        if model is not None and name != partition(model):
             continue
         if (start is not None and day < _day(start)) or (end is not None and day > _day(end)):
             continue
-        try:
-            parts.append(pq.ParquetFile(file).read())
-        except (OSError, pa.ArrowInvalid) as error:
-            raise IntegrityError("a file of compacted records is damaged", got=f"{file}: {error}") from error
-    found = pa.concat_tables(parts) if parts else prediction_schema().empty_table()
+        if (table := read_part(directory, part, segment, columns=schema.names)) is not None:
+            tables.append(table)
+    found = pa.concat_tables(tables) if tables else schema.empty_table()
     asked = found["asked_at"].cast(pa.int64())
     if start is not None:
         found = found.filter(pc.greater_equal(asked, start))
@@ -234,75 +186,23 @@ def read_predictions(
     return found if end is None else found.filter(pc.less(asked, end))
 
 
-def _write(directory: Path, segment: Segment, rows: list[tuple[str, Micros, Mapping[str, Json]]], schema: Any) -> int:
-    days: dict[tuple[str, int], list[Mapping[str, Json]]] = {}
-    for model, when, columns in rows:
-        days.setdefault((model, when // DAY), []).append(columns)
-    parts = {f"{_partition(model)}/day={_day(day * DAY)}": columns for (model, day), columns in days.items()}
-    before = set(_marked(directory, segment))
-    for part, columns_of in sorted(parts.items()):
-        _write_file(directory / part / f"{segment.name}.parquet", columns_of, schema)
-    make_directory(directory / "segments")
-    write_atomic(
-        directory / "segments" / f"{segment.name}.json", canonical({"parts": sorted(parts), "rows": len(rows)})
-    )
-    for part in before - parts.keys():  # every row of it was erased
-        (directory / part / f"{segment.name}.parquet").unlink(missing_ok=True)
-    return len(rows)
-
-
-def _write_file(path: Path, rows: list[Mapping[str, Json]], schema: Any) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    make_directory(path.parent)
-    temporary = path.with_name(f".tmp-{path.name}")
-    columns = {name: [row[name] for row in rows] for name in schema.names}
-    pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
-    settle(temporary, path)
-
-
-def _marked(directory: Path, segment: Segment) -> list[str]:
-    path = directory / "segments" / f"{segment.name}.json"
-    try:
-        mark = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        return []
-    except msgspec.DecodeError as error:
-        raise IntegrityError("the mark of a segment is damaged", got=f"{path}: {error}") from error
-    return [str(part) for part in mark["parts"]]
-
-
-def _files(directory: Path, done: Iterable[Segment]) -> Iterator[Path]:
+def marked_parts(directory: Path, done: Iterable[Segment]) -> Iterator[tuple[Segment, str]]:
+    """Every part of finished segments."""
     for segment in done:
-        for part in _marked(directory, segment):
-            yield directory / part / f"{segment.name}.parquet"
+        mark = read_mark(directory, segment)
+        for part in mark.parts if mark is not None else ():
+            yield segment, part
 
 
-def _remove_unmarked(directory: Path, marked: set[Path]) -> None:
-    for path in directory.glob("model=*/day=*/*"):
-        if path not in marked:
-            path.unlink()
-            sync_directory(path.parent)
+def part_file(directory: Path, part: str, segment: Segment) -> Path:
+    """The path of one file of a segment."""
+    return directory / part / f"{segment.name}.parquet"
 
 
-def _partition(model: str) -> str:
+def partition(model: str) -> str:
+    """The name of a model's directory."""
     return f"model={quote(model, safe='')}"
 
 
 def _day(when: Micros) -> str:
     return iso(when - when % DAY)[:10]
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    make_directory(directory)
-    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConflictError("another process compacts these records", got=str(directory)) from error
-        yield
-    finally:
-        os.close(descriptor)

@@ -43,6 +43,8 @@ class Finished(msgspec.Struct, frozen=True):
     stages: Mapping[str, int] = {}
     """Microseconds by stage, in the order in which they came."""
     traceparent: str = ""
+    grpc: str = ""
+    """The status code of a call over gRPC by its name; ``status`` is then what HTTP would have said. Empty for HTTP."""
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -57,6 +59,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     arm: str = ""
     rows: int = 0
     stages_us: Mapping[str, int] = {}
+    grpc: str = ""
 
 
 def access_line(done: Finished) -> bytes:
@@ -69,7 +72,7 @@ def access_line(done: Finished) -> bytes:
     """
     line = _Line(
         iso(done.when), done.request_id, done.method[:16], done.path[:_MOST_PATH], done.status, done.took_us,
-        done.model, done.version[:12], done.arm, done.rows, done.stages,
+        done.model, done.version[:12], done.arm, done.rows, done.stages, done.grpc,
     )  # fmt: skip
     return _encoder.encode(line) + b"\n"
 

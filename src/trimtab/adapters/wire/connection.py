@@ -186,13 +186,15 @@ class Connection(asyncio.Protocol):
         self._since = server.budget.now
 
     def _head(self, reply: Reply, keep: bool) -> bytes:
-        lines = [_REASONS[reply.status], self._server.date, b"content-type: ", reply.content_type, b"\r\n"]
-        for name, value in reply.headers:
-            lines += [name, b": ", value, b"\r\n"]
-        if not keep:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"content-length: %d\r\n\r\n" % len(reply.body))
-        return b"".join(lines)
+        more = b"".join([b"%b: %b\r\n" % pair for pair in reply.headers])
+        return b"%b%bcontent-type: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
+            _REASONS[reply.status],
+            self._server.date,
+            reply.content_type,
+            more,
+            b"" if keep else b"connection: close\r\n",
+            len(reply.body),
+        )
 
     def _last_answer(self) -> None:
         """Close from our side; the caller has until :data:`_LINGER_S` to finish sending what nobody will read."""

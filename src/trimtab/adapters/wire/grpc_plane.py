@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from trimtab.adapters.wire.grpc_calls import CANCELLED, REQUEST_ID, Call, CallWatch, code_of
 from trimtab.adapters.wire.grpc_messages import METHODS, SERVICE, protocol
+from trimtab.adapters.wire.grpc_plain import PlainMessages, plain_row
 from trimtab.adapters.wire.grpc_tensors import decode_message, encode_message
-from trimtab.errors import InputError, MissingExtra, TooLarge, TrimtabError, Unavailable, UnknownName
-from trimtab.serving.ask import Steer
+from trimtab.adapters.wire.http import nanoseconds
+from trimtab.errors import InputError, MissingExtra, TooLate, TrimtabError, Unavailable, UnknownName
+from trimtab.serving.ask import Ask, Steer
 from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.tensors import TensorAnswer, describe
 
 _log = logging.getLogger("trimtab.serving")
-_PUSHBACK = (("grpc-retry-pushback-ms", "1000"),)
+_PUSHBACK = ("grpc-retry-pushback-ms", "1000")
 """Says to a client that retries when to do so, as ``Retry-After`` does over HTTP."""
+_TO_RETRY = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_UNIT, _ARM, _DEADLINE = "x-trimtab-unit", "x-trimtab-arm", "x-trimtab-deadline-ms"
+_LONGEST_NS = 600_000_000_000
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -32,7 +37,9 @@ class GrpcPlane:
     Parameters
     ----------
     wake
-        Called after a request was submitted: the dispatcher has work.
+        Called after requests were submitted: the dispatcher has work.
+    watch
+        Told of every call.
     software
         Version of the server, as ``ServerMetadata`` tells it.
 
@@ -42,13 +49,14 @@ class GrpcPlane:
         Without grpcio or protobuf.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, wake: Callable[[], None], software: str = "") -> None:
-        self._dispatcher, self._wake, self._software = dispatcher, wake, software
+    def __init__(
+        self, dispatcher: Dispatcher, *, wake: Callable[[], None], watch: CallWatch, software: str = ""
+    ) -> None:
+        self._dispatcher, self._wake, self._watch, self._software = dispatcher, wake, watch, software
         self._grpc = _library()
         self._messages, self._undecodable = protocol()
+        self._plain = PlainMessages()
         self._server: Any = None
-        self.replies: Counter[str] = Counter()
-        """Answers by status code."""
 
     async def start(self, host: str, port: int, *, max_body: int, max_waiting: int) -> int:
         """Listen; the port, which several workers may share.
@@ -97,59 +105,97 @@ class GrpcPlane:
         step = steps.get(name)
         request, response = self._messages[f"{name}Request"], self._messages[f"{name}Response"]
 
-        async def call(data: bytes, context: Any) -> bytes:
+        async def called(data: bytes, context: Any) -> bytes:
+            said = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            call = self._watch.begin(name, said)
+            if call.request_id:
+                context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+            asked = None
             try:
                 asked = request.FromString(data)
-                answer = await self._infer(asked, context) if step is None else response(**step(asked))
+                if step is None:
+                    encoded = await self._infer(asked, _steer(asked, said, context), call)
+                else:
+                    encoded = response(**step(asked)).SerializeToString()
             except self._undecodable:
                 error: Exception = InputError("the message cannot be read", hint=f"send an inference.{name}Request")
             except TrimtabError as found:
                 error = found
+            except asyncio.CancelledError:
+                late = context.time_remaining() == 0
+                self._watch.ended(call, "DEADLINE_EXCEEDED" if late else CANCELLED)
+                raise
             except Exception as found:  # noqa: BLE001 - the last line of defence: the worker lives on
                 _log.exception("a call failed")
                 error = found
             else:
-                self.replies["OK"] += 1
-                encoded: bytes = answer.SerializeToString()
+                self._watch.ended(call, "OK")
                 return encoded
-            return await self._refuse(error, context)
+            model = getattr(asked, "model_name", "")
+            known = model if model in self._dispatcher.engine.live.table.routes else ""  # nothing callers make up
+            self._watch.refused(known, error)
+            return await self._refuse(error, call, context)
 
-        return call
+        return called
 
-    async def _refuse(self, error: Exception, context: Any) -> bytes:
+    async def _refuse(self, error: Exception, call: Call, context: Any) -> bytes:
         name = code_of(error)
-        self.replies[name] += 1
+        self._watch.ended(call, name, error)
         text = str(error) if isinstance(error, TrimtabError) else "an internal error. See the log of the worker."
-        code = getattr(self._grpc.StatusCode, name)
-        await context.abort(code, text, trailing_metadata=_PUSHBACK if name == "UNAVAILABLE" else ())
+        more = [(REQUEST_ID, call.request_id)] if call.request_id else []
+        if name in _TO_RETRY and isinstance(error, Unavailable):
+            more.append(_PUSHBACK)
+        await context.abort(getattr(self._grpc.StatusCode, name), text, trailing_metadata=tuple(more))
         return b""  # not reached: abort raises
 
-    async def _infer(self, asked: Any, context: Any) -> Any:
-        engine = self._dispatcher.engine
-        timer = engine.pipeline.timer
-        start = timer()
-        model, version = asked.model_name, asked.model_version
-        manifest = engine.live.described(model, version).manifest
-        request = decode_message(asked, inputs=manifest.inputs, outputs=manifest.outputs, max_rows=engine.max_rows)
-        raw = bool(asked.raw_input_contents)
+    async def _infer(self, asked: Any, steer: Steer, call: Call) -> bytes:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def encode(found: TensorAnswer) -> Any:
-            return encode_message(found, raw=raw)
 
         def resolve(result: Any) -> None:
             if not answer.done():  # the caller may have given up
+                self._watch.handed(call)
                 answer.set_result(result)
 
-        said = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-        steer = Steer(version, said.get("x-trimtab-unit", "")[:TEXT_LIMIT], said.get("x-trimtab-arm", ""))
-        took = timer() - start
-        self._dispatcher.submit_tensors(model, request, encode, resolve, steer=steer, decode_ns=took)
+        if steer.version or steer.arm or not self._submit_plain(asked, resolve, steer, call.start):
+            self._submit(asked, resolve, steer, call.start)
         self._wake()
         result = await answer
         if isinstance(result, TrimtabError):
             raise result
-        return result
+        encoded: bytes = result
+        return encoded
+
+    def _submit_plain(self, asked: Any, resolve: Callable[[Any], None], steer: Steer, start: int) -> bool:
+        dispatcher, model = self._dispatcher, asked.model_name
+        plain = dispatcher.plain(model)
+        row = plain_row(asked, plain.reader) if plain is not None else None
+        if plain is None or row is None:
+            return False
+        raw, name = len(asked.raw_input_contents) > 0, asked.id
+
+        def encode(ask: Ask) -> bytes:
+            answers, _, value = ask.told[0]
+            live = dispatcher.engine.live
+            return self._plain.write(live, model, answers.version, id=name, value=value, raw=raw)
+
+        now = dispatcher.engine.pipeline.timer()
+        ask = Ask(plain.lane, [name or self._watch.new_id()], row, encode=encode, resolve=resolve,
+                  decode_ns=now - start, came=now)  # fmt: skip
+        dispatcher.submit_row(ask, steer)
+        return True
+
+    def _submit(self, asked: Any, resolve: Callable[[Any], None], steer: Steer, start: int) -> None:
+        engine = self._dispatcher.engine
+        manifest = engine.live.described(asked.model_name, asked.model_version).manifest
+        request = decode_message(asked, inputs=manifest.inputs, outputs=manifest.outputs, max_rows=engine.max_rows)
+        raw = bool(asked.raw_input_contents)
+
+        def encode(found: TensorAnswer) -> bytes:
+            encoded: bytes = encode_message(found, raw=raw).SerializeToString()
+            return encoded
+
+        took = engine.pipeline.timer() - start
+        self._dispatcher.submit_tensors(asked.model_name, request, encode, resolve, steer=steer, decode_ns=took)
 
     def _model_ready(self, asked: Any) -> dict[str, Any]:
         try:
@@ -170,25 +216,17 @@ class GrpcPlane:
         }
 
 
-def code_of(error: Exception) -> str:
-    """The name of the gRPC status that says whose fault it was.
-
-    Examples
-    --------
-    >>> code_of(UnknownName("no such model")), code_of(Unavailable("full")), code_of(ZeroDivisionError())
-    ('NOT_FOUND', 'UNAVAILABLE', 'INTERNAL')
-    """
-    match error:
-        case UnknownName():
-            return "NOT_FOUND"
-        case TooLarge():
-            return "RESOURCE_EXHAUSTED"
-        case InputError():
-            return "INVALID_ARGUMENT"
-        case Unavailable():
-            return "UNAVAILABLE"
-        case _:
-            return "INTERNAL"
+def _steer(asked: Any, said: Mapping[str, str], context: Any) -> Steer:
+    """What message and metadata say about who should answer, and until when."""
+    within = said.get(_DEADLINE)
+    within_ns = nanoseconds(None if within is None else within.encode("utf-8", "replace"))
+    left = context.time_remaining()
+    if left is not None:
+        if left <= 0:
+            raise TooLate("the deadline of the call has passed", hint="allow more time")
+        within_ns = min(within_ns or _LONGEST_NS, int(left * 1e9))
+    version = getattr(asked, "model_version", "")
+    return Steer(version, said.get(_UNIT, "")[:TEXT_LIMIT], said.get(_ARM, ""), within_ns)
 
 
 def _library() -> Any:

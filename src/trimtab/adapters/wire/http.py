@@ -198,20 +198,22 @@ class DataPlane:
             respond(self.counted(wrong))
             return
 
-        def resolve(result: Reply | bytes | TrimtabError) -> None:
+        def resolve(result: Encoded | bytes | TrimtabError) -> None:
             if isinstance(result, bytes):
                 self.replies[200] += 1
                 respond(Reply(200, result))
+            elif isinstance(result, Encoded):
+                self.replies[200] += 1
+                respond(_infer_reply(result))
             else:
-                respond(
-                    self.counted(result)
-                    if isinstance(result, Reply)
-                    else self._refused(target.model, result, plain=True)
-                )
+                respond(self._refused(target.model, result, plain=True))
 
         dispatcher = self.dispatcher
         steer = _steer(target, headers)
-        if json_length is None and steer is NO_STEER and dispatcher.submit_plain(target.model, incoming.body, resolve):
+        length = header_length(json_length)
+        if not (steer.version or steer.arm) and dispatcher.submit_plain(
+            target.model, incoming.body, resolve, json_length=length, steer=steer
+        ):
             self.wake()
             return
         engine = dispatcher.engine
@@ -222,12 +224,12 @@ class DataPlane:
             incoming.body,
             inputs=deployed.manifest.inputs,
             outputs=deployed.manifest.outputs,
-            header_length=header_length(json_length),
+            header_length=length,
             max_rows=engine.max_rows,
         )
 
-        def encode(answer: TensorAnswer) -> Reply:
-            return _infer_reply(encode_infer(answer, binary=asked.binary))
+        def encode(answer: TensorAnswer) -> Encoded:
+            return encode_infer(answer, binary=asked.binary)
 
         took = timer() - start
         self.dispatcher.submit_tensors(target.model, asked, encode, resolve, steer=steer, decode_ns=took)
@@ -281,11 +283,17 @@ def _steer(target: Target, headers: Mapping[bytes, bytes]) -> Steer:
     unit, arm, within = headers.get(_UNIT), headers.get(_ARM), headers.get(_DEADLINE)
     if unit is None and arm is None and within is None and not target.version:
         return NO_STEER
-    return Steer(target.version, _text(unit), _text(arm), _nanoseconds(within))
+    return Steer(target.version, _text(unit), _text(arm), nanoseconds(within))
 
 
-def _nanoseconds(value: bytes | None) -> int:
-    """The caller's deadline; raises ``InputError`` when it is no number of milliseconds."""
+def nanoseconds(value: bytes | None) -> int:
+    """The caller's deadline; raises ``InputError`` when it is no number of milliseconds.
+
+    Examples
+    --------
+    >>> nanoseconds(b"250"), nanoseconds(None)
+    (250000000, 0)
+    """
     if value is None:
         return 0
     if not value.isdigit() or not 0 < int(value[:12]) <= _LONGEST_MS:
@@ -304,7 +312,7 @@ def _text(value: bytes | None) -> str:
 def _infer_reply(encoded: Encoded) -> Reply:
     if encoded.header_length < 0:
         return Reply(200, encoded.body)
-    return Reply(200, encoded.body, BYTES_TYPE, ((LENGTH_HEADER, str(encoded.header_length).encode()),))
+    return Reply(200, encoded.body, BYTES_TYPE, ((LENGTH_HEADER, b"%d" % encoded.header_length),))
 
 
 def _wrong_post(method: str, content_type: bytes) -> Reply | None:

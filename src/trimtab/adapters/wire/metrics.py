@@ -8,7 +8,7 @@ also when a worker is killed or the platform is started again. Gauges say how ea
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trimtab.adapters.wire.cells import CellFile, read_counts
@@ -17,9 +17,15 @@ from trimtab.serving.counted import Arm, Counted, Stage, WorkerNow, counted
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.latency import SHOWN, shown_counts
 from trimtab.serving.meter import BATCH_BOUNDS, STAGES, Cells, LocalCells, Meter
+from trimtab.serving.record import CONSTANT
 
 _log = logging.getLogger("trimtab.serving")
-_BOUNDS = [f"{bound / 1e6:g}" for bound in SHOWN] + ["+Inf"]
+_OF_STAGES = (100, 250, 1_000, 2_500, 10_000, 25_000, 100_000, 250_000, 1_000_000)
+_OF_HTTP = (
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+)  # fmt: skip
+"""Bounds that are enough to see which stage, or which path, is slow: there are many of both, and every bound is a line
+of text for each. :data:`SHOWN` is for what callers waited for."""
 _ROWS = [*map(str, BATCH_BOUNDS), "+Inf"]
 
 _COUNTERS = {
@@ -31,6 +37,7 @@ _COUNTERS = {
     "trimtab_records_lost_total": "Prediction records that could not be written.",
     "trimtab_cache_requests_total": "Rows that were looked for in the cache of predictions, by result.",
     "trimtab_precomputed_requests_total": "Rows that were looked for among the answers computed ahead, by result.",
+    "trimtab_grpc_calls_total": "Calls over gRPC, by method and status code.",
     "trimtab_access_log_dropped_total": "Lines that were not written to the access log, so as not to slow the answers.",
 }
 _GAUGES = {
@@ -63,6 +70,8 @@ class WorkerMetrics:
                 _log.error("metrics are not shared with other workers: %s", error)
                 self._folder = None
         self.meter = Meter(cells)
+        self._routed: frozenset[str] | None = None
+        """Versions in the route table; None before the first look."""
 
     def look(self, dispatcher: Dispatcher, *, shadow_failures: int = 0) -> None:
         """Take over what is counted elsewhere and how things stand; about once a second, and before a scrape."""
@@ -70,7 +79,9 @@ class WorkerMetrics:
         meter.gauge("waiting", len(dispatcher.queue))
         meter.gauge("in_flight", meter.in_flight)
         meter.gauge("shadow_waiting", engine.shadow_rows)
-        meter.gauge("generation", engine.live.table.generation)
+        table = engine.live.table
+        meter.gauge("generation", table.generation)
+        self._routed = frozenset((*table.versions(), *table.held())) if table.generation else None
         for (what, model, version, arm), rows in engine.counts.items():
             if what == "dropped":
                 labels = {"model": model, "version": version[:12], "arm": arm}
@@ -86,12 +97,17 @@ class WorkerMetrics:
             When the files change too fast to be read.
         """
         if self._folder is None:
-            return exposed(counted(self._own.blocks, {self._name: self._own.blocks}))
-        return exposed(read_counts(self._folder))
+            return exposed(counted(self._own.blocks, {self._name: self._own.blocks}), routed=self._routed)
+        return exposed(read_counts(self._folder), routed=self._routed)
 
 
-def exposed(found: Counted) -> bytes:
+def exposed(found: Counted, *, routed: Collection[str] | None = None) -> bytes:
     """What was counted in the Prometheus text format.
+
+    Parameters
+    ----------
+    routed
+        Versions whose histograms are told; None for all. Counters are told of every arm: they may not fall.
 
     Examples
     --------
@@ -103,25 +119,35 @@ def exposed(found: Counted) -> bytes:
     # TYPE trimtab_records_lost_total counter
     trimtab_records_lost_total{why="full"} 2
     """
-    lines = [*_arms(found.arms), *_http(found.replies), *_workers(found.workers)]
+    lines = [*_arms(found.arms, routed), *_http(found.replies), *_workers(found.workers)]
     for name, samples in sorted(found.counters.items()):
         text = _COUNTERS.get(name, "See the documentation.")
         lines += _family(name, "counter", text, [(_labels(pairs), value) for pairs, value in sorted(samples.items())])
     return ("\n".join(lines) + "\n").encode()
 
 
-def _arms(arms: Sequence[Arm]) -> Iterator[str]:
+def _arms(arms: Sequence[Arm], routed: Collection[str] | None) -> Iterator[str]:
     labels = {id(arm): _labels((("model", arm.model), ("version", arm.version[:12]), ("arm", arm.arm))) for arm in arms}
     yield from _family("trimtab_predictions_total", "counter", "Rows answered or scored, by arm.",
                        [(labels[id(arm)], arm.answered) for arm in arms])  # fmt: skip
     yield from _family("trimtab_prediction_failures_total", "counter", "Rows that a version could not answer, by arm.",
                        [(labels[id(arm)], arm.failed) for arm in arms])  # fmt: skip
-    sizes = [(labels[id(arm)], _running(arm.batch_sizes), arm.answered + arm.failed) for arm in arms]
+    told = [arm for arm in arms if arm.answered + arm.failed and (routed is None or _told(arm, routed))]
+    sizes = [(labels[id(arm)], _running(arm.batch_sizes), arm.answered + arm.failed) for arm in told]
     yield from _histogram("trimtab_batch_rows", "Rows in a batch.", _ROWS, sizes)
-    timed = [(f'{labels[id(arm)]},stage="{name}"', arm.stage(name)) for arm in arms for name in STAGES[:-1]]
-    yield from _durations("trimtab_stage_duration_seconds", "How long a request spent in each stage.", timed)
-    whole = [(labels[id(arm)], arm.stage("total")) for arm in arms]
+    timed = [(f'{labels[id(arm)]},stage="{name}"', arm.stage(name)) for arm in told for name in STAGES[:-1]]
+    spent = [
+        (pairs, stage) for pairs, stage in timed if stage.sum_us
+    ]  # what never took a microsecond is no stage of it
+    yield from _durations(
+        "trimtab_stage_duration_seconds", "How long a request spent in each stage.", spent, _OF_STAGES
+    )
+    whole = [(labels[id(arm)], arm.stage("total")) for arm in told]
     yield from _durations("trimtab_request_duration_seconds", "From the first look at a request to its answer.", whole)
+
+
+def _told(arm: Arm, routed: Collection[str]) -> bool:
+    return arm.arm == CONSTANT or arm.version in routed
 
 
 def _http(replies: Mapping[tuple[str, str, int], Stage]) -> Iterator[str]:
@@ -133,7 +159,7 @@ def _http(replies: Mapping[tuple[str, str, int], Stage]) -> Iterator[str]:
         timed.append((_labels([*pairs, ("url_scheme", "http")]), stage))
     yield from _family("trimtab_http_responses_total", "counter", "Answers by HTTP status.",
                        [(f'code="{status}"', number) for status, number in sorted(codes.items())])  # fmt: skip
-    yield from _durations("http_server_request_duration_seconds", "Duration of HTTP server requests.", timed)
+    yield from _durations("http_server_request_duration_seconds", "Duration of HTTP server requests.", timed, _OF_HTTP)
 
 
 def _workers(workers: Sequence[WorkerNow]) -> Iterator[str]:
@@ -143,9 +169,14 @@ def _workers(workers: Sequence[WorkerNow]) -> Iterator[str]:
         yield from _family(name, "gauge", text, samples)
 
 
-def _durations(name: str, text: str, stages: Iterable[tuple[str, Stage]]) -> list[str]:
-    samples = [(labels, shown_counts(stage.counts), stage.sum_us / 1e6) for labels, stage in stages if stage.count]
-    return _histogram(name, text, _BOUNDS, samples)
+def _durations(name: str, text: str, stages: Iterable[tuple[str, Stage]], bounds: Sequence[int] = SHOWN) -> list[str]:
+    places = [SHOWN.index(bound) for bound in bounds] + [len(SHOWN)]
+    samples = []
+    for labels, stage in stages:
+        if stage.count:
+            cumulative = shown_counts(stage.counts)
+            samples.append((labels, [cumulative[place] for place in places], stage.sum_us / 1e6))
+    return _histogram(name, text, [f"{bound / 1e6:g}" for bound in bounds] + ["+Inf"], samples)
 
 
 def _histogram(

@@ -117,7 +117,7 @@ class ObservedPlane:
         return self._plane.counted(reply)
 
     def _take_known(self, incoming: Incoming, respond: Respond, given: bytes | None) -> None:
-        request_id = _known_id(given) or self._new_id()
+        request_id = known_id(given) or self._new_id()
         echo = (REQUEST_ID, request_id.encode())
         start = self._timer()
         when = self._clock.now() if self._sinks else 0
@@ -136,18 +136,10 @@ class ObservedPlane:
         self._plane.take(incoming, answered)
 
     def _finished(self, incoming: Incoming, reply: Reply, request_id: str, when: int, took: int) -> Finished:
-        ask = self._handing.letting_go
-        model = version = arm = ""
-        rows = 0
-        stages: dict[str, int] = {}
-        if ask is not None:
-            answers = ask.told[0].answers
-            model, version, arm, rows = ask.lane.model, answers.version, answers.arm, ask.size
-            stages = _stages(ask, self._handing.took)
         parent = incoming.headers.get(b"traceparent", b"").decode("latin-1")
         return Finished(
             when, took // 1000, request_id, incoming.method, incoming.path, self._route(incoming.path), reply.status,
-            model, version, arm, rows, stages, parent,
+            *answer_of(self._handing), parent,
         )  # fmt: skip
 
     def _route(self, path: str) -> str:
@@ -183,7 +175,16 @@ def _method(method: str) -> str:
     return method if method in _METHODS else "_OTHER"
 
 
-def _known_id(given: bytes | None) -> str:
+def answer_of(handing: Handing) -> tuple[str, str, str, int, dict[str, int]]:
+    """Model, version, arm, rows and µs by stage of the answer that is handed over; nothing between answers."""
+    ask = handing.letting_go
+    if ask is None:
+        return "", "", "", 0, {}
+    answers = ask.told[0].answers
+    return ask.lane.model, answers.version, answers.arm, ask.size, _stages(ask, handing.took)
+
+
+def known_id(given: bytes | None) -> str:
     """The caller's id where it can stand in a header and a log; else empty."""
     if given is None or not 0 < len(given) <= _MOST_ID or not _ID_CHARACTERS.issuperset(given):
         return ""

@@ -11,6 +11,10 @@ from typing import Any
 from trimtab.adapters.wire.accesslog import Finished
 from trimtab.errors import MissingExtra
 
+_GRPC_CODES = {
+    "OK": 0, "CANCELLED": 1, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "RESOURCE_EXHAUSTED": 8,
+    "INTERNAL": 13, "UNAVAILABLE": 14,
+}  # fmt: skip
 _EXTRA = "pip install 'trimtab[otel]'"
 
 
@@ -37,18 +41,9 @@ class Traces:
         start = done.when * 1000
         end = start + done.took_us * 1000
         parent = self._parent.extract({"traceparent": done.traceparent}) if done.traceparent else None
-        attributes = {
-            "http.request.method": done.method,
-            "http.response.status_code": done.status,
-            "http.route": done.route,
-            "url.path": done.path[:200],
-            "url.scheme": "http",
-            "trimtab.request_id": done.request_id,
-        }
-        span = self._tracer.start_span(
-            f"{done.method} {done.route}".strip(), context=parent, kind=self._server, start_time=start,
-            attributes=attributes,
-        )  # fmt: skip
+        name = done.path[1:] if done.grpc else f"{done.method} {done.route}".strip()
+        attributes = (_of_grpc(done) if done.grpc else _of_http(done)) | {"trimtab.request_id": done.request_id}
+        span = self._tracer.start_span(name, context=parent, kind=self._server, start_time=start, attributes=attributes)
         if span.is_recording():
             if done.model:
                 answer = {"model": done.model, "version": done.version, "arm": done.arm, "rows": done.rows}
@@ -70,6 +65,22 @@ class Traces:
             child = self._tracer.start_span(stage, context=inside, start_time=at)
             at += us * 1000
             child.end(end_time=at)
+
+
+def _of_http(done: Finished) -> dict[str, Any]:
+    return {
+        "http.request.method": done.method,
+        "http.response.status_code": done.status,
+        "http.route": done.route,
+        "url.path": done.path[:200],
+        "url.scheme": "http",
+    }
+
+
+def _of_grpc(done: Finished) -> dict[str, Any]:
+    service, _, method = done.path[1:].partition("/")
+    code = _GRPC_CODES.get(done.grpc, 2)
+    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method, "rpc.grpc.status_code": code}
 
 
 def open_traces(share: float, *, software: str) -> Traces:

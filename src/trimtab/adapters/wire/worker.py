@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 
 from trimtab.adapters.wire.accesslog import AccessLog
+from trimtab.adapters.wire.grpc_calls import CallWatch
 from trimtab.adapters.wire.grpc_plane import GrpcPlane
 from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.http import DataPlane
@@ -233,7 +234,11 @@ class _Process:
             new_id=worker.new_id,
             sinks=self._sinks,
         )
-        self._grpc = _grpc_plane(dispatcher, self._plane, settings)
+        self._grpc = None  # its library is imported only where it is wanted
+        if settings.grpc_port >= 0:
+            watch = CallWatch(metrics.meter, handing=dispatcher, timer=worker.timer, clock=worker.clock,
+                              new_id=worker.new_id, sinks=self._sinks)  # fmt: skip
+            self._grpc = GrpcPlane(dispatcher, wake=self._plane.wake, watch=watch, software=settings.software)
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
         self._door = Door(settings.status_file.with_suffix(".door"), settings.number, stand_in=settings.stand_in)
@@ -393,10 +398,3 @@ class _Process:
             replace_file(self._settings.status_file, msgspec.json.encode(status))
         except Unavailable:
             _log.exception("the status file cannot be written; serving goes on")
-
-
-def _grpc_plane(dispatcher: Dispatcher, plane: DataPlane, settings: WorkerSettings) -> GrpcPlane | None:
-    """The gRPC side of a worker; its library is imported only where it is wanted."""
-    if settings.grpc_port < 0:
-        return None
-    return GrpcPlane(dispatcher, wake=plane.wake, software=settings.software)

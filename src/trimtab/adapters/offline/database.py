@@ -1,0 +1,227 @@
+"""Databases by their address: opened, their errors told in our words, and never a password in what is said.
+
+SQLite through the standard library; PostgreSQL through psycopg; everything else through SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from trimtab.errors import ConflictError, InputError, MissingExtra, Unavailable
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+
+
+def is_url(text: str) -> bool:
+    """Whether a place is a database rather than a file.
+
+    Examples
+    --------
+    >>> is_url("sqlite:///shop.db#visits"), is_url("data/rows.parquet")
+    (True, False)
+    """
+    return _SCHEME.match(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A database, and a table in it: ``scheme://…#table``."""
+
+    url: str
+    table: str
+
+    @staticmethod
+    def of(text: str) -> Address:
+        """Read an address.
+
+        Raises
+        ------
+        InputError
+            When the name of the table is not one.
+
+        Examples
+        --------
+        >>> Address.of("sqlite:///shop.db#visits")
+        Address(url='sqlite:///shop.db', table='visits')
+        """
+        url, mark, table = text.rpartition("#")
+        if not mark:
+            url, table = text, ""
+        if mark and _NAME.fullmatch(table) is None:
+            got = "what follows the last #" if "@" in text else repr(table)  # it may be the rest of a password
+            raise InputError("not the name of a table", got=got, hint="as in sqlite:///shop.db#visits")
+        return Address(url, table)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The passwords in it, as they stand there and as they are meant."""
+        try:
+            parts = urlsplit(self.url)
+            found = [parts.password or "", *(value for name, value in parse_qsl(parts.query) if _is_secret(name))]
+        except ValueError:
+            found = [self.url.partition("://")[2]]
+        return [text for one in found if one for text in (one, unquote(one))]
+
+    @property
+    def shown(self) -> str:
+        """Without a password: for messages, reports and the ledger."""
+        if not self.secrets:
+            return f"{self.url}#{self.table}" if self.table else self.url
+        try:
+            parts = urlsplit(self.url)
+            user, host = parts.username or "", parts.netloc.rpartition("@")[2]
+        except ValueError:
+            return f"{self.url.partition(':')[0]}://…"
+        query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if not _is_secret(name)])
+        place = f"{parts.scheme}://{f'{user}@' if user else ''}{host}{parts.path}{f'?{query}' if query else ''}"
+        return f"{place}#{self.table}" if self.table else place
+
+    def cleaned(self, said: str) -> str:
+        """What a driver said, without the passwords of this address."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            said = said.replace(secret, "***")
+        return said
+
+
+def _is_secret(name: str) -> bool:
+    return any(part in name.lower() for part in ("pass", "pwd", "secret", "token"))
+
+
+def shown(place: str) -> str:
+    """A place as it may be told: a file as it is, an address of a database without its password.
+
+    Examples
+    --------
+    >>> shown("postgresql://ann:secret@db:5432/shop?sslmode=require#scored")
+    'postgresql://ann@db:5432/shop?sslmode=require#scored'
+    >>> shown("data/rows.parquet")
+    'data/rows.parquet'
+    """
+    return Address.of(place).shown if is_url(place) else place
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """An open connection and what is peculiar to its driver."""
+
+    connection: Any
+    errors: tuple[type[Exception], ...]
+    mark: str
+    """How a parameter is written."""
+    address: Address
+    postgres: bool = False
+    """Whether it is psycopg: rows are streamed through a cursor that the server holds, and copied in."""
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what the driver raises into our errors; a full disk and a lost server are not the query's fault."""
+        try:
+            yield
+        except self.errors as error:
+            kinds = {kind.__name__ for kind in type(error).__mro__}
+            said = self.address.cleaned((str(error).splitlines() or [""])[0][:300])
+            if kinds & {"OperationalError", "InterfaceError"} and "no such" not in said and "syntax" not in said:
+                raise Unavailable(
+                    "the database cannot be used now",
+                    got=f"{self.address.shown}: {said}",
+                    hint="mend it, then run the same again",
+                ) from None
+            raise InputError(
+                "the database refuses", got=f"{type(error).__name__}: {said}", hint="see the query and the table"
+            ) from None
+
+
+def connect(address: Address, *, readonly: bool = False) -> Driver:
+    """Open a database; ``readonly`` keeps a query from writing, and SQLite from making a file that is not there.
+
+    Raises
+    ------
+    MissingExtra
+        When its driver is not installed.
+    InputError, Unavailable
+        When there is none.
+    """
+    scheme = address.url.partition(":")[0]
+    if scheme == "sqlite":
+        path = address.url.removeprefix("sqlite:///").removeprefix("sqlite://")
+        try:
+            name = f"{Path(path).absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
+            found = sqlite3.connect(name, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise Unavailable("the database cannot be opened", got=f"{path}: {error}") from None
+        return Driver(found, (sqlite3.Error,), "?", address)
+    if scheme in ("postgresql", "postgres"):
+        return _postgres(address, readonly=readonly)
+    return _through_sqlalchemy(address)
+
+
+def _postgres(address: Address, *, readonly: bool) -> Driver:
+    try:
+        import psycopg
+    except ImportError:
+        raise _missing("psycopg", "PostgreSQL", "trimtab[postgres]") from None
+    try:
+        found = psycopg.connect(address.url, autocommit=True, application_name="trimtab batch")
+        if readonly:
+            found.execute("SET default_transaction_read_only = on")
+    except psycopg.Error as error:
+        said = address.cleaned(" ".join(str(error).split()))[:300]
+        raise Unavailable("the database cannot be opened", got=f"{address.shown}: {said}") from None
+    return Driver(found, (psycopg.Error,), "%s", address, postgres=True)
+
+
+_HELD_S = 5.0
+"""A run that was killed holds its table until the server has noticed: for so long the next one waits."""
+
+
+def hold(driver: Driver) -> None:
+    """Be the one run that writes to the table, for as long as the connection lives. Only PostgreSQL lets us say so.
+
+    Raises
+    ------
+    ConflictError
+        When another run writes there.
+    """
+    if not driver.postgres:
+        return
+    until = time.monotonic() + _HELD_S
+    ask = "SELECT pg_try_advisory_lock(hashtext('trimtab_batch'), hashtext(%s))"
+    while not driver.connection.execute(ask, (driver.address.table,)).fetchone()[0]:
+        if time.monotonic() > until:
+            raise ConflictError(
+                "another run writes these answers", got=driver.address.shown, hint="wait for it, or name another table"
+            )
+        time.sleep(0.1)
+
+
+def _missing(module: str, what: str, install: str) -> MissingExtra:
+    return MissingExtra(f"the driver for {what} is not installed", got=module, hint=f"pip install '{install}'")
+
+
+_MARKS = {"qmark": "?", "format": "%s", "pyformat": "%s"}
+
+
+def _through_sqlalchemy(address: Address) -> Driver:
+    try:
+        import sqlalchemy
+    except ImportError:
+        raise _missing("sqlalchemy", address.url.partition(":")[0], "sqlalchemy") from None
+    try:
+        engine = sqlalchemy.create_engine(address.url)
+        raw = engine.raw_connection()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        said = address.cleaned(str(error))[:300]
+        raise Unavailable("the database cannot be opened", got=f"{address.shown}: {said}") from None
+    mark = _MARKS.get(engine.dialect.paramstyle)
+    if mark is None:
+        raise InputError("this driver's parameters cannot be written", got=engine.dialect.paramstyle)
+    return Driver(raw, (engine.dialect.dbapi.Error,), mark, address)
