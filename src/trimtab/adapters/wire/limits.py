@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+SWEEP_S = 0.5
+"""How often connections are looked at. What begins between two looks counts from the first, so it is let go once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bytes and seconds, of one connection where nothing else is said."""
