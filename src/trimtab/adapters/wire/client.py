@@ -16,7 +16,6 @@ import msgspec
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, Unavailable, UnknownName
 
-
 _KEPT_S = 1.0
 """How long a connection may have been idle to be used again: less than any server of ours waits to close one."""
 
