@@ -5,6 +5,7 @@ Where uvicorn differs, the test says so and why: :func:`only_ours`.
 
 import contextlib
 import hashlib
+import signal
 import socket
 import struct
 import time
@@ -24,6 +25,14 @@ def server(request):
     served = Served(request.param, **LIMITS)
     yield served
     assert served.well(), "the server did not survive the tests"
+    served.stop()
+
+
+@pytest.fixture(params=["httptools", "uvicorn"])
+def patient(request):
+    """With the limits of time that it has by itself: under load a test may take long over what it sends."""
+    served = Served(request.param, body=BODY)
+    yield served
     served.stop()
 
 
@@ -145,8 +154,8 @@ def test_answers_come_in_the_order_of_requests(server):
 
 
 @pytest.mark.parametrize("count", [17, 3000])
-def test_many_requests_at_once_are_all_answered(server, count):
-    with server.caller() as caller:
+def test_many_requests_at_once_are_all_answered(patient, count):
+    with patient.caller() as caller:
         caller.send(b"".join(post(b"%d" % number) for number in range(count)))
         for number in range(count):
             assert caller.answer().json()["sha"] == hashlib.sha256(b"%d" % number).hexdigest()
@@ -293,6 +302,35 @@ def test_a_body_in_crumbs_is_refused(ours):
             for _ in range(40):
                 caller.send((b"1;" + b"x" * 1000 + b"\r\na\r\n") * 100)
         assert caller.answer().status == 413
+
+
+def test_time_in_which_we_could_not_run_is_nobodys_slowness(ours):
+    """The rest of a request lies in the socket when the server goes on, after many times what a head may take."""
+    for begun, rest in (
+        (b"POST /ec", b"ho HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx"),
+        (post(b"abc")[:-2], b"bc"),
+    ):
+        with ours.caller() as caller:
+            caller.send(begun)
+            time.sleep(0.1)  # it has read that much
+            ours.process.send_signal(signal.SIGSTOP)
+            try:
+                caller.send(rest)
+                time.sleep(2.5)
+            finally:
+                ours.process.send_signal(signal.SIGCONT)
+            assert caller.answer().status == 200
+
+
+def test_a_caller_has_time_left_after_we_could_not_run(ours):
+    with ours.caller() as caller:
+        caller.send(post(b"abc")[:-2])
+        time.sleep(0.1)
+        ours.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        ours.process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+        assert caller.send(b"bc").answer().status == 200
 
 
 @pytest.mark.parametrize(

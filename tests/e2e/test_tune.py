@@ -125,18 +125,37 @@ def test_ctrl_c_leaves_no_process_and_no_profile(home, tmp_path):
     scratch.mkdir()
     command = [sys.executable, "-m", "trimtab", "tune", "buys", "--p99", "5s", "--home", str(home), "--seconds", "30"]
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 20
-        while not ours(scratch) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert ours(scratch)
-        process.send_signal(number)
-        assert process.wait(20) == 1
+        ) as process:
+            try:
+                deadline = time.monotonic() + 60
+                while not (found := ours(scratch)) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                assert found
+                process.send_signal(number)
+                assert process.wait(30) == 1
+            finally:
+                process.kill()
         assert ours(scratch) == []
         assert list(scratch.glob("trimtab-*")) == []
     assert not (home / "serving.json").exists()
+
+
+def test_a_kill_leaves_no_worker(home, tmp_path):
+    command = [sys.executable, "-m", "trimtab", "tune", "buys", "--p99", "5s", "--home", str(home), "--seconds", "30"]
+    with subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (found := ours(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+    assert found
+    deadline = time.monotonic() + 30
+    while ours(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert ours(tmp_path) == []
 
 
 @pytest.mark.parametrize(

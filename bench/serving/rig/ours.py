@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -88,7 +89,7 @@ class Trimtab:
 
     def command(self, home: Path, port: int, **more: object) -> list[str]:
         """What starts the worker; ``more`` goes into its options."""
-        options = worker.WorkerOptions(host="127.0.0.1", port=port)
+        options = worker.WorkerOptions(host="127.0.0.1", port=port, parent=os.getpid())
         arguments = worker.command(home, 1, options)
         extra = more | ({"server": self.kind} if self.kind else {})
         arguments[2] = msgspec.json.encode(msgspec.json.decode(arguments[2]) | extra).decode()

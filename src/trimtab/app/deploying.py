@@ -12,6 +12,7 @@ from trimtab.app.asked import read_constant, read_request
 from trimtab.app.killing import KillOrder, check_constant, pull, wait_for
 from trimtab.app.operations import ask, ask_directly, home_of, in_its_place, operator, running_control
 from trimtab.app.platform import sentence
+from trimtab.app.standalone import alone_home, refuse_alone
 from trimtab.core.ledger import model_stream
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.loop import events as e
@@ -39,6 +40,7 @@ def deploy(
     fields = {"version": version, "reason": reason, "actor": actor, **how}
     if not version and not how.get("winner") and how.get("strategy") != "ab":
         raise InputError("a version is needed", hint="trimtab deploy MODEL VERSION --reason …")
+    refuse_alone(alone_home(path, home))
     if how.get("strategy") != "blue-green":
         return ask(path, model, kind, home=home, **fields)
     client = running_control(home_of(path, home))
@@ -79,6 +81,7 @@ def kill(
     path: Path, model: str, *, home: Path | None, to: str, value: str | None, reason: str, actor: str | None
 ) -> Result:
     """Pull the kill switch: in force first, then recorded."""
+    refuse_alone(alone_home(path, home))
     place = home_of(path, home)
     fields = {"to": to, "value": value, "reason": reason, "actor": operator(actor), "id": secrets.token_hex(10)}
     asked = read_request("kill", fields, {})  # before anything is changed

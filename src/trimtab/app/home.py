@@ -54,6 +54,11 @@ class Home:
         return self.root / "route.json"
 
     @property
+    def alone(self) -> bool:
+        """Whether models are served from here by themselves: no project keeps its ledger here."""
+        return self.route_file.exists() and not (self.root / "ledger.db").exists()
+
+    @property
     def jobs(self) -> Path:
         return self.root / "jobs"
 

@@ -14,10 +14,11 @@ import msgspec
 from trimtab.adapters.project.file import load_project
 from trimtab.adapters.wire.cells import METRICS, read_counts
 from trimtab.app.home import HOME, Home, named_home
+from trimtab.app.standalone import alone_home, alone_routes
 from trimtab.core.clock import Micros, instant
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, Unavailable, UnknownName
-from trimtab.serving.budget import MEAN, TOTAL, BudgetReport, LatencyBudget, Line, report, stages_of
+from trimtab.serving.budget import MEAN, PRESETS, TOTAL, BudgetReport, LatencyBudget, Line, report, stages_of
 from trimtab.serving.counted import NOTHING, Arm, Counted, Stage
 from trimtab.serving.latency import BUCKETS, SHOWN, bucket, shown_counts
 from trimtab.serving.record import PREDICTIONS, decode_record
@@ -55,12 +56,16 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
     Unavailable
         When nothing was ever answered.
     """
-    project = load_project(request.project)
-    root = (named_home(request.home) or Home(Path(project.root) / HOME)).root
-    budgets = {name: spec.latency_budget for name, spec in sorted(project.models.items())}
+    served = alone_home(request.project, request.home)
+    if served is not None:  # nobody has declared a budget
+        root, budgets = served.root, dict.fromkeys(sorted(alone_routes(served).routes), PRESETS["table"])
+    else:
+        project = load_project(request.project)
+        root = (named_home(request.home) or Home(Path(project.root) / HOME)).root
+        budgets = {name: spec.latency_budget for name, spec in sorted(project.models.items())}
     if request.model is not None:
         if request.model not in budgets:
-            raise UnknownName("no such model in the project", got=repr(request.model), hint=", ".join(budgets))
+            raise UnknownName("no such model here", got=repr(request.model), hint=", ".join(budgets))
         budgets = {request.model: budgets[request.model]}
     if request.source == "records":
         if request.during_s:

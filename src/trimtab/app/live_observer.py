@@ -46,6 +46,8 @@ class LiveObserver:
         self._unpaired: set[tuple[str, str]] = set()
         """Under a driven clock: answers in a rollout that its other arm has not scored yet."""
         self._plans: dict[str, Plan] = {}
+        self._unread: set[str] = set()
+        """Versions whose records cannot be counted; said once."""
         self._cursors: dict[str, int] = {}
         self.observer = Observer(self._config)
         self.changed = False
@@ -152,10 +154,13 @@ class LiveObserver:
     def _count(self, version: str, records: list[PredictionRecord]) -> None:
         try:
             self.know(version)
-        except TrimtabError as error:
-            _log.error("records of version %s cannot be read: %s", version[:12], error)
+            found = list(answers_from_records(records, self._plans[version]))
+        except TrimtabError as error:  # such as those of a version that was served by itself and is not the project's
+            if version not in self._unread:
+                _log.error("records of version %s cannot be read: %s", version[:12], error)
+            self._unread.add(version)
             return
-        for answers in answers_from_records(records, self._plans[version]):
+        for answers in found:
             self.observer.answered(answers)
         for (rollout, arm, failed), count in failures(records).items():
             self.observer.failed(rollout, arm, failed, count=count)

@@ -30,6 +30,7 @@ from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
 from trimtab.app.setting_values import seconds
 from trimtab.app.signing import check_signed_head
+from trimtab.app.standalone import alone_home, alone_status, refuse_alone
 from trimtab.core.clock import instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, Ledger, model_stream
@@ -97,6 +98,7 @@ def existing_home(path: Path, given: Path | None = None) -> Home:
     named = named_home(given)
     folder = path if path.is_dir() else path.parent
     home = named or Home(folder.resolve() / HOME)
+    refuse_alone(home)
     if not (home.root / "ledger.db").exists():
         what = "there is no home of a project here" if named else "this project has no home yet"
         hint = "`trimtab up` or `trimtab train` makes one; --home or TRIMTAB_HOME names one that is elsewhere"
@@ -159,6 +161,8 @@ def ask(path: Path, model: str, kind: str, *, home: Path | None = None, **fields
     body = {"id": secrets.token_hex(10), **{name: value for name, value in fields.items() if value}}
     body["actor"] = operator(fields.get("actor"))
     # Anything else may not make a home where one was named: a wrong name must not leave an empty one behind.
+    if kind not in _MAKES:
+        refuse_alone(alone_home(path, home))
     place = home_of(path, home) if named_home(home) is None or kind in _MAKES else existing_home(path, home)
     client = running_control(place)
     if client is not None:
@@ -254,6 +258,9 @@ def judge(path: Path, model: str, version: str, *, home: Path | None = None) -> 
 
 def show_status(path: Path, *, home: Path | None = None) -> Result:
     """What the status page shows, also when no control process runs."""
+    served = alone_home(path, home)
+    if served is not None:
+        return alone_status(served)
     place = existing_home(path, home)
     client = running_control(place)
     if client is not None:

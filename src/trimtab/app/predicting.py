@@ -10,6 +10,7 @@ from trimtab.adapters.project.file import find_project, load_project
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.app.home import named_home
 from trimtab.app.operations import data_plane, home_of
+from trimtab.app.standalone import alone_home
 from trimtab.core.ids import derived_id
 from trimtab.errors import InputError, ProjectError, UnknownName
 
@@ -35,9 +36,10 @@ def predict_once(
     Unavailable
         When nothing answers.
     """
-    declared = _declared(path, model, must=url is None and named_home(home) is None)
+    served = alone_home(path, home) if url is None else None
+    declared = _declared(path, model, must=url is None and named_home(home) is None and served is None)
     headers = {"X-Trimtab-Arm": arm} if arm else {}
-    with JsonClient(url or data_plane(home_of(path, home)), headers=headers) as client:
+    with JsonClient(url or data_plane(served or home_of(path, home)), headers=headers) as client:
         kinds = _described(client, model) if declared is None else declared
         body = {name: _typed(kinds, name, value) for name, value in fields.items()}
         answer = client.post(f"/predict/{model}", body)

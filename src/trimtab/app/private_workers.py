@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -102,6 +103,7 @@ def _start(root: Path, number: int) -> subprocess.Popen[bytes]:
         providers=setting("providers"),
         model_python=setting("model_python"),
         max_queue=whole_number("max_queue"),
+        parent=os.getpid(),
     )
     line = [sys.executable, "-m", worker.MODULE, *worker.command(root, number, options)]
     with (root / "run" / f"worker-{number}.log").open("ab") as log:

@@ -295,7 +295,8 @@ class _Wiring:
 
     def load(self, version: str) -> Deployed:
         bundle = load(self.blobs, version)
-        self.observer.profile(version, Profile.from_json(bundle.profile))
+        if bundle.profile:
+            self.observer.profile(version, Profile.from_json(bundle.profile))
         return deployed(bundle, self.rows)
 
 

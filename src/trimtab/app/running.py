@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.wire.control import control_app
+from trimtab.adapters.wire.listening import reserved_socket
 from trimtab.adapters.wire.status import WorkerStatus, read_status, takes_connections
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
@@ -31,7 +32,7 @@ from trimtab.app.home import Home, setting
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
-from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, post_name, read_profile
+from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, options_of, post_name, read_profile
 from trimtab.app.worker_settings import whole_number, worker_options
 from trimtab.core.clock import iso
 from trimtab.errors import InputError, MissingExtra, StaleEpoch, Unavailable
@@ -149,7 +150,7 @@ class _Process:
         )
         config = uvicorn.Config(
             app, http="httptools", loop="none", ws="none", lifespan="off", access_log=False, log_config=None,
-            server_header=False, proxy_headers=False, timeout_graceful_shutdown=10,
+            server_header=False, proxy_headers=False, timeout_keep_alive=75, timeout_graceful_shutdown=10,
         )  # fmt: skip
         server = uvicorn.Server(config)
         facts = self._facts(listener)
@@ -273,7 +274,7 @@ def _console_socket(request: UpRequest) -> Iterator[socket.socket]:
 def _data_port(request: UpRequest, home: Home) -> Iterator[int]:
     """The port of the data plane; 0 is made a free one, or the one that living workers have."""
     wanted = whole_number("port", request.port)
-    with _shared_port(wanted, home, setting("host", request.host), lambda said: said.port) as port:
+    with _shared_port(wanted, home, setting("host", request.host), "port") as port:
         yield port
 
 
@@ -286,25 +287,32 @@ def _grpc_port(request: UpRequest, home: Home) -> Iterator[int]:
     if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):  # every worker would end at once
         raise MissingExtra("gRPC needs grpcio and protobuf", hint="pip install 'trimtab[grpc]'")
     wanted = whole_number("grpc_port", request.grpc_port)
-    with _shared_port(wanted, home, setting("host", request.host), lambda said: said.grpc_port) as port:
+    with _shared_port(wanted, home, setting("host", request.host), "grpc_port") as port:
         yield port
 
 
 @contextmanager
-def _shared_port(wanted: int, home: Home, host: str, of: Callable[[WorkerStatus], int]) -> Iterator[int]:
-    if wanted:
-        yield wanted
-        return
-    for path in sorted(home.run.glob(f"{POSTS}.pid")):
-        said = read_status(path.with_suffix(".json"))
-        if read_post(home.run, path.stem).held and said is not None and of(said) > 0:
-            yield of(said)
-            return
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as reserved:
-        # Bound but not listening: it gets no connection, and keeps the port for workers that come and go.
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reserved.bind((host, 0))
+def _shared_port(wanted: int, home: Home, host: str, name: Literal["port", "grpc_port"]) -> Iterator[int]:
+    """Keep a port for workers that come and go; nobody else may have it, but workers of this home that go on."""
+    held = _held_ports(home.run, name)
+    port = wanted or next(iter(held), 0)
+    option = f"--{name.replace('_', '-')}"
+    with reserved_socket(host, port, shared=port in held, option=option) as reserved:
         yield int(reserved.getsockname()[1])
+
+
+def _held_ports(run: Path, name: Literal["port", "grpc_port"]) -> list[int]:
+    """Where living workers of a home listen, or are about to."""
+    found: list[int] = []
+    for path in sorted(run.glob(f"{POSTS}.pid")):
+        post, said = read_post(run, path.stem), read_status(path.with_suffix(".json"))
+        if not post.held or post.process is None:
+            continue
+        told: WorkerStatus | WorkerOptions | None = said if said and said.pid == post.process.pid else None
+        port: int = getattr(told or options_of(post.command), name)
+        if port > 0:
+            found.append(port)
+    return found
 
 
 def _loop() -> asyncio.AbstractEventLoop:

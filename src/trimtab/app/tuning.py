@@ -74,7 +74,7 @@ def tune(asked: TuneRequest, progress: Callable[[str], None] = lambda _: None) -
     -------
     dict
         ``{model, version, requests, cores, target, measured: [...], chosen, why, closest, profile, file, written,
-        skipped}``.
+        next, skipped}``; ``next`` is what puts it in force.
 
     Raises
     ------
@@ -206,6 +206,7 @@ class _Session:
             "profile": None,
             "file": str(self._home.root / FILE),
             "written": False,
+            "next": "start `trimtab serve` again" if self._home.alone else "`trimtab restart-workers` puts it in force",
         }
 
     def _shown(self, found: Measured, chosen: Measured | None) -> Result:

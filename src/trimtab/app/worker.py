@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from trimtab.adapters.blobs.directory import DirectoryBlobs
 from trimtab.adapters.clock.shared import SharedClock
 from trimtab.adapters.clock.system import SystemClock
 from trimtab.adapters.compute.jobdir import mark
+from trimtab.adapters.compute.parent import end_with
 from trimtab.adapters.compute.supervisor import claim
 from trimtab.adapters.models.memory import trim
 from trimtab.adapters.models.providers import read_order
@@ -82,6 +83,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """Whether answers computed ahead are looked for."""
     stand_in: bool = False
     """Stays for the time of a rolling restart."""
+    parent: int = 0
+    """It ends when the process of this number is its parent no longer; 0 for a worker that outlives who started it."""
 
 
 def post_name(number: int) -> str:
@@ -92,6 +95,14 @@ def post_name(number: int) -> str:
 def command(home: Path, number: int, options: WorkerOptions) -> list[str]:
     """The arguments that start a worker."""
     return [str(home), str(number), msgspec.json.encode(options).decode()]
+
+
+def options_of(arguments: Sequence[str]) -> WorkerOptions:
+    """The options among the arguments that a worker was started with; the defaults, at port 0, of what is no worker."""
+    try:
+        return msgspec.json.decode(arguments[2], type=WorkerOptions)
+    except (IndexError, msgspec.DecodeError):  # of an older release
+        return WorkerOptions("", 0)
 
 
 class Loader:
@@ -165,6 +176,8 @@ def main(arguments: list[str]) -> int:
     if post is None:
         return 3
     ours = mark(os.getpid())
+    if options.parent:
+        end_with(options.parent)
     # Its own spool, whatever process had this post before: two writers never share one.
     name = f"worker-{number}-{ours.pid}-{ours.started or 0}"
     records = SpoolRecords(root / "records", name, segment_bytes=options.records_segment)

@@ -50,7 +50,8 @@ def tune(
     """Find batch size, threads and workers for a latency of MODEL by measuring, and write them down.
 
     Private workers of the champion are started on loopback, one combination after the other, and driven with recorded
-    requests. The choice goes to serving.json of the home; `trimtab restart-workers` puts it in force.
+    requests. The choice goes to serving.json of the home; `trimtab restart-workers` puts it in force,
+    or another start of `trimtab serve`.
 
     Ends with 1 when nothing keeps the latency; nothing is written then.
     """
@@ -87,9 +88,5 @@ def _text(result: Result) -> str:
         return "\n".join([*parts, result["why"]])
     chosen = result["chosen"]
     sizes = f"workers {chosen['workers']}, threads {chosen['threads']}, batch {chosen['batch']}"
-    ending = (
-        f"written to {result['file']}: `trimtab restart-workers` puts it in force"
-        if result["written"]
-        else "nothing written"
-    )
+    ending = f"written to {result['file']}: {result['next']}" if result["written"] else "nothing written"
     return "\n".join([*parts, f"{sizes}: {result['why']}", ending])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import select
+import socket
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -13,9 +16,15 @@ import msgspec
 from trimtab.core.ids import Json
 from trimtab.errors import InputError, Unavailable, UnknownName
 
+_KEPT_S = 1.0
+"""How long a connection may have been idle to be used again: less than any server of ours waits to close one."""
+
 
 class JsonClient:
     """Talks to one server; not for use from several threads at once.
+
+    A connection that was idle for a while, or that the server has closed, is made anew before a request is sent. A
+    request that was sent is sent again only when it is a GET: the server may have taken it.
 
     Parameters
     ----------
@@ -39,6 +48,7 @@ class JsonClient:
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        self._used = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -62,9 +72,7 @@ class JsonClient:
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         try:
-            self._connection.request(method, path, body, self._headers)
-            answer = self._connection.getresponse()
-            content = answer.read()
+            answer, content = self._exchanged(method, path, body)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise Unavailable(
@@ -82,6 +90,32 @@ class JsonClient:
             got=str(fields.get("got", f"status {answer.status}")),
             hint=str(fields.get("hint", "")),
         )
+
+    def _exchanged(self, method: str, path: str, body: bytes | None) -> tuple[http.client.HTTPResponse, bytes]:
+        connection = self._connection
+        kept = connection.sock
+        if kept is not None and (time.monotonic() - self._used > _KEPT_S or _ended(kept)):
+            connection.close()
+            kept = None
+        try:
+            connection.request(method, path, body, self._headers)
+            answer = connection.getresponse()
+        except (BrokenPipeError, ConnectionResetError):  # a close without an answer is the latter too
+            if kept is None or method != "GET":
+                raise
+            connection.close()
+            connection.request(method, path, body, self._headers)
+            answer = connection.getresponse()
+        content = answer.read()
+        self._used = time.monotonic()
+        return answer, content
+
+
+def _ended(kept: socket.socket) -> bool:
+    """Whether a connection on which nothing is under way has something to read: its end."""
+    looked = select.poll()
+    looked.register(kept, select.POLLIN)
+    return bool(looked.poll(0))
 
 
 def _decoded(content: bytes) -> Any:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from trimtab.adapters.wire.exchange import Incoming
+from trimtab.adapters.wire.limits import SWEEP_S
 from trimtab.adapters.wire.reading import Phase, RequestReader
 from trimtab.adapters.wire.reply import JSON_TYPE, Reply, refuse
 
@@ -64,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._held: deque[tuple[Incoming, Exchange]] = deque()
         """The last of them, which the plane has not seen: they came at once, and their answers would pile up."""
         self._since = server.budget.now
-        """Of the last answer."""
+        """Of the last answer, or since when it is read again."""
         self._closing = self._paused = self._refused = self._releasing = False
         self._blocked = self._left = 0.0
         """Since when the caller does not read, and since when nothing more is answered; 0 when that is not so."""
@@ -231,7 +232,7 @@ class Connection(asyncio.Protocol):
     def check_time(self, now: float) -> None:
         """End a connection that has taken too long over what it is doing."""
         limits, reader = self._limits, self._reader
-        age = now - max(self._since, reader.since)
+        age = now - max(self._since, reader.since) - SWEEP_S
         if self._left:
             unread = self._transport.get_write_buffer_size() > 0
             if now - self._left > (limits.write_s if unread else _LINGER_S):
@@ -264,4 +265,5 @@ class Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self._paused and not self._blocked and not self._transport.is_closing():
             self._paused = False
+            self._since = self._server.budget.now  # what we did not read is not late
             self._transport.resume_reading()

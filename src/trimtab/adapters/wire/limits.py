@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SWEEP_S = 0.5
+"""How often connections are looked at. What begins between two looks counts from the first; it gets that more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

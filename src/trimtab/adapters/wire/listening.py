@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import socket
 
@@ -9,6 +10,60 @@ from trimtab.errors import Unavailable
 
 _OTHER_FILES = 64
 """Open files that are no connections: stores, records, libraries, and callers who are just told that it is full."""
+
+
+def reserved_socket(host: str, port: int, *, shared: bool = False, option: str = "--port") -> socket.socket:
+    """A port for listening sockets that come and go, kept until this one closes: it is bound and never listens.
+
+    Workers share their port by ``SO_REUSEPORT``, so the kernel lets any other process of the same user share it too;
+    connections are then spread over both. So whoever starts workers takes the port first.
+
+    Parameters
+    ----------
+    port
+        0 takes a free one.
+    shared
+        Whether workers that are to be joined hold it already; else nobody may.
+    option
+        Of the command line, by which a person chooses another.
+
+    Raises
+    ------
+    Unavailable
+        When another program has it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kept = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            if port and not shared:
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended are none
+                alone.bind((host, port))
+                # From here on it can be joined, by the one that is kept: nobody can take the port between the two.
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            _join(kept, host, port)
+    except OSError as error:
+        kept.close()
+        taken = error.errno == errno.EADDRINUSE
+        hint = f"another program has it: end that one, or choose another port with {option}"
+        raise Unavailable(
+            f"cannot listen on {host}:{port}",
+            got=str(error),
+            hint=hint if taken else f"choose another with {option}",
+        ) from None
+    return kept
+
+
+def _join(kept: socket.socket, host: str, port: int) -> None:
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        kept.bind((host, port))  # without SO_REUSEADDR: nobody who asks for the port alone gets it beside this one
+    except OSError as error:
+        if not port or error.errno != errno.EADDRINUSE:
+            raise
+        # What is left of connections of a program that did not share the port.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind((host, port))
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -56,7 +56,7 @@ class Budget:
 
     def __init__(self) -> None:
         self.now = 0.0
-        """Seconds by the loop's clock, as of the last sweep: exact enough for limits in seconds."""
+        """Seconds as of the last sweep, without those in which the server was held up: exact enough for limits."""
         self.bodies = 0
         """Bytes of bodies that are not complete."""
 

@@ -18,13 +18,14 @@ from trimtab.adapters.wire.connection import Connection
 from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.heads import KnownHeads
-from trimtab.adapters.wire.limits import Limits
+from trimtab.adapters.wire.limits import SWEEP_S, Limits
 from trimtab.adapters.wire.listening import open_to
 from trimtab.adapters.wire.reading import Budget
 from trimtab.adapters.wire.reply import Reply
 
 _log = logging.getLogger("trimtab.serving")
-_SWEEP_S = 0.5
+_TURNS = 3
+"""Of the event loop before callers are judged: what came while we could not run is read first."""
 _LAST_S = 0.01
 """Nobody goes on with a listening socket: what has come is accepted before it closes."""
 _GRACE_S = 2.0
@@ -78,6 +79,8 @@ class HttpServer:
         self._drain_s, self._backlog, self._door = drain_s, backlog, door
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._held_up = 0.0
+        """Seconds in which this process could not run: they do not count for any limit."""
 
     def stop(self) -> None:
         """End :meth:`run`; may be called before it, and from a signal handler."""
@@ -136,13 +139,20 @@ class HttpServer:
         end = loop.time() + self._drain_s
         while self.connections and loop.time() < end:
             for connection in list(self.connections):
-                connection.leave_if_idle(loop.time() - _GRACE_S)
+                connection.leave_if_idle(loop.time() - self._held_up - _GRACE_S)
             await asyncio.sleep(0.05)
 
     async def _sweep_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        last = loop.time()
         while True:
-            await asyncio.sleep(_SWEEP_S)
-            self._tell_time(loop.time())
+            await asyncio.sleep(SWEEP_S)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            now = loop.time()
+            if now - last > 1.5 * SWEEP_S:
+                self._held_up += now - last - SWEEP_S
+            last = now
+            self._tell_time(now - self._held_up)
             for connection in list(self.connections):
                 connection.check_time(self.budget.now)
 
