@@ -119,12 +119,12 @@ def test_the_server_can_be_chosen(tmp_path, version, option, variable):
         (
             ("--server", "apache"),
             {},
-            "the setting server names no HTTP server. Got 'apache'. Hint: httptools or uvicorn.",
+            "setting server (TRIMTAB_SERVER): there is no such choice. Got 'apache'. Hint: httptools or uvicorn.",
         ),
-        ((), {"TRIMTAB_SERVER": ""}, "names no HTTP server"),
-        ((), {"TRIMTAB_MAX_QUEUE": "many"}, "the setting max_queue must be a whole number"),
-        ((), {"TRIMTAB_ACCESS_LOG_SHARE": "2"}, "must be a share"),
-        ((), {"TRIMTAB_RECORDS": "now and then"}, "records"),
+        ((), {"TRIMTAB_SERVER": ""}, "setting server (TRIMTAB_SERVER): there is no such choice"),
+        ((), {"TRIMTAB_MAX_QUEUE": "many"}, "setting max_queue (TRIMTAB_MAX_QUEUE): it must be a whole number"),
+        ((), {"TRIMTAB_ACCESS_LOG_SHARE": "2"}, "it must be a share"),
+        ((), {"TRIMTAB_RECORDS": "now and then"}, "setting records (TRIMTAB_RECORDS)"),
     ],
 )
 def test_a_setting_that_cannot_be_read_is_refused_in_one_line_and_starts_nothing(

@@ -132,7 +132,7 @@ def test_a_call_past_its_deadline_is_neither_computed_nor_recorded():
     (error,) = served.asked(infer(timeout=0.2))
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     (ask,) = (piece.waiter for piece in served.desk.dispatcher.queue.take()[1])
-    assert 0 < ask.expires - ask.came <= 200_000_000
+    assert 0 < ask.expires - ask.came < 205_000_000  # two clocks: that of gRPC and ours
     assert served.desk.records.rows == []
     assert [done.grpc for done in sink] in (["DEADLINE_EXCEEDED"], ["CANCELLED"])
 
