@@ -18,6 +18,7 @@ import numpy as np
 
 Check = Callable[[int, bytes], bool]
 """(row number, body) → whether the body is the right answer."""
+BEHIND_S = 0.01
 SILENCE_S = 20.0
 """A server that says nothing for so long is given up."""
 
@@ -45,7 +46,7 @@ class Load:
     refused: int = 0
     """Of the errors, those that say to come again: 429 and 503."""
     unsent: int = 0
-    """Due while every connection was busy, and given up."""
+    """Due, and given up, because no connection was free or the generator was busy."""
     right_ns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     """Latencies of the answers of status 200, of a load that sheds."""
 
@@ -158,7 +159,8 @@ def hold(
 ) -> Load:
     """Ask at a fixed rate, whatever the server does, for some seconds.
 
-    With ``shed`` a request that is due while every connection is busy is given up and counted.
+    With ``shed`` a request that was due :data:`BEHIND_S` ago, because every connection was busy or the generator itself
+    was, is given up and counted: it never became a request.
 
     A latency counts from when the request was due, so that a server that stalls is charged for all it kept waiting.
     A request that is due while every connection is busy waits for one.
@@ -192,8 +194,8 @@ def _held(
     total, sent, begun = int(rate * seconds), 0, now()
     while len(latencies) + load.unsent < total:
         late = now() - begun
-        if shed and not idle and sent < total:
-            missed = min(total, int(late / step)) - sent
+        if shed and sent < total:
+            missed = min(total, int((late - BEHIND_S * 1e9) / step)) - sent
             if missed > 0:
                 load.unsent, sent = load.unsent + missed, sent + missed
         while idle and sent < total and sent * step <= late:

@@ -138,6 +138,7 @@ class Meter:
         self._cells = cells
         self._arms: dict[tuple[str, str, str], Row] = {}
         self._replies: dict[tuple[str, str, int], Row] = {}
+        self._refusals: dict[tuple[str, str], Counter] = {}
         self._counters: dict[tuple[str, ...], Counter] = {}
         self._gauges = cells.block(GAUGES, (), len(GAUGE_NAMES))
         self.in_flight = 0
@@ -215,7 +216,11 @@ class Meter:
 
     def refused(self, model: str, why: str) -> None:
         """Count a body that was not answered."""
-        self.counter("trimtab_requests_refused_total", {"model": model, "kind": why}).add()
+        found = self._refusals.get((model, why))
+        if found is None:
+            found = self.counter("trimtab_requests_refused_total", {"model": model, "kind": why})
+            self._refusals[model, why] = found
+        found.add()
 
     # -- from the wire
 

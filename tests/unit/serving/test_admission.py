@@ -36,8 +36,8 @@ def test_a_flood_for_one_model_leaves_the_other_its_share():
 
 def test_nobody_is_let_in_to_wait_for_an_answer_that_comes_too_late():
     door = Admission(limit=1000, deadline_ns=100 * MS)
-    door.answered("m", bodies=10, took_ns=100 * MS)
-    joined(door, "m", 9)  # the next would wait for 9 times 10 ms, past the margin of 80
+    door.answered("m", bodies=2, began=0, ended=20 * MS)
+    joined(door, "m", 5)  # the next would wait for 5 times 10 ms and two batches of 20, past the margin of 80
     with pytest.raises(Unavailable, match=r"too late\. Got a wait of about 90\.0 ms; of 100 ms, 80 may"):
         door.admit("m")
     door.admit("m", within_ns=200 * MS)
@@ -45,15 +45,45 @@ def test_nobody_is_let_in_to_wait_for_an_answer_that_comes_too_late():
         door.admit("m", within_ns=20 * MS)
 
 
+def test_what_lies_between_two_batches_counts_while_requests_wait():
+    door = Admission(limit=1000)
+    joined(door, "m", 3)
+    door.left("m", 1)
+    door.answered("m", bodies=1, began=10 * MS, ended=20 * MS)
+    assert door.lasts("m", 2) == 20 * MS
+    door.left("m", 1)
+    door.answered("m", bodies=1, began=110 * MS, ended=120 * MS)  # refusals took 90 ms
+    assert door.lasts("m", 1) == pytest.approx(19 * MS)
+    door.left("m", 1)
+    door.answered("m", bodies=1, began=120 * MS, ended=130 * MS)
+    assert door.lasts("m", 1) == pytest.approx(18.1 * MS)
+    door.answered("m", bodies=1, began=1130 * MS, ended=1140 * MS)  # nobody waited meanwhile
+    assert door.lasts("m", 1) == pytest.approx(17.29 * MS)
+
+
 def test_the_first_is_always_let_in_since_nothing_else_can_be_learned_from():
     door = Admission(limit=10, deadline_ns=MS)
-    door.answered("m", bodies=1, took_ns=10_000 * MS)
+    door.answered("m", bodies=1, began=0, ended=10_000 * MS)
+    door.admit("m")
+
+
+def test_the_same_is_said_until_who_waits_changes():
+    door = Admission(limit=1, deadline_ns=MS)
+    joined(door, "m", 1)
+    said = []
+    for _ in range(3):
+        with pytest.raises(Overloaded) as refused:
+            door.admit("m")
+        said.append(refused.value)
+    assert said[0] is said[1] is said[2]
+    assert len(refused.traceback) == 2  # it does not grow from time to time
+    door.left("m", 1)
     door.admit("m")
 
 
 def test_without_a_deadline_only_the_queue_is_bounded():
     door = Admission(limit=10)
-    door.answered("m", bodies=1, took_ns=10_000 * MS)
+    door.answered("m", bodies=1, began=0, ended=10_000 * MS)
     joined(door, "m", 10)
 
 

@@ -93,6 +93,8 @@ class DataPlane:
             "v2/health/ready": self._ready,
             "openapi.json": lambda: reply_json(self._api()),
         }
+        self._last: tuple[TrimtabError | None, bool, Reply] = (None, False, Reply(503, b""))
+        """The last refusal: under overload the same is said again and again."""
         self.metrics = metrics or WorkerMetrics(None, "alone")
         self.threads = ThreadPoolExecutor(_ASIDE, "trimtab-aside")
         """For what blocks; starts no thread before it is needed."""
@@ -130,7 +132,9 @@ class DataPlane:
     def _refused(self, model: str, error: TrimtabError, *, plain: bool = False) -> Reply:
         known = model if model in self.dispatcher.engine.live.table.routes else ""  # nothing that callers make up
         self.metrics.meter.refused(known, type(error).__name__)
-        return self.counted(reply_error(error, plain=plain))
+        if error is not self._last[0] or plain != self._last[1]:
+            self._last = error.with_traceback(None), plain, reply_error(error, plain=plain)
+        return self.counted(self._last[2])
 
     def _target(self, path: str) -> Target:
         """What a path asks for; remembered for the paths that are asked again and again."""
