@@ -83,7 +83,8 @@ def test_by_tensor(served, model):
         described = client.get("/v2/models/buys")
     assert answer["outputs"][0]["shape"] == [2, 1]
     np.testing.assert_allclose(answer["outputs"][0]["data"], expected(model, [1.5, -0.5], [0, 2]), atol=1e-6)
-    assert described["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 2]}]
+    columns = {"columns": ["basket", "visits"]}
+    assert described["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 2], "parameters": columns}]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def test_an_unknown_server_is_refused_in_one_line(house, options, more):
     done = cli("up", "-p", house.project, "--port", "0", "--console-port", "0", *options, **more)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        done.stderr == "trimtab: the setting server names no HTTP server. Got 'apache'. Hint: httptools or uvicorn.\n"
+        done.stderr == "trimtab: setting server (TRIMTAB_SERVER): there is no such choice. Got 'apache'."
+        " Hint: httptools or uvicorn.\n"
     )
     assert carriers(house) == []
 
