@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,6 +21,11 @@ from trimtab.serving.scoring import TABLE
 
 EVERY_S = 300.0
 _AT_LEAST = 1000
+_ROWS = 100_000
+_LAST_S = 2.0
+"""How long a process that was told to end may still compact; the rest waits for the next one, and loses nothing."""
+_LAST_ROWS = 10_000
+"""Rows a file in that time: about a second."""
 _DAYS = re.compile(r"([1-9]\d{0,4})d")
 _FOREVER = "forever"
 _log = logging.getLogger("trimtab.control")
@@ -70,17 +77,19 @@ class Compactor:
         self._keep = keep if keep is not None else Keep.read()
         self._records = SpoolRecords(home.root / "records", "compactor")
         self._stop = threading.Event()
+        self._deadline = math.inf
         self._thread = threading.Thread(target=self._run, name="compact", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def stop(self, *, timeout_s: float = 20.0) -> None:
-        """Compact what is left, and end; what takes longer is left to the next start."""
+    def stop(self) -> None:
+        """Compact what is left if that is little, and end."""
+        self._deadline = time.monotonic() + _LAST_S
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(2 * _LAST_S)
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
@@ -104,7 +113,15 @@ class Compactor:
             self._delete(table)  # on a full disk, this makes the room that compaction needs
             ended = ended_writers(self._records, table)
             directory = self._records.index(table).directory
-            count = compact(self._records, directory, table=table, at_least=at_least, ended=ended)
+            count = compact(
+                self._records,
+                directory,
+                table=table,
+                at_least=at_least,
+                at_most=_LAST_ROWS if self._stop.is_set() else _ROWS,
+                ended=ended,
+                go_on=lambda: time.monotonic() < self._deadline,
+            )
             self._delete(table)
         except TrimtabError as error:
             _log.warning("%s: records are not compacted: %s", table, error)

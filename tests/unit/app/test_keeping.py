@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,3 +168,16 @@ def test_the_status_shows_single_days():
     shown = render_status({"project": "p", "models": [{"name": "m", "days": days}]})
     assert "1970-01-05" in shown
     assert "80.0" in shown
+
+
+def test_who_is_told_to_end_leaves_to_the_next_one_what_would_take_long(home, monkeypatch):
+    compactor, parquet = keeper(home)
+    monkeypatch.setattr("trimtab.app.keeping._LAST_ROWS", 2)
+    looked = iter([0.0, 0.0, 99.0])  # told to end, before the first file, before the second
+    monkeypatch.setattr("trimtab.app.keeping.time", SimpleNamespace(monotonic=lambda: next(looked, 99.0)))
+    compactor.start()
+    compactor.stop()
+    assert read_predictions(parquet)["request_id"].to_pylist() == ["r0", "r1"]
+    assert ids(home) == ["r0", "r1", "r2"]
+    assert Compactor(home, clock=VirtualClock(DAY), keep=Keep()).compact(at_least=1) == 1
+    assert ids(home) == ["r0", "r1", "r2"]

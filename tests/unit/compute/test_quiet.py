@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from trimtab.adapters.compute import quiet as module
@@ -21,17 +22,31 @@ def test_a_machine_with_a_busy_process_is_not_quiet():
         busy.communicate()
 
 
-@pytest.mark.parametrize(("more", "expected"), [(0, True), (1, True), (15, False)])
-def test_clocks_and_the_like_do_not_count(monkeypatch, more, expected):
-    lines = iter([f"cpu  50 0 20 900 0 0 0 0 0 0\ncpu0 {n}\n" if n == 0 else f"cpu  {50 + n} 0 20 990 0 0 0 0 0 0\n"
-                  for n in (0, more)])  # fmt: skip
+class Stat:
+    """Hundredths of a second that a machine worked, look by look."""
 
-    class Stat:
-        def read_text(self, _):
-            return next(lines)
+    def __init__(self, worked):
+        self.lines = [0, *np.cumsum(np.array(worked))]
+        self.shown = [0] + [n for k in range(1, len(self.lines)) for n in (k, k)]
 
-    monkeypatch.setattr(module, "_STAT", Stat())
-    assert quiet(look_s=0.2) is expected
+    def read_text(self, _):
+        return f"cpu  {50 + self.lines[self.shown.pop(0)]} 0 20 900 0 0 0 0 0 0\ncpu0 1\n"
+
+
+@pytest.mark.parametrize(
+    ("worked", "expected"),
+    [
+        ([0, 0, 0], True),
+        ([0, 1, 2], True),
+        ([10, 10, 10], False),
+        ([10, 0, 0, 10, 0], True),
+        ([10, 0, 10, 0, 10], False),
+    ],
+)
+def test_most_looks_decide_and_clocks_and_the_like_do_not_count(monkeypatch, worked, expected):
+    monkeypatch.setattr(module, "_STAT", Stat(worked))
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    assert quiet(look_s=0.1) is expected
 
 
 def test_a_system_that_does_not_tell_is_not_taken_to_be_quiet(monkeypatch, tmp_path):
@@ -40,13 +55,14 @@ def test_a_system_that_does_not_tell_is_not_taken_to_be_quiet(monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("idle", "told", "policy"), [(True, None, None), (False, None, "PASSIVE"), (False, "ACTIVE", "ACTIVE")]
+    ("idle", "told", "spins"),
+    [(True, None, "10000"), (False, None, "1000"), (False, "OMP_WAIT_POLICY", None), (False, "GOMP_SPINCOUNT", "7")],
 )
-def test_threads_spin_only_where_nobody_else_works(tmp_path, monkeypatch, idle, told, policy):
-    if told is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    else:
-        monkeypatch.setenv("OMP_WAIT_POLICY", told)
+def test_threads_spin_longer_where_nobody_else_works_unless_told(tmp_path, monkeypatch, idle, told, spins):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    if told:
+        monkeypatch.setenv(told, {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "7"}[told])
     compute = ProcessCompute(tmp_path, idle=idle)
-    compute.submit(Job("j", "trimtab.testing.jobs:environment", {"name": "OMP_WAIT_POLICY"}))
-    assert compute.wait("j", timeout_s=30).result == policy
+    compute.submit(Job("j", "trimtab.testing.jobs:environment", {"name": "GOMP_SPINCOUNT"}))
+    assert compute.wait("j", timeout_s=30).result == spins

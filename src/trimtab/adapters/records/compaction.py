@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
@@ -26,6 +26,7 @@ def compact(
     at_least: int = 1,
     at_most: int = 100_000,
     ended: Collection[str] = (),
+    go_on: Callable[[], bool] = lambda: True,
 ) -> int:
     """Write the rows that are in no segment yet to Parquet, and return how many there were.
 
@@ -43,6 +44,8 @@ def compact(
         Rows per segment; bounds memory.
     ended
         Writers that write no more: they wait for nothing.
+    go_on
+        Asked before each segment; once it says no, the rest waits for the next compaction.
 
     Raises
     ------
@@ -62,6 +65,8 @@ def compact(
         for writer, own in groupby(entries, key=lambda entry: entry[0].writer):
             least = 1 if writer in ended else min(at_least, at_most)
             for rows in _pieces(own, at_most):
+                if not go_on():
+                    return count
                 if len(rows) >= least:
                     segment = Segment(writer, ends.get(writer, 0), rows[-1].offset)
                     count += write_segment(directory, segment, rows, layout)
