@@ -24,7 +24,7 @@ from trimtab.core.ids import Json
 from trimtab.core.ports import Columns
 from trimtab.errors import Unavailable
 from trimtab.features.sources import Source
-from trimtab.loop.replay import Timeline
+from trimtab.loop.reading import Timeline
 from trimtab.loop.served import Served
 
 READY_S = 60.0

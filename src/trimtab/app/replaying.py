@@ -31,7 +31,8 @@ from trimtab.loop.engine import Loop
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.policy import policy_of
 from trimtab.loop.project import Project, check
-from trimtab.loop.replay import Replay, ReplayOptions, ReplayParts, Timeline
+from trimtab.loop.reading import Timeline
+from trimtab.loop.replay import Replay, ReplayOptions, ReplayParts
 from trimtab.loop.sentences import describe
 from trimtab.loop.tick import Tick
 from trimtab.monitoring.observer import Observer, ObserverConfig

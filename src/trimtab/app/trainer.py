@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.adapters.compute.processes import ProcessCompute
-from trimtab.adapters.compute.quiet import quiet
 from trimtab.app.data import UnitFault
 from trimtab.app.home import Home
 from trimtab.app.jobs import PREPARE, TrainingOrder
@@ -53,11 +52,11 @@ class Trainer:
 
     @staticmethod
     def of(project: Project, spec: ModelSpec, home: Home, *, faults: Staged, seed: int, until: Micros) -> Trainer:
-        """The trainer of a replay; the replay itself waits for each training."""
+        """The trainer of a replay."""
         return Trainer(
             project,
             spec,
-            compute=ProcessCompute(home.jobs, reuse=True, idle=quiet()),
+            compute=ProcessCompute(home.jobs, reuse=True),
             blobs=home.root / "blobs",
             faults=faults,
             seed=seed,

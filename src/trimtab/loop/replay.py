@@ -8,27 +8,25 @@ known when it was asked. Once per tick, at the end of a simulated hour, the loop
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trimtab.core.clock import HOUR, WEEK, Micros, VirtualClock
 from trimtab.core.ledger import Event
 from trimtab.core.ports import Records
-from trimtab.datasets.splits import LabelEvents
-from trimtab.errors import InputError, JobFailed
+from trimtab.errors import InputError, JobFailed, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
-from trimtab.features.history import History
 from trimtab.features.online import OnlineWriter
 from trimtab.loop.commands import ApplyRoute, Command, Train
 from trimtab.loop.counting import StepCounts
 from trimtab.loop.engine import Loop
 from trimtab.loop.observations import Asked, DayMatured, Drifted, JobDone, JobLost, Observation
 from trimtab.loop.operators import Operators
+from trimtab.loop.reading import Read, Reading, Timeline
 from trimtab.loop.served import Served
 from trimtab.monitoring.blocks import DriftReport
 from trimtab.monitoring.observer import Observer
@@ -37,17 +35,10 @@ from trimtab.serving.engine import Engine
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.routing import RouteTable
-from trimtab.training.ports import Compute, Job
+from trimtab.training.ports import Compute, Job, JobState
 
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """Everything that will be delivered: rows of each source, requests and labels, each in known order."""
-
-    histories: Mapping[str, History]
-    requests: RequestBatch
-    labels: LabelEvents
-    """In known order."""
+_STEPS = 20
+"""Steps read ahead between two looks at a job: about 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +134,14 @@ class Replay:
         self._first, self._last = np.searchsorted(
             parts.timeline.requests.at, [options.start, options.until], side="right"
         )
-        self._delivered = dict.fromkeys(parts.timeline.histories, 0)
+        self._reading = Reading(
+            parts.timeline,
+            parts.writer,
+            read=self._read,
+            asked=(int(self._first), int(self._last)),
+            ticks=range(options.start + options.tick, options.until + options.tick, options.tick),
+            timed=self._timed,
+        )
         self._labelled = 0
         self._running: list[tuple[Micros, Job]] = []
         self._operators = Operators(options.operators, options.bad_challengers)
@@ -154,7 +152,7 @@ class Replay:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Time taken by stage: deliver events, answer, record, observe, wait for training, decide."""
+        """Time taken by stage: deliver events, read features, answer, record, observe, wait for training, decide."""
         return {stage: nanoseconds / 1e9 for stage, nanoseconds in self._nanoseconds.items()}
 
     @contextmanager
@@ -184,64 +182,35 @@ class Replay:
         """Replay from start to end."""
         parts, options = self._parts, self._options
         parts.clock.advance_to(options.start)
-        self._deliver(options.start)
+        self._reading.deliver(options.start)
         self._bootstrap(options.start)
-        edges = self._batch_edges()
-        position, edge = int(self._first), 0
-        checkpoint = options.checkpoint or None
+        answered, checkpoint = 0, options.checkpoint
         for tick in range(options.start + options.tick, options.until + options.tick, options.tick):
-            last = min(int(np.searchsorted(parts.timeline.requests.at, tick, side="right")), int(self._last))
-            while position < last:
-                while edges[edge] <= position:
-                    edge += 1
-                stop = min(int(edges[edge]), last)
-                self._answer(position, stop)
-                position = stop
-            self._tick(tick)
-            parts.watcher.ticked(tick, position - int(self._first))
-            if checkpoint is not None and tick >= checkpoint:
+            for read in self._reading.until(tick):
+                self._answer(read)
+                answered = read.stop - int(self._first)
+            self._tick(tick, limit=checkpoint or options.until)
+            parts.watcher.ticked(tick, answered)
+            if checkpoint and tick >= checkpoint:
                 parts.watcher.checkpoint(tick)
-                checkpoint = None
+                checkpoint = 0
 
-    def _batch_edges(self) -> NDArray[np.int64]:
-        """Positions after which a batch must end, because an event was delivered before the next request."""
-        at = self._parts.timeline.requests.at
-        known_by_then = np.zeros(len(at), np.int64)
-        for history in self._parts.timeline.histories.values():
-            known_by_then += np.searchsorted(history.known, at, side="right")
-        return np.append(np.flatnonzero(np.diff(known_by_then) != 0) + 1, len(at))
+    def _read(self, batch: RequestBatch) -> FeatureBatch | None:
+        engine = self._parts.engine
+        champion = engine.live.table.route(self._parts.model).arms[0].version
+        try:
+            return engine.pipeline.features(engine.live.deployed[champion], batch)
+        except (InputError, Unavailable):
+            raise
+        except Exception:  # noqa: BLE001 - a project's own code may raise anything; the engine then counts it as failed
+            return None
 
-    def _deliver(self, now: Micros) -> None:
-        """Apply every event known by ``now``; a source that only carries labels feeds no feature."""
-        with self._timed("deliver events"):
-            self._deliver_rows(now)
-
-    def _deliver_rows(self, now: Micros) -> None:
-        for source, history in self._parts.timeline.histories.items():
-            if source not in self._parts.writer.sources:
-                continue
-            first = self._delivered[source]
-            stop = int(np.searchsorted(history.known, now, side="right"))
-            if stop > first:
-                rows = {name: values[first:stop] for name, values in history.columns.items()}
-                self._parts.writer.apply(source, rows, first)
-                self._delivered[source] = stop
-
-    def _answer(self, first: int, stop: int) -> None:
-        requests = self._parts.timeline.requests
-        self._deliver(int(requests.at[first]))
-        part = slice(first, stop)
-        batch = RequestBatch(
-            requests.ids[part],
-            requests.at[part],
-            {name: values[part] for name, values in requests.keys.items()},
-            {name: values[part] for name, values in requests.inputs.items()},
-        )
-        self._parts.clock.advance_to(int(requests.at[stop - 1]))
+    def _answer(self, read: Read) -> None:
+        self._parts.clock.advance_to(int(read.batch.at[-1]))
         with self._timed("answer"):
-            answered = self._parts.engine.answer(self._parts.model, batch)
+            answered = self._parts.engine.answer(self._parts.model, read.batch, features=read.features)
         for answers, rows in answered:
-            where = [first + row for row in rows]
+            where = [read.first + row for row in rows]
             self.served.keep(where, answers)
             self._parts.observer.answered(answers)
             self._this_tick.append((where, answers))
@@ -252,8 +221,7 @@ class Replay:
         self._step([], now)
         lost = ""
         while self._running:
-            with self._timed("wait for training"):
-                finished = self._finished_jobs(now + self._options.training_takes)
+            finished = self._finished_jobs(now + self._options.training_takes)
             lost = next((one.error for one in finished if isinstance(one, JobLost)), lost)
             self._step(finished, now)
         self._step(self._operators.approve(self._parts.loop.state.rollout), now)
@@ -267,18 +235,16 @@ class Replay:
             )
         self._frozen = self._parts.load(route.arms[0].version)
 
-    def _tick(self, now: Micros) -> None:
+    def _tick(self, now: Micros, *, limit: Micros) -> None:
         parts = self._parts
         parts.clock.advance_to(now)
-        self._deliver(now)
         with self._timed("shadow and record"):
             self._record()
             self._score_frozen()
         with self._timed("observe"):
             observations = self._observe(now)
-        with self._timed("wait for training"):
-            asked = self._operators.ask(now, parts.loop.state.rollout)
-            observations = [*self._finished_jobs(now), *asked, *observations]
+        asked = self._operators.ask(now, parts.loop.state.rollout)
+        observations = [*self._finished_jobs(now, limit=limit), *asked, *observations]
         with self._timed("decide"):
             self._step(observations, now)
 
@@ -334,13 +300,13 @@ class Replay:
             self._parts.observer.labelled(labels.ids[part].tolist(), values, labels.known[part])
             self._labelled = stop
 
-    def _finished_jobs(self, now: Micros) -> list[Observation]:
-        """Results of the jobs whose simulated time is over; waits for the real ones."""
+    def _finished_jobs(self, now: Micros, *, limit: Micros = 0) -> list[Observation]:
+        """Results of the jobs whose simulated time is over; waits for them, and reads ahead meanwhile."""
         due = [item for item in self._running if item[0] <= now]
         self._running = [item for item in self._running if item[0] > now]
         observations: list[Observation] = []
         for _, job in due:
-            state = self._parts.compute.wait(job.id, timeout_s=3600)
+            state = self._wait(job, limit)
             if state.status != "done":
                 observations.append(JobLost(job.id, state.error or f"the job is {state.status}"))
                 continue
@@ -349,6 +315,14 @@ class Replay:
             observations.append(JobDone(job.id, state.result))
             observations.extend(self._operators.force(job.id, version))
         return observations
+
+    def _wait(self, job: Job, limit: Micros) -> JobState:
+        compute = self._parts.compute
+        while compute.poll(job.id).status == "running":
+            if not self._reading.ahead(limit, steps=_STEPS):
+                break
+        with self._timed("wait for training"):
+            return compute.wait(job.id, timeout_s=3600)
 
     def _step(self, observations: Sequence[Observation], now: Micros) -> None:
         self._parts.clock.advance_to(now)

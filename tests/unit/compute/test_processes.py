@@ -272,3 +272,17 @@ def test_half_a_file_is_never_read(tmp_path):
     directory.finish("error.json", {"message": "late"})
     assert directory.read("result.json") == {"whole": True}
     assert directory.read("error.json") is None, "the first end counts"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [({}, "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")],
+)
+def test_threads_of_a_child_spin_only_for_a_moment_unless_told(tmp_path, monkeypatch, told, expected):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    compute = ProcessCompute(tmp_path)
+    compute.submit(Job("j", "trimtab.testing.jobs:environment", {"name": "GOMP_SPINCOUNT"}))
+    assert compute.wait("j", timeout_s=30).result == expected

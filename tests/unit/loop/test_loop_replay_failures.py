@@ -11,7 +11,8 @@ from tests.unit.serving.parts import House, MemoryRecords, Reader, engine_with, 
 from trimtab.core.clock import DAY, HOUR, WEEK, VirtualClock
 from trimtab.datasets.splits import LabelEvents
 from trimtab.features.batch import RequestBatch
-from trimtab.loop.replay import Replay, ReplayOptions, ReplayParts, Timeline
+from trimtab.loop.reading import Timeline
+from trimtab.loop.replay import Replay, ReplayOptions, ReplayParts
 from trimtab.loop.state import State
 from trimtab.monitoring.observer import Observer, ObserverConfig
 from trimtab.monitoring.rebuild import answers_from_records, failures

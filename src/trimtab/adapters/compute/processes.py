@@ -22,15 +22,12 @@ _LOG = "children.log"
 _POLL_S = 0.005
 _GRACE_S = 10.0
 """A child ends itself when its time is up; this much later we do, in case it hangs in native code."""
-
-
-SPINS: Final = {True: 10_000, False: 1_000}
-"""How often an OpenMP thread looks before it sleeps, by whether the machine is idle.
+_SPINS: Final = 1_000
+"""How often an OpenMP thread of a child looks before it sleeps while it waits for the others.
 
 LightGBM with 250,000 rows on two cores, seconds a fit, with the cores idle, beside one busy process, and beside another
 such fit: 5.1, 14, 58 as the library does it (it spins for milliseconds); 5.1, 13, 14 with 10,000 looks; 5.7, 8.2, 8.8
-with 1,000; 7.0, 7.5, 8.5 with none. Whether the machine is idle is only known when a process starts, so neither count
-may be ruinous when that changes.
+with 1,000; 7.0, 7.5, 8.5 with none. Something is nearly always at work beside a training: serving, or the replay.
 """
 
 
@@ -50,9 +47,6 @@ class ProcessCompute:
     reuse
         Keep one warm child that does jobs in turn, so that imports are paid once. It finishes the job in hand and
         ends when this process closes it or dies.
-    idle
-        Nothing else wants the cores while a job runs: whoever submitted it waits, and no other process is at work.
-        OpenMP threads then spin longer while they wait for each other; see :data:`SPINS`.
     timeout_s
         A job that takes longer fails.
     """
@@ -63,13 +57,12 @@ class ProcessCompute:
         *,
         python: str = sys.executable,
         reuse: bool = False,
-        idle: bool = False,
         timeout_s: float = 3600,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root, self._reuse, self._timeout_s = root, reuse, timeout_s
         self._monotonic = monotonic
-        self._environment = _environment(idle=idle)
+        self._environment = _environment()
         self._children = Children(python)
         self._given: dict[str, ProcessMark] = {}
         self._begun: dict[str, float] = {}
@@ -231,9 +224,8 @@ def _end(process: ProcessMark) -> None:
             return
 
 
-def _environment(*, idle: bool) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """A fixed order of sets, since a training must be repeatable; and how OpenMP threads wait, unless told."""
     fixed = {"PYTHONHASHSEED": "0"}
-    if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
-        return fixed
-    return fixed | {"GOMP_SPINCOUNT": str(SPINS[idle])}
+    told = "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ
+    return fixed if told else fixed | {"GOMP_SPINCOUNT": str(_SPINS)}
