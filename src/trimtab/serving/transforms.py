@@ -50,8 +50,8 @@ def check_transform(name: str, text: str, stage: Stage, *, where: str = "") -> N
 def load_transform(name: str, text: str, sha256: str, stage: Stage) -> Callable[[Any], Any]:
     """The function of a stage, from source that was verified against its digest.
 
-    Its errors become ``ModelFailed``, with their own name first. What it does to the features stays with it: they are
-    recorded as they were read.
+    Its errors become ``ModelFailed``, with their own name first. What it does to the matrix it is given stays with it:
+    features are recorded as they were read.
 
     Raises
     ------
@@ -60,12 +60,11 @@ def load_transform(name: str, text: str, sha256: str, stage: Stage) -> Callable[
     """
     check_transform(name, text, stage)
     function = run_code(name, text, sha256, what=f"{stage} module")[stage]
-
-    before, kind = stage == "preprocess", np.float32 if stage == "preprocess" else np.float64
+    kind = np.float32 if stage == "preprocess" else np.float64
 
     def run(values: Any) -> Any:
         try:
-            return np.asarray(function(np.array(values) if before else values), kind)
+            return np.asarray(function(np.array(values)), kind)
         except Exception as error:  # foreign code may raise anything
             raise ModelFailed(f"the {stage} code failed", got=f"{type(error).__name__}: {error}"[:300]) from error
 
