@@ -98,7 +98,8 @@ def stages_of_project(project: Project, spec: ModelSpec) -> Stages:
         text = project.stage(name, where=spec.where)
         return load_transform(name, text, sha256(text.encode()), stage)
 
-    return Stages(loaded(spec.preprocess, "preprocess"), loaded(spec.postprocess, "postprocess"))
+    before, after = loaded(spec.preprocess, "preprocess"), loaded(spec.postprocess, "postprocess")
+    return Stages(before, after, spec.preprocess, spec.postprocess)
 
 
 class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -201,7 +202,7 @@ def _train(order: TrainingOrder) -> Json:
     )
     used = {view.name: view.text for view in inputs.project.modules.values() if view.name in _named(plan.parts)}
     used |= {name: inputs.project.stages[name] for name in filter(None, (spec.preprocess, spec.postprocess))}
-    result = assemble(store, trained, modules=used, preprocess=spec.preprocess, postprocess=spec.postprocess)
+    result = assemble(store, trained, modules=used)
     reference = Profile.from_json(trained.profile)
     return {
         **result.to_builtins(),

@@ -85,4 +85,5 @@ def stages_of(bundle: Bundle) -> Stages:
             return None
         return load_transform(name, bundle.modules[name], bundle.manifest.files[module_path(name)], stage)
 
-    return Stages(loaded(bundle.manifest.preprocess, "preprocess"), loaded(bundle.manifest.postprocess, "postprocess"))
+    before, after = bundle.manifest.preprocess, bundle.manifest.postprocess
+    return Stages(loaded(before, "preprocess"), loaded(after, "postprocess"), before, after)

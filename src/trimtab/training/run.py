@@ -241,6 +241,7 @@ def _card(
             "seed": spec.seed,
             "code_revision": spec.code_revision,
             "libraries": dict(exported.libraries),
+            **spec.stages.named,
         },
     )
 

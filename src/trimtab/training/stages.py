@@ -23,6 +23,8 @@ Transform = Callable[[Any], Any]
 class Stages:
     """What runs before and after a model; None where there is nothing.
 
+    ``preprocess`` and ``postprocess`` are the names of the modules that the two come from, as a version says them.
+
     Examples
     --------
     >>> stages = Stages(before=lambda values: values * 2, after=lambda outputs: outputs + 1)
@@ -32,6 +34,14 @@ class Stages:
 
     before: Transform | None = None
     after: Transform | None = None
+    preprocess: str = ""
+    postprocess: str = ""
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The names of the modules that there are."""
+        both = {"preprocess": self.preprocess, "postprocess": self.postprocess}
+        return {stage: name for stage, name in both.items() if name}
 
     def __bool__(self) -> bool:
         return self.before is not None or self.after is not None

@@ -1,5 +1,7 @@
 """Stages of a project through a training job: what travels, what is refused, and whose stages a champion goes through."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tests.e2e.live_house import MODEL, make_project
@@ -8,10 +10,12 @@ from trimtab.adapters.blobs.directory import DirectoryBlobs
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.app.jobs import TrainingOrder, held_out, read_inputs, train_job
 from trimtab.app.loading import answering
+from trimtab.app.results import _against
 from trimtab.core.clock import DAY, instant
 from trimtab.errors import BundleCorrupt, ProjectError
+from trimtab.loop.outcome import Scored
 from trimtab.registry.bundle import load
-from trimtab.stats.metrics import evaluate
+from trimtab.stats.metrics import evaluate, losses
 
 END = instant("2024-03-11")
 SCALING = "import numpy as np\n\ndef preprocess(values):\n    return np.log1p(np.nan_to_num(values))\n"
@@ -67,6 +71,8 @@ def test_what_is_judged_is_what_serves(root):
     np.testing.assert_allclose(answering(bundle)(tail.X), said, atol=1e-7)
     assert result["metrics"] == pytest.approx(evaluate("binary", tail.y, said), abs=1e-6)
     assert result["parity"]["flipped"] == 0
+    assert '- preprocess: `"features.scaling"`' in bundle.card
+    assert result["p99_ms"] > 0
 
 
 def test_the_same_again_is_the_same_version_and_another_stage_another(root):
@@ -84,6 +90,23 @@ def test_a_champion_is_scored_through_its_own_stages(root):
     tail = held_out(order(root)).holdout
     said = by_hand(load(DirectoryBlobs(root / "blobs"), first["version"]), tail.X)
     assert second["champion_metrics"] == pytest.approx(evaluate("binary", tail.y, said), abs=1e-6)
+
+
+def test_the_version_before_in_a_report_of_a_replay_is_asked_through_its_own_stages(root):
+    result = trained(root)
+    tail = held_out(order(root)).holdout
+    blobs = DirectoryBlobs(root / "blobs")
+    staging = SimpleNamespace(
+        spec=SimpleNamespace(task=SimpleNamespace(loss="log_loss")),
+        home=SimpleNamespace(blobs=lambda: blobs),
+        replay=SimpleNamespace(served=SimpleNamespace(features=tail.X)),
+    )
+    rows = np.arange(len(tail))
+    half = np.full(len(tail), 0.5)
+    scored = Scored(tail.at, tail.y, half, half, rows, rows)
+    found = _against(staging, scored, rows, other=result["version"])
+    said = by_hand(load(blobs, result["version"]), tail.X)
+    assert found["mean"] == pytest.approx(float(np.mean(losses("log_loss", tail.y, said)) - np.log(2)), abs=1e-6)
 
 
 def test_a_changed_byte_of_a_stage_is_refused(root):

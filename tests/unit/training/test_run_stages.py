@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
-from tests.unit.training.project import PLAN, REGRESSION, spec, split, trained
+from tests.unit.registry.memory import MemoryBlobs
+from tests.unit.training.project import MODULE, PLAN, REGRESSION, fit, spec, split, trained
 
 from trimtab.adapters.models.export import OnnxExporter
 from trimtab.core.clock import DAY
 from trimtab.datasets.frozen import FrozenSplit
-from trimtab.errors import ProjectError
+from trimtab.errors import InputError, ProjectError
+from trimtab.registry.assemble import assemble
 from trimtab.stats.metrics import evaluate, losses
 from trimtab.training.run import Champion, train
 from trimtab.training.stages import Stages
@@ -151,3 +153,10 @@ def test_a_number_goes_through_postprocess():
     made, _, rows, _ = run(Stages(np.nan_to_num, lambda outputs: outputs * 2), data=data, task=REGRESSION, fit=square)
     twice = 2 * made.exported.predict(np.nan_to_num(data.holdout.X))
     np.testing.assert_allclose(rows["on_holdout"], twice, atol=1e-6)
+
+
+@pytest.mark.parametrize("stages", [Stages(np.nan_to_num, None), Stages(None, None, "features.scaling")])
+def test_what_was_judged_with_a_stage_is_not_packed_without_it(stages):
+    made, *_ = run(stages, fit=fit)
+    with pytest.raises(InputError, match="preprocess"):
+        assemble(MemoryBlobs(), made, modules={"features.calendar": MODULE})
