@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trimtab.datasets.frozen import Dataset, FrozenSplit
 from trimtab.errors import ProjectError
 from trimtab.training.export import TOLERANCE, relative_difference
-from trimtab.training.stages import Stages, Values, prepared
+from trimtab.training.stages import Stages, Values, finished, prepared
 from trimtab.training.task import Task
 
 _ALONE = 64
@@ -50,40 +50,43 @@ def _prepared_part(stages: Stages, part: Dataset, *, like: Dataset | None = None
     return Dataset(values, part.y, part.at, names, part.ids_digest)
 
 
-def check_answers(
-    stages: Stages, predict: Callable[[Values], NDArray[np.float64]], data: FrozenSplit, *, task: Task
-) -> None:
-    """Make sure that what is answered through the stages are answers of the task.
+def check_after(stages: Stages, run: Callable[[Values], Values], data: FrozenSplit, *, task: Task) -> None:
+    """Make sure that ``postprocess`` makes answers of the task of what the model says, each row for itself.
 
     Parameters
     ----------
-    predict
-        The whole way, from features to answers.
+    run
+        The model: from prepared rows to outputs of shape (n, k).
 
     Raises
     ------
     ProjectError
-        When ``postprocess`` gives another number of outputs, no probabilities where the task has them, or looks at more
-        than one row at a time.
+        When it gives another number of outputs than the task has, or looks at more than one row at a time.
     """
     if stages.after is None:
         return
-    rows = _some(data)
-    said = predict(rows)
-    wanted = (len(rows),) if task.outputs == 1 else (len(rows), task.outputs)
+    outputs = run(prepared(stages.before, _some(data)))
+    said = finished(stages.after, outputs)
+    wanted = (len(outputs),) if task.outputs == 1 else (len(outputs), task.outputs)
     if said.shape != wanted:
         raise ProjectError(
             "postprocess gives another number of outputs than the task has",
-            got=f"shape {said.shape} for {len(rows)} rows",
+            got=f"shape {said.shape} for {len(outputs)} rows",
             hint=f"return an array of shape {wanted}, for the (n, {task.outputs}) it gets",
         )
-    _check_probabilities(said, task)
-    _check_alone("postprocess", predict, rows)
+    _check_alone("postprocess", lambda rows: finished(stages.after, rows), outputs)
 
 
-def _check_probabilities(said: NDArray[np.float64], task: Task) -> None:
+def check_probabilities(stages: Stages, said: NDArray[np.float64], task: Task) -> None:
+    """Make sure that what ``postprocess`` makes are probabilities, where the task has them.
+
+    Raises
+    ------
+    ProjectError
+        When one is below 0 or above 1, or those of a row do not add up to 1.
+    """
     numbers = said[np.isfinite(said)]
-    if task.kind == "regression" or not len(numbers):
+    if stages.after is None or task.kind == "regression" or not len(numbers):
         return
     low, high = float(numbers.min()), float(numbers.max())
     if low < -TOLERANCE or high > 1 + TOLERANCE:

@@ -20,7 +20,7 @@ from trimtab.features.plan import Plan
 from trimtab.stats.metrics import evaluate, losses
 from trimtab.training.card import model_card
 from trimtab.training.export import Exported, Exporter
-from trimtab.training.preparing import check_answers, prepared_split
+from trimtab.training.preparing import check_after, check_probabilities, prepared_split
 from trimtab.training.stages import Stages
 from trimtab.training.task import Fit, Task, TrainingData
 
@@ -145,10 +145,11 @@ def train(
     estimator = _fit(spec, made.train)
     train_seconds = (timer() - began) / 1e9
     exported = exporter.export(estimator, _parity_rows(made), task=spec.task)
-    predict = _answering(spec, exported)
-    check_answers(spec.stages, predict, data, task=spec.task)
+    predict = _answering(spec, exported, data)
     on_train = predict(data.train.X)
     on_holdout = predict(data.holdout.X) if len(data.holdout) else exported.predict(made.holdout.X)
+    for said in (on_train, on_holdout):
+        check_probabilities(spec.stages, said, spec.task)
     metrics = _evaluate(spec.task, data.holdout.y, on_holdout)
     train_metrics = _evaluate(spec.task, data.train.y, on_train)
     score = score_champion(spec, data, on_holdout, champion=champion)
@@ -208,8 +209,8 @@ def _fit(spec: TrainingSpec, part: Dataset) -> Any:
     return estimator
 
 
-def _answering(spec: TrainingSpec, exported: Exported) -> Predict:
-    """What will serve: the exported model, with the stages around it."""
+def _answering(spec: TrainingSpec, exported: Exported, data: FrozenSplit) -> Predict:
+    """What will serve: the exported model, with the stages around it, which were tried on some rows."""
     if not spec.stages:
         return exported.predict
 
@@ -217,6 +218,7 @@ def _answering(spec: TrainingSpec, exported: Exported) -> Predict:
         # Back to what a runtime gives and a stage takes; nothing is lost, since each was a float32 before.
         return exported.predict(values).astype(np.float32).reshape(len(values), spec.task.outputs)
 
+    check_after(spec.stages, run, data, task=spec.task)
     return spec.stages.around(run)
 
 

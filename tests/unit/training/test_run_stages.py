@@ -8,12 +8,13 @@ from tests.unit.training.project import MODULE, PLAN, REGRESSION, fit, spec, spl
 
 from trimtab.adapters.models.export import OnnxExporter
 from trimtab.core.clock import DAY
-from trimtab.datasets.frozen import FrozenSplit
+from trimtab.datasets.frozen import Dataset, FrozenSplit
 from trimtab.errors import InputError, ProjectError
 from trimtab.registry.assemble import assemble
 from trimtab.stats.metrics import evaluate, losses
 from trimtab.training.run import Champion, train
 from trimtab.training.stages import Stages
+from trimtab.training.task import multiclass
 
 
 def before(values):
@@ -134,6 +135,10 @@ REFUSED = {
         Stages(np.nan_to_num, lambda outputs: np.hstack([outputs, outputs])),
         "another number of outputs than the task has",
     ),
+    "no probability in a few rows": (
+        Stages(np.nan_to_num, lambda outputs: np.where(outputs > 0.99, 2.0, outputs)),
+        "gives no probabilities",
+    ),
     "no probability": (Stages(np.nan_to_num, lambda outputs: outputs * 3), "gives no probabilities"),
 }
 
@@ -160,3 +165,27 @@ def test_what_was_judged_with_a_stage_is_not_packed_without_it(stages):
     made, *_ = run(stages, fit=fit)
     with pytest.raises(InputError, match="preprocess"):
         assemble(MemoryBlobs(), made, modules={"features.calendar": MODULE})
+
+
+def three_classes():
+    data = split()
+    parts = (
+        Dataset(part.X, np.digitize(np.nan_to_num(part.X[:, 0]), [-0.5, 0.5]).astype(float), part.at, part.names, "ids")
+        for part in (data.train, data.holdout)
+    )
+    return FrozenSplit(*parts, data.trained_until, data.cutoff)
+
+
+def test_classes_go_through_postprocess_side_by_side():
+    def softer(outputs):
+        found = np.sqrt(outputs)
+        return found / found.sum(axis=1, keepdims=True)
+
+    data = three_classes()
+    classes = multiclass(classes=["low", "middle", "high"])
+    made, fit, rows, _ = run(Stages(before, softer), data=data, task=classes)
+    by_hand = softer(fit.model.predict_proba(before(data.holdout.X).astype(np.float32)))
+    np.testing.assert_allclose(rows["on_holdout"], by_hand, atol=1e-5)
+    assert made.metrics == pytest.approx(evaluate("multiclass", data.holdout.y, by_hand), abs=1e-4)
+    with pytest.raises(ProjectError, match="do not add up to 1"):
+        run(Stages(before, np.sqrt), data=data, task=classes)
