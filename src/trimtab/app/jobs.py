@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from trimtab.adapters.blobs.directory import DirectoryBlobs
 from trimtab.adapters.models.export import OnnxExporter
-from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.adapters.project.file import load_project
 from trimtab.app.data import Known, UnitFault, asked_until, read_known
 from trimtab.app.eventlog import with_event_log
+from trimtab.app.loading import answering
 from trimtab.core.clock import Micros
-from trimtab.core.ids import Json
+from trimtab.core.ids import Json, sha256
 from trimtab.core.ports import Blobs
 from trimtab.datasets.frozen import Dataset, FrozenSplit, freeze_split
 from trimtab.datasets.profile import Profile, ScoredRows, build_profile, summary
@@ -31,11 +31,13 @@ from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Project
 from trimtab.registry.assemble import assemble
 from trimtab.registry.bundle import load
+from trimtab.serving.transforms import Stage, load_transform
 from trimtab.stats.bins import Bins
 from trimtab.stats.metrics import losses
 from trimtab.training.export import predictions
 from trimtab.training.ports import Job
 from trimtab.training.run import Champion, TrainingSpec, train
+from trimtab.training.stages import Stages, Transform
 
 JOB = "trimtab.app.jobs:train_job"
 """What runs in another process: :func:`train_job`."""
@@ -85,6 +87,19 @@ def read_inputs(project_file: str, model: str, faults: tuple[str, ...], home: st
 def modules_of(project: Project) -> dict[str, LoadedModule]:
     """The on-request modules of a project, loaded."""
     return {name: load_module(name, module.text, module.sha256) for name, module in project.modules.items()}
+
+
+def stages_of_project(project: Project, spec: ModelSpec) -> Stages:
+    """What a project runs before and after a model, loaded as a serving worker loads it from the bundle."""
+
+    def loaded(name: str, stage: Stage) -> Transform | None:
+        if not name:
+            return None
+        text = project.stage(name, where=spec.where)
+        return load_transform(name, text, sha256(text.encode()), stage)
+
+    before, after = loaded(spec.preprocess, "preprocess"), loaded(spec.postprocess, "postprocess")
+    return Stages(before, after, spec.preprocess, spec.postprocess)
 
 
 class TrainingOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -177,6 +192,7 @@ def _train(order: TrainingOrder) -> Json:
             params=dict(spec.params),
             seed=order.seed,
             code_revision=inputs.project.revision,
+            stages=stages_of_project(inputs.project, spec),
         ),
         _data(inputs, order),
         exporter=OnnxExporter(),
@@ -185,6 +201,7 @@ def _train(order: TrainingOrder) -> Json:
         champion=_champion(store, order.champion),
     )
     used = {view.name: view.text for view in inputs.project.modules.values() if view.name in _named(plan.parts)}
+    used |= {name: inputs.project.stages[name] for name in filter(None, (spec.preprocess, spec.postprocess))}
     result = assemble(store, trained, modules=used)
     reference = Profile.from_json(trained.profile)
     return {
@@ -230,12 +247,7 @@ def _champion(store: Blobs, version: str) -> Champion | None:
     if bundle.manifest.runtime != "onnx" or not bundle.manifest.trained_until:
         # Made elsewhere, and it is not known what it has learned from: it cannot be scored fairly on any held-out row.
         return Champion(version, FOREVER, bundle.manifest.plan_digest, predictions)
-    model = OnnxModel(bundle.model)
-
-    def predict(values: NDArray[np.float32]) -> NDArray[np.float64]:
-        return predictions(model.run(values))
-
-    return Champion(version, bundle.manifest.trained_until, bundle.manifest.plan_digest, predict)
+    return Champion(version, bundle.manifest.trained_until, bundle.manifest.plan_digest, answering(bundle))
 
 
 def _bins(store: Blobs, version: str) -> Mapping[str, Bins] | None:

@@ -6,9 +6,12 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trimtab.adapters.models.onnx_tensors import open_model
 from trimtab.core.ports import Blobs
@@ -18,11 +21,11 @@ from trimtab.features.onrequest import LoadedModule, load_module
 from trimtab.features.plan import ModulePart
 from trimtab.features.ports import OnlineRows
 from trimtab.features.sent import SentReader
-from trimtab.registry.bundle import Bundle, load, module_path
-from trimtab.serving.pipeline import Deployed, Pipeline, Transform, deploy
+from trimtab.registry.bundle import Bundle, load
+from trimtab.serving.pipeline import Deployed, Pipeline, deploy
 from trimtab.serving.ports import FeatureReader, ModelRuntime
 from trimtab.serving.residency import Residency
-from trimtab.serving.transforms import Stage, load_transform
+from trimtab.serving.transforms import stages_of
 
 MEMORY_FACTOR, TREES_FACTOR = 2.0, 6.0
 """Memory of a loaded model by the size of its file: measured 1.5 for a dense net, and 5.4 to 5.8 for trees, which ONNX
@@ -103,17 +106,22 @@ def deployed(bundle: Bundle, rows: OnlineRows, *, threads: int = 1, runtime: Mod
         reader = OnlineReader(bundle.plan, rows, bundle_modules(bundle))
     else:
         reader = SentReader(bundle.plan.requests, bundle.columns)
-    pre = _transform(bundle, bundle.manifest.preprocess, "preprocess")
-    post = _transform(bundle, bundle.manifest.postprocess, "postprocess")
+    stages = stages_of(bundle)
     running = Runtimes(threads=threads).runtime(bundle) if runtime is None else runtime
     _log.info("version %s of %s runs on %s", bundle.version[:12], bundle.manifest.model, running.note)
-    return deploy(bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=running, pre=pre, post=post)
+    around = {"pre": stages.before, "post": stages.after}
+    return deploy(bundle.version, bundle.manifest, bundle.plan, reader=reader, runtime=running, **around)
 
 
-def _transform(bundle: Bundle, name: str, stage: Stage) -> Transform | None:
-    if not name:
-        return None
-    return load_transform(name, bundle.modules[name], bundle.manifest.files[module_path(name)], stage)
+def answering(bundle: Bundle) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """What a version answers for rows of its features, through its own stages: float32 (n, features) to (n,) or (n, k).
+
+    Raises
+    ------
+    InputError, ProjectError
+        When its model or its stages cannot be loaded.
+    """
+    return stages_of(bundle).around(Runtimes().runtime(bundle).run)
 
 
 def load_deployed(blobs: Blobs, rows: OnlineRows, version: str, *, runtimes: Runtimes | None = None) -> Deployed:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.app.jobs import modules_of
+from trimtab.app.loading import answering
 from trimtab.app.replaying import Staging, Watch
 from trimtab.app.staged import staged_faults
 from trimtab.core.clock import SECOND, Micros
@@ -27,7 +27,6 @@ from trimtab.loop.sentences import describe
 from trimtab.monitoring.blocks import DriftReport
 from trimtab.registry.bundle import load
 from trimtab.stats.metrics import losses
-from trimtab.training.export import predictions
 from trimtab.web.kinds import KIND_OF_EVENT, kind_of_event
 
 PARITY_SHARE = 0.02
@@ -194,8 +193,7 @@ def _against(staging: Staging, scored: Scored, rows: NDArray[np.int64], *, other
         return None
     loss = staging.spec.task.loss
     if other:
-        model = OnnxModel(load(staging.home.blobs(), other).model)
-        said = predictions(model.run(staging.replay.served.features[scored.rows[rows]]))
+        said = answering(load(staging.home.blobs(), other))(staging.replay.served.features[scored.rows[rows]])
     else:
         said = scored.frozen[rows]
     label = scored.label[rows]

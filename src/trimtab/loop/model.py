@@ -44,6 +44,10 @@ class ModelSpec:
     slo: Slo
     seed: int
     latency_budget: LatencyBudget = PRESETS["table"]
+    preprocess: str = ""
+    """Module of the project whose function ``preprocess`` runs before the model; empty for none."""
+    postprocess: str = ""
+    """The same, after the model."""
     where: str = field(default="", compare=False, repr=False)
 
     @property
@@ -75,6 +79,8 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
     slo: Slo = slo(),
     latency_budget: LatencyBudget | Mapping[str, float] | str | None = None,
     seed: int = 0,
+    preprocess: str = "",
+    postprocess: str = "",
 ) -> ModelSpec:
     """Declare a model: what it predicts, from what, how it is trained, and how it may change in production.
 
@@ -96,6 +102,10 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
         How long each part of an answer may take: the name of a preset (``"interactive"``, ``"table"``, ``"tail"``,
         ``"gate"``), or milliseconds by part of ``latency_p99``, as in ``{"pre": 25, "inference": 50}``. By default
         ``latency_p99`` is shared out. It changes no decision; `trimtab latency` holds it against what was measured.
+    preprocess, postprocess
+        Names of modules of the project (``"features.scaling"``). The function ``preprocess(values)`` makes of the
+        features what the estimator is fitted on and the model is given; ``postprocess(outputs)`` makes of
+        the model's outputs what is judged and answered. They travel in the version.
 
     Raises
     ------
@@ -140,8 +150,18 @@ def Model(  # noqa: N802 - the one declaration that ties all others together
         slo=slo,
         seed=seed,
         latency_budget=budget_of(latency_budget, latency_p99_ms=slo.latency_p99_ms, where=where),
+        preprocess=_module(preprocess, f"preprocess= {of}", where),
+        postprocess=_module(postprocess, f"postprocess= {of}", where),
         where=where,
     )
+
+
+def _module(name: str, what: str, where: str) -> str:
+    hint = 'name a module of the project, as in "features.scaling"'
+    found: str = declared.a(str, name, what=what, hint=hint, where=where)
+    if found and not all(part.isascii() and part.isidentifier() for part in found.split(".")):
+        raise ProjectError(f"{what} names no module", got=repr(found), hint=hint, where=where)
+    return found
 
 
 def _budget(budget: Budget | tuple[int, str], of: str, where: str) -> Budget:

@@ -8,7 +8,7 @@ they are seen together: :func:`check` applies the rules of :mod:`trimtab.loop.ru
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class Project:
         Digest of the project file and every module of the project that it uses: the code revision of a bundle.
     declared
         All sources and models in the order found, with those that share a name.
+    stages
+        The text of the modules that models name to run before or after them and that could be read, by name.
     faults
         What was found wrong while the project was read; :func:`check` repeats it.
     """
@@ -57,6 +59,7 @@ class Project:
     revision: str
     declared: tuple[Source | ModelSpec, ...] = ()
     faults: tuple[Problem, ...] = ()
+    stages: Mapping[str, str] = field(default_factory=dict)
 
     def model(self, name: str) -> ModelSpec:
         """The model of that name.
@@ -84,11 +87,26 @@ class Project:
         spec = self.model(model_name)
         for view in spec.features:
             if isinstance(view, OnRequest) and view.module not in self.modules:
-                raise next(
-                    (fault.error() for fault in self.faults if repr(view.module) in fault.what),
-                    ProjectError(f"module {view.module!r} could not be read", where=view.where),
-                )
+                raise self._unread(view.module, view.where)
         return compile_plan(spec.requests, spec.features, dict(self.modules))
+
+    def stage(self, name: str, *, where: str = "") -> str:
+        """The text of a module that runs before or after a model.
+
+        Raises
+        ------
+        ProjectError
+            When it could not be read, or cannot be a stage.
+        """
+        if name not in self.stages:
+            raise self._unread(name, where)
+        return self.stages[name]
+
+    def _unread(self, name: str, where: str) -> ProjectError:
+        return next(
+            (fault.error() for fault in self.faults if repr(name) in fault.what),
+            ProjectError(f"module {name!r} could not be read", where=where),
+        )
 
 
 def check(project: Project) -> list[Problem]:

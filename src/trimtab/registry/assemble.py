@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from trimtab.core.ports import Blobs
+from trimtab.errors import InputError
 from trimtab.registry.bundle import CARD, FORMAT, PLAN, PROFILE, load, module_path, pack
 from trimtab.registry.manifest import Manifest, Tensor
 from trimtab.training.result import TrainingResult
 from trimtab.training.run import TrainedModel
+from trimtab.training.stages import Stages
 
 
 def assemble(
@@ -18,20 +18,19 @@ def assemble(
     trained: TrainedModel,
     *,
     modules: Mapping[str, str] | None = None,
-    preprocess: str = "",
-    postprocess: str = "",
 ) -> TrainingResult:
     """Pack a trained model and return the facts of its run, version included.
 
     Parameters
     ----------
     modules
-        Source text by dotted name of every module that the plan, ``preprocess`` or ``postprocess`` name.
+        Source text by dotted name of every module that the plan or the stages name.
 
     Raises
     ------
     InputError
-        When a module is missing or not the one that the plan was compiled with.
+        When a module is missing or not the one that the plan was compiled with, or when the model was judged with a
+        stage of which nobody said where it comes from.
     """
     spec, exported = trained.spec, trained.exported
     files = {
@@ -40,8 +39,8 @@ def assemble(
         PROFILE: trained.profile,
         CARD: trained.card.encode(),
     } | {module_path(name): text.encode() for name, text in (modules or {}).items()}
-    manifest = msgspec.structs.replace(_manifest(trained), preprocess=preprocess, postprocess=postprocess)
-    version = pack(blobs, files, manifest=manifest)
+    _check_named(spec.stages)
+    version = pack(blobs, files, manifest=_manifest(trained))
     return TrainingResult(
         version=version,
         model=spec.model,
@@ -67,6 +66,17 @@ def assemble(
     )
 
 
+def _check_named(stages: Stages) -> None:
+    """What was judged with a stage must not be served without it."""
+    for stage, run in (("preprocess", stages.before), ("postprocess", stages.after)):
+        if (run is not None) != (stage in stages.named):
+            raise InputError(
+                f"{stage} of the model has no module" if run else f"{stage} was named, and the model judged without it",
+                got=stages.named.get(stage, ""),
+                hint="name the module that its function comes from, and pack it",
+            )
+
+
 def _manifest(trained: TrainedModel) -> Manifest:
     spec, exported = trained.spec, trained.exported
     return Manifest(
@@ -83,5 +93,7 @@ def _manifest(trained: TrainedModel) -> Manifest:
         code_revision=spec.code_revision,
         libraries=dict(exported.libraries),
         parity=exported.parity,
+        preprocess=spec.stages.preprocess,
+        postprocess=spec.stages.postprocess,
         classes=spec.task.names,
     )

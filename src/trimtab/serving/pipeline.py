@@ -20,11 +20,11 @@ from trimtab.features.sent import SentReader
 from trimtab.registry.manifest import Manifest
 from trimtab.serving.answers import Answers
 from trimtab.serving.ports import FeatureReader, ModelRuntime
+from trimtab.training.stages import Transform, finished, prepared
 
 Timer = Callable[[], int]
 """Monotonic nanoseconds."""
 Values = NDArray[np.float32]
-Transform = Callable[[Values], Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def read_features(deployed: Deployed, batch: RequestBatch) -> FeatureBatch:
 
 def preprocess(deployed: Deployed, values: Values) -> Values:
     """The preprocess stage: the bundle's own code on the feature matrix; most bundles have none."""
-    return values if deployed.pre is None else np.ascontiguousarray(deployed.pre(values), dtype=np.float32)
+    return prepared(deployed.pre, values)
 
 
 def infer(deployed: Deployed, values: Values) -> Values:
@@ -110,11 +110,7 @@ def postprocess(deployed: Deployed, outputs: Values) -> NDArray[np.float64]:
     ParityError
         The outputs are not one row per request.
     """
-    found = (outputs if deployed.post is None else np.asarray(deployed.post(outputs))).astype(np.float64)
-    shape = found.shape
-    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] == 0):
-        raise ParityError("the outputs are no matrix of rows", got=str(shape), hint="see the postprocess module")
-    return found.reshape(-1) if len(shape) == 2 and shape[1] == 1 else found
+    return finished(deployed.post, outputs)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def model_card(
     metrics, train_metrics
         Of the exported model on the held-out and on the training rows.
     facts
-        ``params``, ``seed``, ``code_revision`` and ``libraries``.
+        ``params``, ``seed``, ``code_revision`` and ``libraries``; the modules of the stages, where there are any.
     """
     sections = [
         [f"# {model}", "", description or f"A {task.kind} model of `{task.target}`."],

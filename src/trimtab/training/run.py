@@ -20,6 +20,8 @@ from trimtab.features.plan import Plan
 from trimtab.stats.metrics import evaluate, losses
 from trimtab.training.card import model_card
 from trimtab.training.export import Exported, Exporter
+from trimtab.training.preparing import check_after, check_probabilities, prepared_split
+from trimtab.training.stages import Stages
 from trimtab.training.task import Fit, Task, TrainingData
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -51,6 +53,8 @@ class TrainingSpec:
         Of the project's code; empty when it is not under version control.
     description
         What the model is for, in a sentence or two; goes into the model card.
+    stages
+        What runs before and after the model wherever it is asked, also here.
     """
 
     model: str
@@ -61,12 +65,14 @@ class TrainingSpec:
     seed: int = 0
     code_revision: str = ""
     description: str = ""
+    stages: Stages = Stages()
 
 
 @dataclass(frozen=True)
 class Champion:
     """The version in production, to be scored on the same held-out rows.
 
+    ``predict`` takes features to what it answers, through its own stages.
     ``holdout`` holds those rows as *its* plan computes them, when that plan differs; None: the same columns.
     """
 
@@ -118,13 +124,16 @@ def train(
 ) -> TrainedModel:
     """Fit a model on the training part and judge its exported form on the held-out tail.
 
+    With stages, it is fitted on what ``preprocess`` makes of the features, its export is compared on the same, and all
+    that is judged comes from what ``postprocess`` makes of its outputs. The profile of the features is of the features.
+
     Equal ``spec`` and ``data`` give an equal model, card and profile, as long as ``spec.fit`` takes everything random
     from the seed; only ``p99_ms`` and ``train_seconds`` are measured.
 
     Raises
     ------
     ProjectError
-        When the training function returns nothing, or the parameters are not JSON.
+        When the training function returns nothing, the parameters are not JSON, or a stage cannot be right.
     SchemaError
         When the data are not the columns of the plan, or a binary label is not 0 or 1.
     ParityError, InputError, MissingExtra
@@ -132,11 +141,15 @@ def train(
     """
     _check(spec, data)
     began = timer()
-    estimator = _fit(spec, data.train)
+    made = prepared_split(spec.stages, data)
+    estimator = _fit(spec, made.train)
     train_seconds = (timer() - began) / 1e9
-    exported = exporter.export(estimator, _parity_rows(data), task=spec.task)
-    on_train = exported.predict(data.train.X)
-    on_holdout = exported.predict(data.holdout.X)
+    exported = exporter.export(estimator, _parity_rows(made), task=spec.task)
+    predict = _answering(spec, exported, data)
+    on_train = predict(data.train.X)
+    on_holdout = predict(data.holdout.X) if len(data.holdout) else exported.predict(made.holdout.X)
+    for said in (on_train, on_holdout):
+        check_probabilities(spec.stages, said, spec.task)
     metrics = _evaluate(spec.task, data.holdout.y, on_holdout)
     train_metrics = _evaluate(spec.task, data.train.y, on_train)
     score = score_champion(spec, data, on_holdout, champion=champion)
@@ -153,7 +166,7 @@ def train(
         champion=score,
         profile=profile(data.train, on_train, data.holdout, on_holdout),
         card=_card(spec, data, exported, metrics=metrics, train_metrics=train_metrics),
-        p99_ms=one_row_p99(exported.predict, data.holdout.X if len(data.holdout) else data.train.X, timer=timer),
+        p99_ms=one_row_p99(predict, data.holdout.X if len(data.holdout) else data.train.X, timer=timer),
         train_seconds=train_seconds,
     )
 
@@ -196,6 +209,19 @@ def _fit(spec: TrainingSpec, part: Dataset) -> Any:
     return estimator
 
 
+def _answering(spec: TrainingSpec, exported: Exported, data: FrozenSplit) -> Predict:
+    """What will serve: the exported model, with the stages around it, which were tried on some rows."""
+    if not spec.stages:
+        return exported.predict
+
+    def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Back to what a runtime gives and a stage takes; nothing is lost, since each was a float32 before.
+        return exported.predict(values).astype(np.float32).reshape(len(values), spec.task.outputs)
+
+    check_after(spec.stages, run, data, task=spec.task)
+    return spec.stages.around(run)
+
+
 def _card(
     spec: TrainingSpec,
     data: FrozenSplit,
@@ -217,6 +243,7 @@ def _card(
             "seed": spec.seed,
             "code_revision": spec.code_revision,
             "libraries": dict(exported.libraries),
+            **spec.stages.named,
         },
     )
 

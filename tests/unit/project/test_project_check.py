@@ -566,3 +566,96 @@ def test_a_module_that_is_no_text_is_a_problem(tmp_path):
     (tmp_path / "extra.py").write_bytes(b"\xff\xfe")
     (found,) = check(load_project(tmp_path))
     assert "not UTF-8" in found.what
+
+
+STAGES = {
+    "no such module": (
+        'preprocess="scalin"',
+        "def preprocess(values): return values\n",
+        "preprocess= of model 'm' names no module of the project: 'scalin'",
+        "",
+        "did you mean 'scaling'?",
+        "",
+    ),
+    "no such function": (
+        'postprocess="scaling"',
+        "def preprocess(values): return values\n",
+        "module 'scaling' has no function postprocess",
+        "functions preprocess",
+        "def postprocess(outputs)",
+        "",
+    ),
+    "a function of two": (
+        'preprocess="scaling"',
+        "\ndef preprocess(values, names): return values\n",
+        "preprocess of module 'scaling' does not take one matrix",
+        "def preprocess(values, names)",
+        "def preprocess(values)",
+        "scaling.py:2",
+    ),
+    "a function of none": (
+        'preprocess="scaling"',
+        "def preprocess(): return 1\n",
+        "preprocess of module 'scaling' does not take one matrix",
+        "def preprocess()",
+        "def preprocess(values)",
+        "scaling.py:1",
+    ),
+    "more than numpy": (
+        'preprocess="scaling"',
+        "import numpy\nimport pandas\ndef preprocess(values): return values\n",
+        "preprocess module 'scaling' imports more than the standard library and numpy",
+        "pandas",
+        "it runs in every serving worker",
+        "scaling.py:2",
+    ),
+    "no Python": (
+        'preprocess="scaling"',
+        "\ndef preprocess(\n",
+        "preprocess module 'scaling' is not valid Python",
+        "was never closed",
+        "",
+        "scaling.py:2",
+    ),
+    "raises": (
+        'preprocess="scaling"',
+        "1 / 0\ndef preprocess(values): return values\n",
+        "preprocess module 'scaling' raises an error when it is loaded",
+        "ZeroDivisionError",
+        "",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_that_cannot_run(name, tmp_path):
+    policy, text, what, got, hint, where = STAGES[name]
+    (tmp_path / "scaling.py").write_text(text)
+    (problem,) = write(tmp_path, policy=f"policy = dict({policy})")
+    assert what in problem.what
+    assert got in problem.got
+    assert hint in problem.hint
+    assert problem.where == (where or place("model"))
+    with pytest.raises(ProjectError, match=what.partition("'")[0]):
+        load_project(tmp_path).stage(policy.split('"')[1])
+
+
+@pytest.mark.parametrize("given", ["print", '["scaling"]', "None", '"features/scaling.py"', '"../scaling"', '"a..b"'])
+def test_a_stage_that_is_no_name_of_a_module(given, tmp_path):
+    with pytest.raises(ProjectError, match=r"preprocess= of model 'm' (is of the wrong type|names no module)") as error:
+        write(tmp_path, policy=f"policy = dict(preprocess={given})")
+    assert error.value.where == place("model")
+    assert "features.scaling" in error.value.hint
+
+
+def test_a_good_stage_is_no_problem_and_part_of_the_revision(tmp_path):
+    (tmp_path / "scaling.py").write_text(
+        "def preprocess(values): return values\ndef postprocess(outputs): return outputs\n"
+    )
+    policy = 'policy = {"preprocess": "scaling", "postprocess": "scaling"}'
+    assert write(tmp_path, policy=policy) == []
+    first = load_project(tmp_path)
+    assert list(first.stages) == ["scaling"]
+    (tmp_path / "scaling.py").write_text(first.stages["scaling"] + "# changed\n")
+    assert load_project(tmp_path).revision != first.revision

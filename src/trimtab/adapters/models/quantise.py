@@ -18,13 +18,16 @@ from trimtab.core.ports import Blobs
 from trimtab.errors import InputError, MissingExtra
 from trimtab.registry.bundle import CARD, Bundle, load, pack
 from trimtab.registry.manifest import ExportParity, Manifest
-from trimtab.serving.ports import ModelRuntime
+from trimtab.serving.transforms import stages_of
 from trimtab.stats.metrics import METRICS, evaluate
-from trimtab.training.export import TOLERANCE, predictions
+from trimtab.training.export import TOLERANCE
+from trimtab.training.stages import prepared
 
 Mode = Literal["dynamic", "static"]
 Timer = Callable[[], int]
 """Nanoseconds of a clock that does not go backwards."""
+Answer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""What a version answers for features, through its stages."""
 BATCH = 256
 CALIBRATION_ROWS = 1000
 _HEAVY = ("MatMul", "Gemm", "Conv")
@@ -75,7 +78,8 @@ def quantise(
         ``dynamic``: weights are int8, the range of each activation is taken from the rows that are answered.
         ``static``: the ranges are fixed beforehand, from ``calibration``.
     rows, labels
-        Rows to compare and time on, shape (n, features), neither trained nor calibrated on; and their labels.
+        Rows to compare and time on, shape (n, features), neither trained nor calibrated on; and their labels. As the
+        features are: the version's own stages run before and after the model.
     calibration
         Real rows for ``static``, at most :data:`CALIBRATION_ROWS` of which are used.
 
@@ -97,9 +101,12 @@ def quantise(
         raise InputError("rows are needed to measure the variant on", hint="give some that it was not trained on")
     if mode == "static" and (calibration is None or not len(calibration)):
         raise InputError("static quantisation needs calibration rows", hint="give real ones, or use dynamic")
+    stages = stages_of(bundle)
+    if calibration is not None:
+        calibration = prepared(stages.before, calibration[:CALIBRATION_ROWS])
     data = quantise_onnx(bundle.model, bundle.manifest, mode=mode, calibration=calibration)
-    parent, variant = open_model(bundle.manifest, bundle.model), open_model(bundle.manifest, data)
-    difference = _difference(bundle.manifest, _run(parent, rows), _run(variant, rows))
+    parent, variant = (stages.around(open_model(bundle.manifest, one).run) for one in (bundle.model, data))
+    difference = _difference(bundle.manifest, parent(rows), variant(rows))
     manifest = msgspec.structs.replace(
         bundle.manifest, parent=version, variant=f"int8-{mode}", parity=difference, files={}
     )
@@ -107,9 +114,7 @@ def quantise(
     card = bundle.card + _card(version, mode, difference)
     found = pack(blobs, {**bundle.files, path: data, CARD: card.encode()}, manifest=manifest)
     made = load(blobs, found)
-    measured = [
-        _measure(one, runtime, rows, labels, timer=timer) for one, runtime in ((bundle, parent), (made, variant))
-    ]
+    measured = [_measure(one, answer, rows, labels, timer=timer) for one, answer in ((bundle, parent), (made, variant))]
     return Quantised(measured[0], measured[1], difference)
 
 
@@ -184,10 +189,6 @@ def _reader(kind: type[Any], manifest: Manifest, data: bytes, rows: NDArray[np.f
     return Rows()
 
 
-def _run(runtime: ModelRuntime, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    return predictions(runtime.run(rows))
-
-
 def _difference(manifest: Manifest, before: NDArray[np.float64], after: NDArray[np.float64]) -> ExportParity:
     """As for an export, but nothing is refused here: a variant is judged by the floors and by the gate."""
     flipped = 0
@@ -208,7 +209,7 @@ def _difference(manifest: Manifest, before: NDArray[np.float64], after: NDArray[
 
 def _measure(
     bundle: Bundle,
-    runtime: ModelRuntime,
+    answer: Answer,
     rows: NDArray[np.float32],
     labels: NDArray[np.float64] | None,
     *,
@@ -216,10 +217,10 @@ def _measure(
 ) -> Measured:
     metrics: dict[str, float] = {}
     if labels is not None and bundle.manifest.task in METRICS:
-        found = evaluate(bundle.manifest.task, labels, _run(runtime, rows))
+        found = evaluate(bundle.manifest.task, labels, answer(rows))
         metrics = {name: float(value) for name, value in sorted(found.items()) if np.isfinite(value)}
-    one = _times(runtime, [rows[at : at + 1] for at in range(min(len(rows), 200))], _ONE_ROW, timer)
-    many = _times(runtime, [rows[:BATCH]], _BATCHES, timer, warm=3)
+    one = _times(answer, [rows[at : at + 1] for at in range(min(len(rows), 200))], _ONE_ROW, timer)
+    many = _times(answer, [rows[:BATCH]], _BATCHES, timer, warm=3)
     return Measured(
         bundle.version,
         metrics,
@@ -232,13 +233,13 @@ def _measure(
 
 
 def _times(
-    runtime: ModelRuntime, blocks: list[NDArray[np.float32]], times: int, timer: Timer, *, warm: int = _WARM
+    answer: Answer, blocks: list[NDArray[np.float32]], times: int, timer: Timer, *, warm: int = _WARM
 ) -> NDArray[np.float64]:
     """Milliseconds of each call, warm."""
     taken = []
     for turn in range(warm + times):
         began = timer()
-        runtime.run(blocks[turn % len(blocks)])
+        answer(blocks[turn % len(blocks)])
         taken.append((timer() - began) / 1e6)
     return np.array(taken[warm:])
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from trimtab.core.ids import digest, sha256
 from trimtab.errors import ProjectError, TrimtabError
@@ -21,6 +21,7 @@ from trimtab.features.sources import Source
 from trimtab.features.views import OnRequest
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Problem, Project
+from trimtab.serving.transforms import Stage, load_transform
 
 FILES = ("project.py", "trimtab_project.py")
 """Names of a project file, the preferred one first."""
@@ -55,7 +56,9 @@ def load_project(path: Path) -> Project:
     declared = tuple(_collect(vars(module)))
     models = [item for item in declared if isinstance(item, ModelSpec)]
     modules, faults = _on_request(models, root)
+    stages, more = _stages(models, root)
     texts |= {f"{name.replace('.', '/')}.py": found.text for name, found in modules.items()}
+    texts |= {f"{name.replace('.', '/')}.py": text for name, text in stages.items()}
     return Project(
         root=str(root),
         file=file.name,
@@ -64,7 +67,8 @@ def load_project(path: Path) -> Project:
         modules=modules,
         revision=digest({name: sha256(text.encode()) for name, text in texts.items()}),
         declared=declared,
-        faults=tuple(faults),
+        faults=(*faults, *more),
+        stages=stages,
     )
 
 
@@ -194,7 +198,7 @@ def _on_request(models: Iterable[ModelSpec], root: Path) -> tuple[dict[str, Modu
         if view.module in modules:
             continue
         if not file.is_file():
-            faults.append(_no_module(view, root))
+            faults.append(_no_module(view.module, root, what="no view and no module is named", where=view.where))
             continue
         try:
             text = file.read_text("utf-8")
@@ -211,11 +215,38 @@ def _on_request(models: Iterable[ModelSpec], root: Path) -> tuple[dict[str, Modu
     return modules, faults
 
 
-def _no_module(view: OnRequest, root: Path) -> Problem:
+def _stages(models: Iterable[ModelSpec], root: Path) -> tuple[dict[str, str], list[Problem]]:
+    """The texts of the modules that run before and after models, by name."""
+    found: dict[str, str] = {}
+    faults: list[Problem] = []
+    kinds: tuple[Stage, ...] = get_args(Stage)
+    for spec, stage in ((spec, stage) for spec in models for stage in kinds if getattr(spec, stage)):
+        name: str = getattr(spec, stage)
+        file = root / f"{name.replace('.', '/')}.py"
+        if not file.is_file():
+            what = f"{stage}= of model {spec.name!r} names no module of the project:"
+            faults.append(_no_module(name, root, what=what, where=spec.where))
+            continue
+        try:
+            text = file.read_text("utf-8")
+            load_transform(name, text, sha256(text.encode()), stage)
+        except UnicodeDecodeError as error:
+            faults.append(Problem(f"{stage} module {name!r} is not UTF-8", str(error), "", spec.where))
+        except ProjectError as error:
+            # The line of the module at fault, or else the declaration that names it.
+            line = error.where.removeprefix(f"{name}:") if error.where.startswith(f"{name}:") else ""
+            where = f"{_short(str(file), root)}:{line}" if line else spec.where
+            faults.append(Problem(error.what, error.got, error.hint, where))
+        else:
+            found[name] = text
+    return found, faults
+
+
+def _no_module(name: str, root: Path, *, what: str, where: str) -> Problem:
     there = [
         file.relative_to(root).with_suffix("").as_posix().replace("/", ".")
         for file in [*root.glob("*.py"), *root.glob("*/*.py")]
     ]
-    near = difflib.get_close_matches(view.module, there, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"write {view.module.replace('.', '/')}.py beside the project file"
-    return Problem(f"no view and no module is named {view.module!r}", "", hint, view.where)
+    near = difflib.get_close_matches(name, there, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"write {name.replace('.', '/')}.py beside the project file"
+    return Problem(f"{what} {name!r}", "", hint, where)
