@@ -199,7 +199,7 @@ class _Ensemble:
     def _stage(self, name: str, stage: str, taken: _Port, given: _Port) -> dict[str, bytes]:
         manifest = self.bundle.manifest
         module = manifest.preprocess if stage == "preprocess" else manifest.postprocess
-        parameters = {"stage": stage, "code": f"{stage}.py" if module else ""}
+        parameters = {"stage": stage} | ({"code": f"{stage}.py"} if module else {})
         if stage == "postprocess":
             parameters["outputs"] = str(given.dims[0])
         config = [

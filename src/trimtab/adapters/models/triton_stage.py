@@ -8,7 +8,7 @@ stages stands in their ``config.pbtxt``:
 parameter
 ============ =====================================================================================================
 ``stage``    ``preprocess`` or ``postprocess``
-``code``     the file beside this one that has a function of that name; empty for none
+``code``     the file beside this one that has a function of that name; left out where there is none
 ``outputs``  after the model: how many numbers it answers for a row
 ============ =====================================================================================================
 """
@@ -34,7 +34,7 @@ class TritonPythonModel:
         said = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._stage, self._outputs = said["stage"], int(said.get("outputs", "0"))
         self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
-        self._code = _function(said["code"], self._stage) if said["code"] else None
+        self._code = _function(said["code"], self._stage) if "code" in said else None
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response for each request; one that fails does not harm its neighbours."""
