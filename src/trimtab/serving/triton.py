@@ -140,15 +140,21 @@ def repository(bundle: Bundle, file: OnnxFile, profile: ModelProfile, *, number:
         When a tensor of the file has a type or a shape that Triton cannot batch.
     """
     manifest = bundle.manifest
+    if odd := [tensor for tensor in file.outputs if not tensor.type.startswith("tensor(")]:
+        # Triton loads no file with one, wanted or not.
+        raise InputError(
+            f"output {odd[0].name!r} is no tensor, which Triton does not load",
+            got=odd[0].type,
+            hint="export classifiers with the option zipmap=False",
+        )
     if manifest.preprocess or manifest.postprocess:
         return _Ensemble(bundle, file, profile, number, code).repository()
     name = manifest.model
     # A model of columns is registered by its columns, not by the names of its tensors.
     by_name = not (bundle.plan.requests.inputs or bundle.plan.parts)
     wanted = {tensor.name for tensor in manifest.outputs}
-    outputs = [tensor for tensor in file.outputs if not by_name or tensor.name in wanted]
-    inputs = _filled(file.inputs, manifest.inputs, by_name=by_name)
-    config = _onnx_config(name, inputs, _filled(outputs, manifest.outputs if by_name else (), by_name=True), profile)
+    outputs = [_port(tensor) for tensor in file.outputs if not by_name or tensor.name in wanted]
+    config = _onnx_config(name, _filled(file.inputs, manifest.inputs, by_name=by_name), outputs, profile)
     files = {f"{name}/config.pbtxt": _of(bundle, config), f"{name}/{number}/model.onnx": bundle.model}
     return Repository({name: "onnxruntime"}, files)
 
@@ -218,7 +224,10 @@ class _Ensemble:
 
 
 def _filled(tensors: Iterable[FileTensor], known: Sequence[Tensor], *, by_name: bool) -> list[_Port]:
-    """Ports of a file; what it leaves open is as the version was registered."""
+    """Inputs of a file; what it leaves open is as the version was registered.
+
+    Not so its outputs: Triton wants these exactly as the file declares them.
+    """
     found = []
     for place, tensor in enumerate(tensors):
         said = next((one for one in known if one.name == tensor.name), None) if by_name else known[place]

@@ -18,9 +18,11 @@ from onnx import TensorProto, helper
 from tests.unit.models.test_onnx_file import classifier, net
 from tests.unit.models.test_tensors import TYPES as ONNX_TYPES
 from tests.unit.models.test_tensors import echo, graph, mixed
+from tests.unit.registry.memory import MemoryBlobs
 from tritonclient.grpc import model_config_pb2 as pb
 
 from trimtab import app
+from trimtab.adapters.models.register import register
 from trimtab.app.alone import register_model
 from trimtab.app.batches import NoRows
 from trimtab.app.home import Home
@@ -32,7 +34,7 @@ from trimtab.features.batch import FeatureBatch
 from trimtab.registry.bundle import load
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.profile import ModelProfile, ServingProfile, encode_profile
-from trimtab.serving.triton import quoted
+from trimtab.serving.triton import FileTensor, OnnxFile, quoted, repository
 from trimtab.training.task import binary, multiclass, regression
 
 TWICE = """
@@ -252,13 +254,14 @@ def test_several_tensors_and_one_without_dims_of_its_own(tmp_path):
     assert_as_in_the_file(config, session_of(tmp_path / "out", "m"))
 
 
-def test_what_the_file_leaves_open_is_as_it_was_registered(tmp_path):
+def test_an_input_that_the_file_leaves_open_is_as_it_was_registered(tmp_path):
     data = echo("float32", ("n", "length", 3))
     signature = ((Tensor("x", "float32", (-1, 5, 3)),), (Tensor("y", "float32", (-1, 5, 3)),))
     version = register_model(tmp_path / "served", data, name="m", signature=signature)
     exported(tmp_path / "served", version, tmp_path / "out")
     config = config_of(tmp_path / "out", "m")
-    assert [list(port.dims) for port in (*config.input, *config.output)] == [[5, 3], [5, 3]]
+    assert [list(port.dims) for port in config.input] == [[5, 3]]
+    assert [list(port.dims) for port in config.output] == [[-1, 3]]  # Triton compares outputs exactly
 
 
 def test_only_the_outputs_that_were_registered_go(tmp_path):
@@ -295,6 +298,19 @@ def test_any_text_comes_back_from_the_text_format(text):
 # -- an ensemble
 
 
+def of_open_width():
+    """Probabilities of two classes, of which the file does not say how many they are."""
+    node = helper.make_node("Softmax", ["x"], ["y"])
+    return graph([node], [("x", "float32", ("n", 2))], [("y", "float32", ("n", "k"))])
+
+
+def one_number():
+    """One number a row, and no axis for it."""
+    node = helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=0)
+    axis = helper.make_node("Constant", [], ["axis"], value_ints=[1])
+    return graph([axis, node], [("x", "float32", ("n", 2))], [("y", "float32", ("n",))])
+
+
 ROWS = np.random.default_rng(5).normal(size=(97, 2)).astype(np.float32)
 
 
@@ -311,6 +327,9 @@ ROWS = np.random.default_rng(5).normal(size=(97, 2)).astype(np.float32)
         (classifier, "binary", {"postprocess": HALF}, ["model", "postprocessing"]),
         (lambda: net("Softmax"), "three", {"preprocess": TWICE}, ["preprocessing", "model"]),
         (lambda: net("Identity", outputs=1), "number", {"preprocess": TWICE, "postprocess": HALF}, None),
+        (of_open_width, "binary", {"preprocess": TWICE}, ["preprocessing", "model", "postprocessing"]),
+        (one_number, "number", {"preprocess": TWICE}, ["preprocessing", "model"]),
+        (one_number, "number", {"postprocess": HALF}, ["model", "postprocessing"]),
     ],
 )
 def test_an_ensemble_answers_what_we_answer(tmp_path, backend, data, task, code, stages):
@@ -427,6 +446,15 @@ def test_a_foreign_name_makes_no_path(tmp_path):
         version = pack(blobs, bundle.files, manifest=msgspec.structs.replace(bundle.manifest, model=name))
         with pytest.raises(InputError, match="not a name of a model"):
             exported(home, version, tmp_path / "out")
+
+
+def test_a_file_with_an_output_that_is_no_tensor_is_refused():
+    outputs = (FileTensor("y", "tensor(float)", (None, 1)), FileTensor("z", "seq(map(int64,tensor(float)))", ()))
+    file = OnnxFile((FileTensor("x", "tensor(float)", (None, 2)),), outputs)
+    blobs = MemoryBlobs()
+    bundle = load(blobs, register(blobs, net("Softmax"), name="m", task=TASKS["three"], feature_names=["a", "b"]))
+    with pytest.raises(InputError, match="'z' is no tensor"):
+        repository(bundle, file, ModelProfile(), number=1, code=b"")
 
 
 def test_an_output_without_rows_is_refused(tmp_path):
