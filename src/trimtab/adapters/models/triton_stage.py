@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
@@ -30,6 +29,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the code. An error here says that the model cannot be loaded."""
+        import triton_python_backend_utils as pb_utils  # only Triton has it, and this file is read elsewhere too
+
+        self._triton = pb_utils
         config = json.loads(args["model_config"])
         said = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._stage, self._outputs = said["stage"], int(said.get("outputs", "0"))
@@ -44,14 +46,15 @@ class TritonPythonModel:
         """Nothing is held open."""
 
     def _respond(self, request: Any) -> Any:
+        triton = self._triton
         try:
             # A copy: the code may write into what it is given, as it may in a Trimtab worker.
-            sent = np.array(pb_utils.get_input_tensor_by_name(request, self._input).as_numpy(), np.float32)
+            sent = np.array(triton.get_input_tensor_by_name(request, self._input).as_numpy(), np.float32)
             made = self._before(sent) if self._stage == "preprocess" else self._after(sent)
         except Exception as error:  # noqa: BLE001 - foreign code may raise anything
-            told = pb_utils.TritonError(f"the {self._stage} code failed: {type(error).__name__}: {error}"[:500])
-            return pb_utils.InferenceResponse(output_tensors=[], error=told)
-        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(self._output, made)])
+            told = triton.TritonError(f"the {self._stage} code failed: {type(error).__name__}: {error}"[:500])
+            return triton.InferenceResponse(output_tensors=[], error=told)
+        return triton.InferenceResponse(output_tensors=[triton.Tensor(self._output, made)])
 
     def _before(self, rows: Any) -> Any:
         made = np.ascontiguousarray(rows if self._code is None else self._code(rows), np.float32)
@@ -70,7 +73,7 @@ class TritonPythonModel:
 def _checked(made: Any, rows: int, columns: int | None = None) -> Any:
     if made.ndim != 2 or len(made) != rows or columns not in (None, made.shape[1]):
         wanted = f"({rows}, {'any' if columns is None else columns})"
-        raise pb_utils.TritonModelException(f"it gave shape {made.shape} where {wanted} is due")
+        raise ValueError(f"it gave shape {made.shape} where {wanted} is due")
     return made
 
 
@@ -78,7 +81,7 @@ def _function(file: str, name: str) -> Any:
     place = Path(__file__).with_name(file)
     spec = importlib.util.spec_from_file_location(f"trimtab_{name}", place)
     if spec is None or spec.loader is None:
-        raise pb_utils.TritonModelException(f"{place} is no Python")
+        raise ImportError(f"{place} is no Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and typing look their module up
     spec.loader.exec_module(module)
