@@ -324,6 +324,33 @@ def register(
     return register_brought(project, Brought(model, file, kind, **(said or {})), home=home)
 
 
+def export(project: Path, version: str, *, triton: Path, model: str | None = None, home: Path | None = None) -> Result:
+    """Write a version as a model repository of NVIDIA Triton, whole or not at all.
+
+    Parameters
+    ----------
+    triton
+        The directory: one that does not exist or is empty, or that holds this very export.
+    model
+        Whose version, where several models of a project have one of that number.
+
+    Returns
+    -------
+    dict
+        ``{model, version, number, directory, models: [{name, backend}], files, max_batch_size, written}``.
+
+    Raises
+    ------
+    InputError
+        When Triton could not run it, or the directory holds something else.
+    UnknownName
+        When there is no such version.
+    """
+    from trimtab.app.exporting import export_triton
+
+    return export_triton(project, version, directory=triton, model=model, home=home)
+
+
 def status(project: Path, *, home: Path | None = None) -> Result:
     """What is live, under way and decided; the fields are those of :func:`trimtab.web.status.render_status`."""
     from trimtab.app.operations import show_status

@@ -29,7 +29,7 @@ from trimtab.app.registering import register_kind, task_of
 from trimtab.app.replaying import checked_project
 from trimtab.app.setting_values import program
 from trimtab.core.clock import Micros, instant
-from trimtab.core.ids import Json
+from trimtab.core.ids import Json, sha256
 from trimtab.core.ports import Blobs
 from trimtab.datasets.frozen import FrozenSplit
 from trimtab.errors import InputError, NotEnoughData, ProjectError
@@ -45,6 +45,7 @@ from trimtab.training.run import one_row_p99
 Result = dict[str, Any]
 _CHUNK = 1000
 _TIMED = 200
+_INPUTS_MODULE = "brought.inputs"
 _INPUTS = '''"""Inputs of the request, as they were sent."""
 
 FEATURES = {names}
@@ -119,6 +120,14 @@ def register_brought(path: Path, brought: Brought, *, home: Path | None = None) 
         "passed": verdict["passed"],
         "checks": verdict["checks"],
     }
+
+
+def hands_over_inputs(bundle: Bundle) -> bool:
+    """Whether the plan of a version does no more than hand over inputs of the request, in the model's order."""
+    parts = bundle.plan.parts
+    if len(parts) != 1 or not isinstance(parts[0], ModulePart) or parts[0].module != _INPUTS_MODULE:
+        return False
+    return parts[0].sha256 == sha256(_INPUTS.format(names=repr(tuple(parts[0].features))).encode())
 
 
 def _declaring(path: Path, model: str) -> Project | None:
@@ -206,7 +215,7 @@ def _plan_for(project: Project, model: str, names: Sequence[str]) -> tuple[Plan,
             f"({', '.join(numbers) or 'it has no number among them'}); in another --home and without the project, "
             "`trimtab serve` takes any",
         )
-    module = inspect_module("brought.inputs", _INPUTS.format(names=repr(tuple(names))), "")
+    module = inspect_module(_INPUTS_MODULE, _INPUTS.format(names=repr(tuple(names))), "")
     part = ModulePart(module.name, module.features, module.sha256)
     return Plan(plan.requests, (part,)), {module.name: module}
 

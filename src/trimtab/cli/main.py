@@ -13,6 +13,7 @@ from trimtab.cli.approve import approve
 from trimtab.cli.batch import batch
 from trimtab.cli.check import check
 from trimtab.cli.deploy import deploy
+from trimtab.cli.export import export
 from trimtab.cli.gate import gate
 from trimtab.cli.kill import kill, revive
 from trimtab.cli.latency import latency
@@ -33,7 +34,7 @@ from trimtab.errors import InputError
 
 COMMANDS = (
     *(check, up, replay, train, gate, deploy, approve, rollback, kill, revive, ab, status, latency, log, send, predict),
-    *(restart_workers, batch, register, serve, quantise, tune),
+    *(restart_workers, batch, register, serve, quantise, tune, export),
 )
 
 _AS_JSON = "trimtab.json"
