@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Protocol
@@ -111,7 +112,7 @@ class HttpServer:
             if self._door is None or not await self._door.leave():
                 await asyncio.sleep(_LAST_S)
             for one in list(self.listening):
-                self.silence(one)
+                await self._close(one)
             await self._drain(loop)
         finally:
             sweeper.cancel()
@@ -134,13 +135,31 @@ class HttpServer:
         del self.listening[listener]
         self._accepting.pop(listener).close()
 
+    async def _close(self, listener: socket.socket) -> None:
+        """Close a listening socket with which nobody goes on; accept what waits in it, which would be reset."""
+        waiting = []
+        try:
+            while True:
+                waiting.append(listener.accept()[0])
+        except OSError:
+            # None is left: at once, since who connects between that and this is reset.
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+        self.silence(listener)
+        for one in waiting:
+            with suppress(OSError):
+                one.setblocking(False)
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self), one)
+
     async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """Idle connections go when they have been idle for a while, the others after the answer that says so."""
-        end = loop.time() + self._drain_s
-        while self.connections and loop.time() < end:
+        end, looks = loop.time() + self._drain_s, 0
+        # Looked at twice: what was accepted last is a connection only after a turn of the event loop.
+        while looks < 2 and loop.time() < end:
+            looks = 0 if self.connections else looks + 1
             for connection in list(self.connections):
                 connection.leave_if_idle(loop.time() - self._held_up - _GRACE_S)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05 if self.connections else 0.01)
 
     async def _sweep_on(self, loop: asyncio.AbstractEventLoop) -> None:
         last = loop.time()
