@@ -5,6 +5,7 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 from tests.conformance.http_server import Mirror
 
 from trimtab.adapters.wire.handover import Door
@@ -175,3 +176,46 @@ def test_nonsense_at_the_door_changes_nothing(tmp_path, made, message):
                 assert port_of(found) == port
 
     asyncio.run(nonsense())
+
+
+@pytest.mark.parametrize("loops", ["asyncio", "uvloop"])
+def test_the_last_worker_answers_what_waits_when_it_closes_its_socket(made, monkeypatch, loops):
+    async def end():
+        listener, waiting = made(), []
+        server = HttpServer(Mirror(), Limits(), drain_s=5.0)
+        close = server._close
+
+        async def crowded(one):
+            waiting.extend(connect(port_of(one), 8))  # nothing runs between this and the close but what accepts
+            for caller in waiting:
+                caller.sendall(ASK)
+            await close(one)
+
+        monkeypatch.setattr(server, "_close", crowded)
+        task = asyncio.create_task(server.run(listener, server.stop))
+        await task
+        for caller in waiting:
+            with caller:
+                assert caller.recv(65536).startswith(b"HTTP/1.1 200")
+        assert not server.connections
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loops == "uvloop" else None) as runner:
+        runner.run(end())
+
+
+def test_a_server_goes_only_when_what_it_accepted_last_is_answered(made, monkeypatch):
+    async def end():
+        listener = made()
+        server = HttpServer(Mirror(), Limits(), drain_s=5.0)
+        task = asyncio.create_task(server.run(listener))
+        await asyncio.sleep(0.05)
+        waiting = connect(port_of(listener), 8)
+        server.stop()
+        for caller in waiting:
+            caller.sendall(ASK)
+        await task
+        for caller in waiting:
+            with caller:
+                assert caller.recv(65536).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(end())
