@@ -22,9 +22,9 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## replay a year of real flights through the whole loop, then serve it live
 	$(BIN)/python examples/flights/demo.py $(DEMO)
 
-# Two at a time, a file by one of them: much of a test of processes is waiting.
+# Two at a time, a file by one of them, in the order of the folders: files of long tests come first.
 test: $(READY) ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 torch: $(READY) ## install PyTorch for its tests, which are left out without it; on Linux ask for its CPU build first
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
