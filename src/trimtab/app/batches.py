@@ -15,6 +15,7 @@ import numpy as np
 
 from trimtab.adapters.offline.answers import Answered, FileAnswers
 from trimtab.adapters.offline.database import Address, is_url
+from trimtab.adapters.offline.overlap import refuse_own_input
 from trimtab.adapters.offline.sql import SqlAnswers, SqlTable
 from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
@@ -148,8 +149,15 @@ def open_rows(asked: BatchRequest) -> Table:
     return open_files(place)
 
 
-def open_output(out: str) -> Answered:
-    """The place of the answers that was named."""
+def open_output(out: str, *, rows: object = None, query: str = "") -> Answered:
+    """The place of the answers that was named; never that of the rows.
+
+    Raises
+    ------
+    InputError
+        When it is no place for answers, or the rows come from there.
+    """
+    refuse_own_input(rows, query, out)
     return SqlAnswers(Address.of(out)) if is_url(out) else FileAnswers(out)
 
 

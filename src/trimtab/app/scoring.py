@@ -80,7 +80,7 @@ def run_batch(
     """
     began = time.monotonic()
     home = batch_home(project)
-    output = open_output(asked.out)
+    output = open_output(asked.out, rows=asked.rows, query=asked.query)
     scorer: Scorer | None = None
     try:
         stored = None if asked.anew else _stored(output)

@@ -74,7 +74,7 @@ def open_files(pattern: str) -> Table:
     InputError
         When nothing matches, kinds are mixed, or a file is not what its name says.
     """
-    files = _files(pattern)
+    files = input_files(pattern)
     kinds = {"csv" if file.name.endswith((".csv", ".csv.gz")) else "parquet" for file in files}
     if len(kinds) > 1:
         raise InputError("the files are of several kinds", got=pattern, hint="give Parquet or CSV files, not both")
@@ -85,7 +85,14 @@ def open_files(pattern: str) -> Table:
     return ParquetTable(pattern, files)
 
 
-def _files(pattern: str) -> list[Path]:
+def input_files(pattern: str) -> list[Path]:
+    """The files that a file, a directory or a glob names, sorted.
+
+    Raises
+    ------
+    InputError
+        When there are none.
+    """
     place = Path(pattern)
     if place.is_dir():
         found = sorted(
