@@ -205,6 +205,36 @@ def test_a_table_without_a_column_is_refused_as_a_whole(home, version, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow", "pandas"])
+@pytest.mark.parametrize("twice", ["basket", "id"])
+def test_a_column_that_is_there_twice_is_refused_by_name(home, version, tmp_path, kind, twice):
+    table = frame(10).append_column(twice, pa.array(range(10)))
+    rows = {
+        "csv": lambda: as_csv(table, tmp_path / "r.csv"),
+        "parquet": lambda: as_file(table, tmp_path / "r.parquet"),
+        "arrow": lambda: table,
+        "pandas": lambda: pd.DataFrame(np.ones((10, 4)), columns=table.column_names),
+    }[kind]()
+    before = list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=twice):
+        run(home, rows, tmp_path / "s.parquet", version=version)
+    assert list(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", [as_csv, as_file])
+def test_a_column_that_nobody_reads_may_be_there_twice(home, version, tmp_path, kind):
+    table = frame(10).append_column("x", pa.array(range(10))).append_column("x", pa.array(range(10)))
+    rows = kind(table, tmp_path / ("r.csv" if kind is as_csv else "r.parquet"))
+    assert run(home, rows, tmp_path / "s.parquet", version=version)["answered"] == 10
+
+
+def test_files_of_which_one_repeats_a_column_are_refused(home, version, tmp_path):
+    as_file(frame(10), tmp_path / "a.parquet")
+    as_file(frame(10).append_column("basket", pa.array(range(10))), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="different columns"):
+        run(home, f"{tmp_path}/[ab].parquet", tmp_path / "s.parquet", version=version)
+
+
 def test_no_rows_are_an_empty_table(home, version, tmp_path):
     result = run(home, frame(0), tmp_path / "s.parquet", version=version)
     assert result["rows"] == 0
