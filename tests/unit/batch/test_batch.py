@@ -358,16 +358,16 @@ def test_two_runs_do_not_write_one_place(home, version, tmp_path):
 def test_a_full_disk_is_told_and_the_run_goes_on_later(home, version, tmp_path, monkeypatch, at):
     from trimtab.adapters.offline import answers
 
-    real, calls = answers.write_atomic, [0]
+    real, calls = answers.write_shared, [0]
 
-    def full(path, data):
+    def full(path, data, *, through):
         calls[0] += 1
         if calls[0] == at + 1:
             raise Unavailable("cannot write a file", got=f"{path}: No space left on device", hint="check space")
-        real(path, data)
+        real(path, data, through=through)
 
     run(home, frame(), tmp_path / "whole.parquet", version=version, chunk=100)
-    monkeypatch.setattr(answers, "write_atomic", full)
+    monkeypatch.setattr(answers, "write_shared", full)
     with pytest.raises(Unavailable, match="No space left"):
         run(home, frame(), tmp_path / "s.parquet", version=version, chunk=100)
     result = run(home, frame(), tmp_path / "s.parquet", version=version, chunk=100)
