@@ -34,6 +34,33 @@ def write_atomic(path: Path, data: bytes) -> None:
         ) from error
 
 
+def write_shared(path: Path, data: bytes, *, through: Path) -> None:
+    """As :func:`write_atomic`, for a file that others read too: its mode follows the umask.
+
+    Parameters
+    ----------
+    through
+        Where it is written first, in the same file system, by one writer at a time. What a crash leaves there is
+        written over by the next one, and no more than that is ever left.
+
+    Raises
+    ------
+    Unavailable
+        When the file cannot be written (disk full, no permission); the old content stays.
+    """
+    try:
+        try:
+            through.write_bytes(data)
+            settle(through, path)
+        except BaseException:
+            through.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Unavailable(
+            "cannot write a file", got=f"{path}: {error.strerror}", hint="check space and rights"
+        ) from error
+
+
 def settle(temporary: Path, path: Path) -> None:
     """Give a finished temporary file its name: its bytes first, then the name, then the directory."""
     descriptor = os.open(temporary, os.O_RDONLY)

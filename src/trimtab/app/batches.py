@@ -15,6 +15,7 @@ import numpy as np
 
 from trimtab.adapters.offline.answers import Answered, FileAnswers
 from trimtab.adapters.offline.database import Address, is_url
+from trimtab.adapters.offline.overlap import refuse_own_input
 from trimtab.adapters.offline.sql import SqlAnswers, SqlTable
 from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
@@ -25,7 +26,7 @@ from trimtab.app.naming import SHORTEST, is_digest, meant, registered
 from trimtab.core.clock import Clock, Micros, instant
 from trimtab.core.ledger import model_stream
 from trimtab.datasets.ingest import logged_columns
-from trimtab.errors import InputError, ProjectError, Unavailable, UnknownName
+from trimtab.errors import InputError, ProjectError, SchemaError, Unavailable, UnknownName
 from trimtab.features.asof import HistoryReader
 from trimtab.features.history import History
 from trimtab.features.plan import ModulePart
@@ -148,8 +149,15 @@ def open_rows(asked: BatchRequest) -> Table:
     return open_files(place)
 
 
-def open_output(out: str) -> Answered:
-    """The place of the answers that was named."""
+def open_output(out: str, *, rows: object = None, query: str = "") -> Answered:
+    """The place of the answers that was named; never that of the rows.
+
+    Raises
+    ------
+    InputError
+        When it is no place for answers, or the rows come from there.
+    """
+    refuse_own_input(rows, query, out)
     return SqlAnswers(Address.of(out)) if is_url(out) else FileAnswers(out)
 
 
@@ -174,6 +182,24 @@ def id_column(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
             raise UnknownName("no such column", got=repr(asked.id), hint=f"the columns are {', '.join(table.columns)}")
         return asked.id
     return next((name for name in (bundle.plan.requests.id, "id") if name in table.columns), "")
+
+
+def check_columns(table: Table, intake: Intake, id: str) -> None:
+    """See that what is read is there, and once.
+
+    Raises
+    ------
+    SchemaError
+        When a column is missing, or is there twice; it names the column.
+    """
+    intake.check(list(table.columns))
+    for name in (*intake.kinds, id):
+        if (times := table.columns.count(name)) > 1:
+            raise SchemaError(
+                f"column {name!r} is there {times} times",
+                got=f"columns {', '.join(table.columns)}"[:300],
+                hint="give each column a name of its own",
+            )
 
 
 # -- what scores

@@ -25,6 +25,7 @@ from trimtab.app.batches import (
     Scorer,
     as_of,
     batch_home,
+    check_columns,
     features_of,
     id_column,
     make_scorer,
@@ -80,7 +81,7 @@ def run_batch(
     """
     began = time.monotonic()
     home = batch_home(project)
-    output = open_output(asked.out)
+    output = open_output(asked.out, rows=asked.rows, query=asked.query)
     scorer: Scorer | None = None
     try:
         stored = None if asked.anew else _stored(output)
@@ -100,7 +101,7 @@ def run_batch(
         if not asked.anew and (over := _finished(output, run)) is not None:
             return over
         scorer = make_scorer(project, home, bundle, run, threads=asked.threads)
-        scorer.intake.check(list(table.columns))
+        check_columns(table, scorer.intake, run.id)
         notes = _begun(output, run, stored, scorer.schema(table.id_type(run.id)))
         resumed = len(notes)
         with spread(asked.on, scorer, project=project, home=home, bundle=bundle, run=run) as each:

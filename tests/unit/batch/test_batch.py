@@ -205,6 +205,36 @@ def test_a_table_without_a_column_is_refused_as_a_whole(home, version, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow", "pandas"])
+@pytest.mark.parametrize("twice", ["basket", "id"])
+def test_a_column_that_is_there_twice_is_refused_by_name(home, version, tmp_path, kind, twice):
+    table = frame(10).append_column(twice, pa.array(range(10)))
+    rows = {
+        "csv": lambda: as_csv(table, tmp_path / "r.csv"),
+        "parquet": lambda: as_file(table, tmp_path / "r.parquet"),
+        "arrow": lambda: table,
+        "pandas": lambda: pd.DataFrame(np.ones((10, 4)), columns=table.column_names),
+    }[kind]()
+    before = list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=twice):
+        run(home, rows, tmp_path / "s.parquet", version=version)
+    assert list(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", [as_csv, as_file])
+def test_a_column_that_nobody_reads_may_be_there_twice(home, version, tmp_path, kind):
+    table = frame(10).append_column("x", pa.array(range(10))).append_column("x", pa.array(range(10)))
+    rows = kind(table, tmp_path / ("r.csv" if kind is as_csv else "r.parquet"))
+    assert run(home, rows, tmp_path / "s.parquet", version=version)["answered"] == 10
+
+
+def test_files_of_which_one_repeats_a_column_are_refused(home, version, tmp_path):
+    as_file(frame(10), tmp_path / "a.parquet")
+    as_file(frame(10).append_column("basket", pa.array(range(10))), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="different columns"):
+        run(home, f"{tmp_path}/[ab].parquet", tmp_path / "s.parquet", version=version)
+
+
 def test_no_rows_are_an_empty_table(home, version, tmp_path):
     result = run(home, frame(0), tmp_path / "s.parquet", version=version)
     assert result["rows"] == 0
@@ -328,16 +358,16 @@ def test_two_runs_do_not_write_one_place(home, version, tmp_path):
 def test_a_full_disk_is_told_and_the_run_goes_on_later(home, version, tmp_path, monkeypatch, at):
     from trimtab.adapters.offline import answers
 
-    real, calls = answers.write_atomic, [0]
+    real, calls = answers.write_shared, [0]
 
-    def full(path, data):
+    def full(path, data, *, through):
         calls[0] += 1
         if calls[0] == at + 1:
             raise Unavailable("cannot write a file", got=f"{path}: No space left on device", hint="check space")
-        real(path, data)
+        real(path, data, through=through)
 
     run(home, frame(), tmp_path / "whole.parquet", version=version, chunk=100)
-    monkeypatch.setattr(answers, "write_atomic", full)
+    monkeypatch.setattr(answers, "write_shared", full)
     with pytest.raises(Unavailable, match="No space left"):
         run(home, frame(), tmp_path / "s.parquet", version=version, chunk=100)
     result = run(home, frame(), tmp_path / "s.parquet", version=version, chunk=100)

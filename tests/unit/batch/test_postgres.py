@@ -231,3 +231,25 @@ def test_the_schema_of_arrow_types_is_that_of_the_table(server, base, version, t
         "id": "text", "prediction": "double precision", "version": "text", "status": "text",
     }  # fmt: skip
     assert BatchRequest("m", table, "x").threads == 0
+
+
+@pytest.mark.parametrize("kind", ["table", "other address", "schema", "query", "view"])
+def test_answers_never_go_to_the_table_of_the_rows(server, base, version, tmp_path, kind):
+    fill(base, frame(30))
+    base.execute("CREATE VIEW few AS SELECT * FROM asked WHERE id < 120")
+    rows, out, query = {
+        "table": (f"{server}#asked", f"{server}#asked", ""),
+        "other address": (f"{server}#asked", f"{server.replace('127.0.0.1', 'localhost')}?connect_timeout=9#asked", ""),
+        "schema": (f"{server}#asked", f"{server}#public.asked", ""),
+        "query": (server, f"{server}#asked", "SELECT * FROM Asked WHERE id % 2 = 0 ORDER BY id;"),
+        "view": (f"{server}#few", f"{server}#asked", ""),
+    }[kind]
+    for anew in (False, True):
+        with pytest.raises(InputError, match="would go where the rows come from") as refused:
+            run(tmp_path / "home", rows, out, query=query, version=version, anew=anew)
+        assert PASSWORD not in str(refused.value)
+        assert "--anew" not in str(refused.value)
+    assert base.execute("SELECT count(*) FROM asked").fetchone() == (30,)
+    base.execute("DROP SCHEMA IF EXISTS there CASCADE")
+    base.execute("CREATE SCHEMA there")
+    assert run(tmp_path / "home", f"{server}#asked", f"{server}#there.asked", version=version)["answered"] == 30

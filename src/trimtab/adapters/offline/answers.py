@@ -2,7 +2,8 @@
 
 For ``scored.parquet`` or ``scored.csv`` the chunks wait in ``scored.parquet.parts/`` and are put together at the end,
 into a file that appears whole. For a directory they stay what they are: ``part-00000000.parquet`` and so on, with the
-notes in ``_trimtab/``, which every reader of data sets passes over.
+notes in ``_trimtab/``, which every reader of data sets passes over. What is not whole yet has a fixed name beside the
+notes: what a killed run leaves of it is gone with the next one.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import fcntl
 import io
 import os
 import shutil
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trimtab.adapters.files import make_directory, settle, sync_directory, write_atomic
+from trimtab.adapters.files import make_directory, settle, sync_directory, write_shared
 from trimtab.errors import ConflictError, InputError, IntegrityError, Unavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _RUN, _CHUNKS, _LOCK, _REPORT = "run.json", "chunks.jsonl", "lock", "report.json"
+_UNFINISHED, _TOGETHER = "unfinished", "together"
 
 
 class Answered(Protocol):
@@ -83,6 +85,7 @@ class FileAnswers:
         self._work = self._out / "_trimtab" if self._folder else self._out.with_name(f"{self._out.name}.parts")
         self._parts = self._out if self._folder else self._work
         self._report = self._work / _REPORT if self._folder else self._out.with_name(f"{self._out.name}.report.json")
+        self._made = not self._out.exists()
         self._lock = -1
         self._log = -1
 
@@ -93,7 +96,9 @@ class FileAnswers:
         return any(self._out.glob("*.parquet")) if self._folder else self._out.exists()
 
     def finished(self) -> bytes | None:
-        """The report of a run that is over."""
+        """The report of a run that is over; a run that is not stands before it."""
+        if not self._folder and (self._work / _RUN).exists():
+            return None
         try:
             return self._report.read_bytes() if self.exists() else None
         except FileNotFoundError:
@@ -118,11 +123,11 @@ class FileAnswers:
         """Empty the place and remember the run; answers of a run before stay until these are put together."""
         del schema
         self._hold()
-        for stale in (self._work / _CHUNKS, self._work / _RUN, self._report):
+        for stale in (self._work / _CHUNKS, self._work / _RUN, *([self._report] if self._folder else [])):
             stale.unlink(missing_ok=True)
         for part in self._parts.glob("part-*.parquet"):
             part.unlink()
-        write_atomic(self._work / _RUN, note)
+        self._put(self._work / _RUN, note)
 
     def write(self, number: int, note: bytes, table: pa.Table) -> None:
         """Keep a chunk: its file first, whole and on disk, then the note."""
@@ -130,11 +135,11 @@ class FileAnswers:
 
         data = io.BytesIO()
         pq.write_table(table, data, compression="zstd", use_dictionary=["version", "status"])
-        write_atomic(self._parts / _part(number), data.getvalue())
+        self._put(self._parts / _part(number), data.getvalue())
         line = b"%d %s\n" % (number, note)
         try:
             if self._log < 0:
-                self._log = os.open(self._work / _CHUNKS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                self._log = os.open(self._work / _CHUNKS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
                 os.ftruncate(self._log, sum(len(whole) + 1 for whole in self._whole_lines()))
             taken = os.write(self._log, line)
         except OSError as error:
@@ -146,18 +151,17 @@ class FileAnswers:
         """Put the chunks together, unless they stay apart; then keep the report."""
         if not self._folder:
             self._assemble(chunks)
-        write_atomic(self._report, report)
-        if self._folder:
-            for stale in (self._work / _CHUNKS, self._work / _RUN):
-                stale.unlink(missing_ok=True)
-        else:
+        self._put(self._report, report)
+        for stale in (self._work / _CHUNKS, self._work / _RUN) if self._folder else (self._work / _RUN,):
+            stale.unlink(missing_ok=True)
+        if not self._folder:
             shutil.rmtree(self._work)
             sync_directory(self._out.absolute().parent)
 
     def close(self) -> None:
-        """Let the next run in; where none was begun nothing is left behind."""
-        if self._lock >= 0 and not self._folder and not (self._work / _RUN).exists():
-            shutil.rmtree(self._work, ignore_errors=True)
+        """Let the next run in; where nothing was scored, nothing is left behind."""
+        if self._lock >= 0 and self._is_ours(self._lock) and not self._whole_lines():
+            self._leave()
         for descriptor in (self._log, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -170,10 +174,9 @@ class FileAnswers:
         import pyarrow.parquet as pq
         from pyarrow import csv
 
-        descriptor, name = tempfile.mkstemp(dir=self._out.absolute().parent, prefix=f".{self._out.name}-")
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary = self._work / _TOGETHER
         try:
+            temporary.touch()  # with the mode that the umask gives
             writer: Any = None
             for number in range(chunks):
                 table = pq.read_table(self._work / _part(number), partitioning=None)
@@ -187,7 +190,6 @@ class FileAnswers:
                 writer.write_table(table)
             if writer is not None:
                 writer.close()
-            temporary.chmod(0o644)
             settle(temporary, self._out.absolute())
         except (OSError, pa.ArrowException) as error:
             temporary.unlink(missing_ok=True)
@@ -211,22 +213,44 @@ class FileAnswers:
         """Be the one run that writes here."""
         while self._lock < 0:
             make_directory(self._work)
-            descriptor = os.open(self._work / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._work / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A run that has just ended may have taken the directory away under us.
-                ours = os.fstat(descriptor).st_ino == (self._work / _LOCK).stat().st_ino
+                ours = self._is_ours(descriptor)
             except BlockingIOError:
                 os.close(descriptor)
                 raise ConflictError(
                     "another run writes these answers", got=str(self._out), hint="wait for it, or name another place"
                 ) from None
-            except FileNotFoundError:
-                ours = False
             if ours:
                 self._lock = descriptor
+                for stale in (_UNFINISHED, _TOGETHER):  # of a run that was killed
+                    (self._work / stale).unlink(missing_ok=True)
             else:
                 os.close(descriptor)
+
+    def _is_ours(self, lock: int) -> bool:
+        """Whether it is the lock of the place: a run that has just ended may have taken that away under us."""
+        try:
+            return os.fstat(lock).st_ino == (self._work / _LOCK).stat().st_ino
+        except FileNotFoundError:
+            return False
+
+    def _leave(self) -> None:
+        """Take away what a run made that scored nothing; the report of one that did stays."""
+        if self._folder:
+            if self._report.exists():
+                return
+            if (self._work / _RUN).exists():
+                for part in self._parts.glob("part-*.parquet"):  # whole, but without its note
+                    part.unlink()
+        shutil.rmtree(self._work, ignore_errors=True)
+        if self._folder and self._made:
+            with suppress(OSError):  # there is something in it
+                self._out.rmdir()
+
+    def _put(self, path: Path, data: bytes) -> None:
+        write_shared(path, data, through=self._work / _UNFINISHED)
 
 
 def _part(number: int) -> str:

@@ -140,6 +140,20 @@ class Driver:
             ) from None
 
 
+def sqlite_file(address: Address) -> Path | None:
+    """The file of a SQLite database; None when it is another kind.
+
+    Examples
+    --------
+    >>> sqlite_file(Address.of("sqlite:///shop.db#visits")), sqlite_file(Address.of("postgresql://db/shop#visits"))
+    (PosixPath('shop.db'), None)
+    """
+    scheme, _, path = address.url.partition("://")
+    if scheme != "sqlite" and not scheme.startswith("sqlite+"):
+        return None
+    return Path((path if scheme == "sqlite" else path.partition("?")[0]).removeprefix("/"))
+
+
 def connect(address: Address, *, readonly: bool = False) -> Driver:
     """Open a database; ``readonly`` keeps a query from writing, and SQLite from making a file that is not there.
 
@@ -151,10 +165,10 @@ def connect(address: Address, *, readonly: bool = False) -> Driver:
         When there is none.
     """
     scheme = address.url.partition(":")[0]
-    if scheme == "sqlite":
-        path = address.url.removeprefix("sqlite:///").removeprefix("sqlite://")
+    path = sqlite_file(address)
+    if scheme == "sqlite" and path is not None:
         try:
-            name = f"{Path(path).absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
+            name = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
             found = sqlite3.connect(name, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise Unavailable("the database cannot be opened", got=f"{path}: {error}") from None

@@ -74,7 +74,7 @@ def open_files(pattern: str) -> Table:
     InputError
         When nothing matches, kinds are mixed, or a file is not what its name says.
     """
-    files = _files(pattern)
+    files = input_files(pattern)
     kinds = {"csv" if file.name.endswith((".csv", ".csv.gz")) else "parquet" for file in files}
     if len(kinds) > 1:
         raise InputError("the files are of several kinds", got=pattern, hint="give Parquet or CSV files, not both")
@@ -85,7 +85,14 @@ def open_files(pattern: str) -> Table:
     return ParquetTable(pattern, files)
 
 
-def _files(pattern: str) -> list[Path]:
+def input_files(pattern: str) -> list[Path]:
+    """The files that a file, a directory or a glob names, sorted.
+
+    Raises
+    ------
+    InputError
+        When there are none.
+    """
     place = Path(pattern)
     if place.is_dir():
         found = sorted(
@@ -162,7 +169,7 @@ class ParquetTable(Files):
                     self._groups.append([found.row_group(n).num_rows for n in range(found.num_row_groups)])
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(path, error) from None
-            if schema is not None and set(own.names) != set(schema.names):
+            if schema is not None and sorted(own.names) != sorted(schema.names):
                 raise InputError(
                     "the files have different columns",
                     got=f"{path.name}: {', '.join(own.names)}"[:300],
@@ -336,7 +343,7 @@ def _arrow(frame: object) -> Any:  # noqa: PLR0911 - one line per make
             return pa.table({str(name): pa.array(values) for name, values in frame.items()})
         if hasattr(frame, "__arrow_c_stream__"):
             return pa.table(frame)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:  # pandas refuses repeated names so
         raise InputError(
             "the data frame cannot be read", got=str(error).splitlines()[0][:200], hint="give each column one type"
         ) from None
