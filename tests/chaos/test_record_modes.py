@@ -136,6 +136,36 @@ def test_a_full_disk_refuses_what_cannot_be_recorded_and_goes_on_by_itself(house
 
 @linux
 @pytest.mark.parametrize("mode", ["sync", "batched:5ms"])
+def test_a_full_disk_is_told_of_and_found_to_have_room_without_a_request(house, mode, capfd):
+    port = house.start(records=mode, metrics_folder=str(house.home / METRICS), sync_s=0.1).port
+
+    def stands():
+        ready, server = call(port, "GET", "/v2/health/ready")[::2]
+        model = call(port, "GET", "/v2/models/m/ready")[0]
+        assert ready == 200 or "File too large" in server["reason"]
+        return ready, model, total(scrape(port), "trimtab_records_unwritable")
+
+    assert call(port, "POST", "/predict/m", ask("before"))[0] == 200
+    house.until(house.records)
+    assert stands() == (200, 200, 0)
+    with full_disk(house, room=0):
+        for name in ("a", "b", "c"):
+            call(port, "POST", "/predict/m", ask(name))
+            time.sleep(0.02)
+        for _ in range(3):  # also after the disk was looked at again
+            assert stands() == (503, 503, 1)
+            time.sleep(0.15)
+    house.until(lambda: stands() == (200, 200, 0), within=5)
+    assert house.stop() == [0]
+    said = capfd.readouterr().err
+    assert said.count("predictions are refused, for they cannot be recorded") == 1
+    assert said.count("predictions are recorded again") == 1
+    assert len([line for line in said.splitlines() if "records cannot be" in line]) == 1
+    assert [record.request_id for record in house.records()] == ["before", *(["a"] if mode != "sync" else [])]
+
+
+@linux
+@pytest.mark.parametrize("mode", ["sync", "batched:5ms"])
 def test_a_full_disk_drops_and_counts_where_that_was_chosen(house, mode):
     folder = str(house.home / METRICS)
     port = house.start(records=mode, records_when_full="drop", metrics_folder=folder).port

@@ -36,7 +36,7 @@ def test_nothing_is_asked_for_that_there_is_not(text):
 
 
 def test_the_rules_are_all_there():
-    assert len(re.findall(r"- alert: ", RULES.read_text("utf-8"))) == 7
+    assert len(re.findall(r"- alert: ", RULES.read_text("utf-8"))) == 9
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Prometheus")

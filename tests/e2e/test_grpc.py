@@ -126,6 +126,7 @@ def test_bytes_give_bytes(channel):
         (lambda asked: setattr(asked, "model_name", ""), "NOT_FOUND", "no such model"),
         (lambda asked: setattr(asked, "model_version", "none"), "NOT_FOUND", "no such version"),
         (lambda asked: setattr(asked, "id", "i" * 300), "INVALID_ARGUMENT", "id is too long"),
+        (lambda asked: setattr(asked, "id", "\0"), "INVALID_ARGUMENT", "NUL"),
         (lambda asked: asked.outputs.add(name="none"), "INVALID_ARGUMENT", "no such output"),
     ],
 )

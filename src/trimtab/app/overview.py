@@ -20,6 +20,7 @@ from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import QUIET
 from trimtab.loop.state import State
 from trimtab.serving.counted import NOTHING, Counted, WorkerNow
+from trimtab.serving.meter import UNWRITABLE
 from trimtab.serving.recordmode import LOST, WRITTEN
 from trimtab.web.kinds import kind_of_event
 
@@ -271,12 +272,13 @@ def _counted(worker: WorkerNow | None) -> dict[str, Json]:
 def records_status(found: Counted, home: Home) -> dict[str, Json]:
     """How many prediction records were written and lost since the home was made, over all workers that ever were.
 
-    And, by table, the bytes that records take up.
+    Also the living workers that refuse what cannot be recorded; and, by table, the bytes that records take up.
     """
     counted: dict[str, Json] = {
         name: sum(found.counters.get(counter, {}).values()) for name, counter in (("written", WRITTEN), ("lost", LOST))
     }
-    return counted | {"tables": disk_use(home)}
+    refusing: list[Json] = [worker.name.rsplit("-", 2)[0] for worker in found.workers if worker.gauges.get(UNWRITABLE)]
+    return counted | {"refusing": refusing, "tables": disk_use(home)}
 
 
 def counts_of(home: Path) -> Counted:

@@ -29,9 +29,11 @@ from trimtab.adapters.wire.status import WorkerStatus, read_status, takes_connec
 from trimtab.app.control import LiveControl, Page
 from trimtab.app.fencing import CONTROL, Tenure, refuse_second
 from trimtab.app.home import Home, setting
+from trimtab.app.keeping import Keep
 from trimtab.app.live import Live, open_clock, open_home
 from trimtab.app.replaying import checked_project
 from trimtab.app.restarting import ASK, RollingRestart
+from trimtab.app.setting_values import seconds
 from trimtab.app.worker import MODULE, POSTS, WorkerOptions, command, options_of, post_name, read_profile
 from trimtab.app.worker_settings import whole_number, worker_options
 from trimtab.core.clock import iso
@@ -81,6 +83,7 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     count = _workers(request, read_profile(home.root))
     if not request.take_over:
         refuse_second(home.run)
+    _check_settings(request)
     clock, driven = open_clock(home, request.clock)
     ledger = home.ledger()
     tenure = Tenure(home.run, ledger, clock)
@@ -245,6 +248,17 @@ def _options(request: UpRequest, *, port: int, grpc_port: int, driven: bool) -> 
     return worker_options(port=port, grpc_port=grpc_port, driven=driven, given=given)
 
 
+def _check_settings(request: UpRequest) -> None:
+    """Refuse a bad setting before anything is taken over; what is read again later then reads well."""
+    _options(request, port=0, grpc_port=-1, driven=False)
+    whole_number("port", request.port)
+    whole_number("console_port", request.console_port)
+    _grpc_wanted(request)
+    seconds("job_time")
+    whole_number("quarantine_rows")
+    Keep.read()
+
+
 def _workers(request: UpRequest, profile: ServingProfile) -> int:
     given = request.workers
     if given is None and "TRIMTAB_WORKERS" not in os.environ:
@@ -281,14 +295,21 @@ def _data_port(request: UpRequest, home: Home) -> Iterator[int]:
 @contextmanager
 def _grpc_port(request: UpRequest, home: Home) -> Iterator[int]:
     """The port of gRPC, -1 for none."""
-    if setting("grpc_port", request.grpc_port) == "off":
+    wanted = _grpc_wanted(request)
+    if wanted is None:
         yield -1
         return
-    if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):  # every worker would end at once
-        raise MissingExtra("gRPC needs grpcio and protobuf", hint="pip install 'trimtab[grpc]'")
-    wanted = whole_number("grpc_port", request.grpc_port)
     with _shared_port(wanted, home, setting("host", request.host), "grpc_port") as port:
         yield port
+
+
+def _grpc_wanted(request: UpRequest) -> int | None:
+    """The port that was asked for; None when gRPC is off."""
+    if setting("grpc_port", request.grpc_port) == "off":
+        return None
+    if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):  # every worker would end at once
+        raise MissingExtra("gRPC needs grpcio and protobuf", hint="pip install 'trimtab[grpc]'")
+    return whole_number("grpc_port", request.grpc_port)
 
 
 @contextmanager

@@ -32,6 +32,8 @@ def _text(result: Result) -> Iterator[str]:
     for name, use in (records.get("tables") or {}).items():
         spools, parquet = (use[kind] / 1e6 for kind in ("spool_bytes", "parquet_bytes"))
         yield f"records {name}: {spools:,.1f} MB in spools, {parquet:,.1f} MB in Parquet, {use['files']} files"
+    if refusing := records.get("refusing"):
+        yield f"RECORDS CANNOT BE WRITTEN: {', '.join(refusing)} refuse every prediction until the disk has room"
     if lost := records.get("lost"):
         yield f"RECORDS LOST: {lost:,} predictions have no record"
 

@@ -60,6 +60,10 @@ class Records(Protocol):
         """Append rows as one batch and return the place after the last of them."""
         ...
 
+    def make_sure(self, table: str, size: int) -> None:
+        """Raise ``Unavailable`` when a batch of so many bytes could not be written now; no row comes of it."""
+        ...
+
     def scan(self, table: str, *, after: Mapping[str, int] | None = None) -> Iterator[tuple[Place, bytes]]:
         """Yield every row past the given offset of each writer (all rows of a writer that is not named)."""
         ...

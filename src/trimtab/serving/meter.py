@@ -31,7 +31,9 @@ LAYOUT = 1
 
 ARM, HTTP, GAUGES, COUNT = "arm", "http", "gauges", "count"
 """Kinds of blocks: (model, version, arm), (method, route, status), (), (name, label, value, ...)."""
-GAUGE_NAMES = ("waiting", "in_flight", "shadow_waiting", "generation", "started")
+UNWRITABLE = "unwritable"
+GAUGE_NAMES = ("waiting", "in_flight", "shadow_waiting", "generation", "started", UNWRITABLE)
+"""New ones go to the end: a worker of an earlier version has fewer."""
 MOST_COUNTS = 500
 """Different counters of one process; what comes after is counted under one last name."""
 

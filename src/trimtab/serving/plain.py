@@ -131,6 +131,7 @@ class PlainReader:
                 or asked.outputs is not UNSET
                 or asked.parameters is not UNSET
                 or given.parameters is not UNSET
+                or "\0" in asked.id
             ):
                 return None
             return Plain(asked.id, self._pack(*given.data))
@@ -176,6 +177,7 @@ class PlainReader:
             or given.datatype != "FP32"
             or given.parameters.binary_data_size != self._size
             or len(asked.outputs) > 1
+            or "\0" in asked.id
         ):
             return None
         binary: bool | UnsetType = UNSET

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trimtab.core.ports import Place, Records
 from trimtab.errors import InputError, Unavailable
-from trimtab.serving.meter import Meter
+from trimtab.serving.meter import UNWRITABLE, Meter
 
 REFUSE, DROP = "refuse", "drop"
 WRITTEN, LOST = "trimtab_records_written_total", "trimtab_records_lost_total"
@@ -18,6 +18,8 @@ MOST_WAIT_MS = 10_000
 _AGAIN_MS = 100
 """How soon what could not be written is tried again, without a request that would try it."""
 _COMPLAIN_NS = 60_000_000_000
+_LEAST_ROOM, _MOST_ROOM = 4096, 65_536
+"""Bytes that must find room before records count as writable again without having been written."""
 
 _BATCHED = re.compile(r"batched:([1-9][0-9]{0,4})ms")
 
@@ -93,7 +95,9 @@ class KeptRecords:
     timer
         Monotonic nanoseconds.
     complain
-        Told of losses, once a minute at most.
+        Told of losses, and of the beginning of a time in which nothing can be recorded; once a minute at most.
+    relieved
+        Told when what ``complain`` was told of with ``refuse`` has ended.
 
     Notes
     -----
@@ -124,9 +128,10 @@ class KeptRecords:
         timer: Callable[[], int],
         when_full: str = REFUSE,
         complain: Callable[[str], object] = lambda _: None,
+        relieved: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._records, self._mode, self._drop = records, mode, read_policy(when_full) == DROP
-        self._timer, self._complain = timer, complain
+        self._timer, self._complain, self._relieved, self._gauge = timer, complain, relieved, meter.gauge
         self._written, self._lost = meter.counter(WRITTEN), meter.counter(LOST)
         self._complained = -_COMPLAIN_NS
         self._waiting: dict[str, list[bytes]] = {}
@@ -136,6 +141,12 @@ class KeptRecords:
         self._stuck = False
         """Whether the last write failed while rows waited."""
         self._place = Place("", 0)
+        self.unwritable = ""
+        """With ``refuse``: why nothing can be recorded, and so nothing is answered; empty when it can."""
+        self._said = False
+        """Whether that was complained of."""
+        self._wanted = ("", 0)
+        """The table and the bytes that found no room."""
         self.later: Later | None = None
         """Set by whoever runs the loop; None writes at once."""
 
@@ -178,15 +189,29 @@ class KeptRecords:
             except Unavailable as error:
                 if not self._drop:
                     self._stuck = True
-                    self._say("%d answered predictions wait to be recorded, and no more are answered", error)
+                    self._failed(table, rows, error)
                     raise
                 self._lose(len(rows), error)
             else:
-                self._written.add(len(rows))
+                self._succeeded(len(rows))
             del self._waiting[table]
             self._rows -= len(rows)
             self._bytes -= sum(map(len, rows))
         self._stuck = False
+
+    def probe(self) -> None:
+        """Where nothing could be recorded: look whether it can by now; there may be no request that would try it."""
+        if not self.unwritable:
+            return
+        table, size = self._wanted
+        try:
+            if self._waiting:
+                self.flush()
+            else:
+                self._records.make_sure(table, size)
+                self._succeeded(0)
+        except Unavailable as error:
+            self._failed(table, (), error)
 
     def close(self) -> None:
         """Write what waits a last time; what cannot be written is lost, counted and told of."""
@@ -197,6 +222,10 @@ class KeptRecords:
             self._lose(self._rows, error)
             self._waiting.clear()
             self._rows = self._bytes = 0
+
+    def make_sure(self, table: str, size: int) -> None:
+        """Raise ``Unavailable`` when so many bytes find no room."""
+        self._records.make_sure(table, size)
 
     def scan(self, table: str, *, after: Mapping[str, int] | None = None) -> Iterator[tuple[Place, bytes]]:
         """Every row that is written."""
@@ -216,12 +245,35 @@ class KeptRecords:
         try:
             self._place = self._records.write(table, rows, sync=sync)
         except Unavailable as error:
-            if not self._drop or not rows:
+            if not self._drop:
+                self._failed(table, rows, error)
+                raise
+            if not rows:
                 raise
             self._lose(len(rows), error)
         else:
-            self._written.add(len(rows))
+            self._succeeded(len(rows))
         return self._place
+
+    def _failed(self, table: str, rows: Sequence[bytes], error: Unavailable) -> None:
+        """With ``refuse``: nothing can be recorded, and so nothing is answered."""
+        if rows or not self._wanted[0]:
+            self._wanted = table, min(max(sum(map(len, rows)), _LEAST_ROOM), _MOST_ROOM)
+        self.unwritable = str(error)
+        self._gauge(UNWRITABLE, 1)
+        if not self._said:
+            waits = f"; {self._rows} answered ones wait to be" if self._rows else ""
+            self._said = self._say(f"predictions are refused, for they cannot be recorded{waits}", error)
+
+    def _succeeded(self, rows: int) -> None:
+        self._written.add(rows)
+        if not self.unwritable:
+            return
+        self.unwritable = ""
+        self._gauge(UNWRITABLE, 0)
+        if self._said:
+            self._said = False
+            self._relieved("predictions are recorded again, and answered")
 
     def _forced(self, table: str, last: int) -> None:
         """Write, because no more may wait; when that fails, those that came last were not answered and are let go."""
@@ -252,8 +304,10 @@ class KeptRecords:
             self._lost.add(rows)
             self._say(f"predictions are answered without a record, {self._lost.value} so far", error)
 
-    def _say(self, what: str, error: Unavailable) -> None:
+    def _say(self, what: str, error: Unavailable) -> bool:
         now = self._timer()
-        if now - self._complained >= _COMPLAIN_NS:
-            self._complained = now
-            self._complain(f"{what.replace('%d', str(self._rows))}: {error}")
+        if now - self._complained < _COMPLAIN_NS:
+            return False
+        self._complained = now
+        self._complain(f"{what}: {error}")
+        return True

@@ -119,6 +119,9 @@ class MemoryRecords:
         held.extend(rows)
         return Place(self._writer, len(held))
 
+    def make_sure(self, table: str, size: int) -> None:
+        """There is room."""
+
     def scan(self, table: str, *, after: Mapping[str, int] | None = None) -> Iterator[tuple[Place, bytes]]:
         """Yield every row past the given offset of each writer."""
         for writer, rows in sorted(self._rows.get(table, {}).items()):

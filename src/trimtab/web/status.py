@@ -41,7 +41,7 @@ def render_status(status: Mapping[str, Any]) -> str:
               decisions  list of {when, kind, sentence, evidence}, newest first
             sources    list of {name, kind, rows, quarantined, watermark: {seq, known}, behind_s}
             workers    list of {name, pid, state, generation, answered, errors, p99_ms, since}
-            records    {written, lost}
+            records    {written, lost, refusing}
 
     Returns
     -------
@@ -55,6 +55,7 @@ def render_status(status: Mapping[str, Any]) -> str:
         None if models else section("No model yet", words="Nothing is declared, or nothing has been trained."),
         _sources(status.get("sources") or []),
         _workers(status.get("workers") or []),
+        _refusing(status.get("records") or {}),
         _lost(status.get("records") or {}),
         _records((status.get("records") or {}).get("tables") or {}),
         _ledger(status),
@@ -263,6 +264,13 @@ def _workers(workers: Sequence[Mapping[str, Any]]) -> Markup:
     )
     heads = ["Worker", "State", "Route", "Answered", "Errors", "p99 ms", "Since"]
     return section("Workers", table(heads, rows, words=(1,)), anchor="workers")
+
+
+def _refusing(records: Mapping[str, Any]) -> Markup | None:
+    if not (names := records.get("refusing")):
+        return None
+    what = f"Records cannot be written: {', '.join(names)} refuse every prediction until there is room on the disk."
+    return element("p", what, class_="banner", role="status")
 
 
 def _lost(records: Mapping[str, Any]) -> Markup | None:

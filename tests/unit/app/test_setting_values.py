@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.live_house import cli, make_project
 
+from trimtab.app.home import Home
 from trimtab.app.keeping import Keep
 from trimtab.app.running import UpRequest, _options
 from trimtab.app.setting_values import program, seconds, share, size, whole_number
@@ -102,7 +103,8 @@ def project(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "text"),
     [("CACHE_BYTES", "lots"), ("MEMORY_BUDGET", "1KB"), ("JOB_TIME", "1h"), ("PORT", "99999"), ("QUARANTINE_ROWS", "x"),
-     ("HOME", __file__), ("WORKERS", "x"), ("CONSOLE_PORT", "70000")],
+     ("HOME", __file__), ("WORKERS", "x"), ("CONSOLE_PORT", "70000"), ("GRPC_PORT", "x"), ("RECORDS_KEEP", "90"),
+     ("MAX_QUEUE", "0")],
 )  # fmt: skip
 def test_up_says_so_in_one_line(name, text, project):
     done = cli("up", "-p", project, **{f"TRIMTAB_{name}": text})
@@ -110,3 +112,4 @@ def test_up_says_so_in_one_line(name, text, project):
     assert len(done.stderr.splitlines()) == 1
     assert f"TRIMTAB_{name}" in done.stderr
     assert text in done.stderr
+    assert Home.of(project).ledger().head()[0] == 0  # nothing was taken over

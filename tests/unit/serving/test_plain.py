@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trimtab.errors import TrimtabError
+from trimtab.errors import SchemaError, TrimtabError
 from trimtab.registry.manifest import Tensor
 from trimtab.serving.infer import decode_infer, encode_infer
 from trimtab.serving.plain import PlainReader, PlainWriter
@@ -103,6 +103,19 @@ def test_an_infinity_is_left_to_the_decoder_that_refuses_it_and_its_bytes_out_of
     assert read.read_bytes(*body(across)).row == across
     assert read.read_bytes(*body(ROW + b"\0")) is None
     assert read.read_bytes(*body(ROW[:-1])) is None
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_an_id_with_a_nul_is_left_to_the_decoder_that_refuses_it(binary):
+    if binary:
+        sent, length = body(id="a\0")
+        assert reader().read_bytes(sent, length) is None
+    else:
+        sent, length = body(b"", given={"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}, id="a\0")
+        assert reader().read(sent) is None
+        length = -1
+    with pytest.raises(SchemaError, match="NUL"):
+        decode_infer(sent, inputs=[INPUT], outputs=[OUTPUT], header_length=length)
 
 
 def test_a_head_is_remembered_within_bounds_and_never_with_an_id():

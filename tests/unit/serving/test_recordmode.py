@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trimtab.errors import InputError, Unavailable
 from trimtab.serving import recordmode
-from trimtab.serving.meter import LocalCells, Meter
+from trimtab.serving.meter import GAUGE_NAMES, UNWRITABLE, LocalCells, Meter
 from trimtab.serving.recordmode import LOST, WRITTEN, KeptRecords, RecordMode, read_mode, read_policy
 from trimtab.testing.memory import MemoryRecords
 
@@ -24,6 +24,11 @@ class Disk(MemoryRecords):
         self.synced += sync
         self.writes += 1
         return super().write(table, rows, sync=sync)
+
+    def make_sure(self, table, size):
+        assert table == "t"
+        if self.full:
+            raise Unavailable("records cannot be written", got="No space left on device")
 
     def rows(self, table="t"):
         return [row for _, row in self.scan(table)]
@@ -47,9 +52,10 @@ class Loop:
 class Kept(KeptRecords):
     def __init__(self, mode, when_full="refuse"):
         self.disk, self.meter, self.loop, self.said, self.now = Disk(), Meter(LocalCells()), Loop(), [], 0
+        self.relieved = []
         super().__init__(
             self.disk, read_mode(mode), meter=self.meter, timer=lambda: self.now, when_full=when_full,
-            complain=self.said.append,
+            complain=self.said.append, relieved=self.relieved.append,
         )  # fmt: skip
         self.later = self.loop
 
@@ -118,6 +124,48 @@ def test_refuse_keeps_and_counts_nothing_that_was_refused(mode):
     kept.disk.full = False
     kept.write("t", [b"b"])
     assert (kept.disk.rows(), kept.counts()) == ([b"b"], (1, 0))
+
+
+@pytest.mark.parametrize("mode", ["sync", "batched:5ms"])
+def test_refuse_says_when_it_begins_and_when_it_ends_and_finds_room_without_a_request(mode):
+    kept = Kept(mode)
+    kept.write("t", [b"a"])
+    kept.disk.full = True
+
+    def refused():
+        if mode == "sync":
+            with pytest.raises(Unavailable):
+                kept.write("t", [b"b"])
+        else:
+            kept.loop.run()
+
+    def stands():
+        return bool(kept.unwritable), kept.meter._gauges[GAUGE_NAMES.index(UNWRITABLE)], len(kept.said), kept.relieved
+
+    refused()
+    kept.probe()
+    refused()
+    assert stands() == (True, 1, 1, [])
+    assert "No space left" in kept.unwritable
+    assert "No space left" in kept.said[0]
+    kept.disk.full = False
+    kept.probe()
+    again = ["predictions are recorded again, and answered"]
+    assert stands() == (False, 0, 1, again)
+    assert kept.disk.rows() == [b"a"]
+    kept.loop.run()
+    kept.write("t", [b"c"])
+    kept.disk.full = True
+    refused()  # within the same minute: neither its beginning nor its end is said
+    kept.disk.full = False
+    kept.probe()
+    assert stands() == (False, 0, 1, again)
+    kept.write("t", [b"d"])
+    kept.disk.full = True
+    refused()
+    kept.now = 61_000_000_000
+    kept.probe()
+    assert stands() == (True, 1, 2, again)
 
 
 def test_drop_goes_on_counts_and_says_so_once_a_minute():

@@ -69,6 +69,7 @@ def with_infinity(made):
         lambda made: made.outputs.add(name="q"),
         lambda made: made.outputs.add(name="p").parameters["classification"].__setattr__("int64_param", 1),
         lambda made: setattr(made, "id", "i" * 300),
+        lambda made: setattr(made, "id", "i\0"),
     ],
 )
 def test_anything_else_goes_the_long_way(change):

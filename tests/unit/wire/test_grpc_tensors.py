@@ -78,6 +78,11 @@ def test_every_datatype_goes_and_comes(datatype, raw):
     assert decode(message, inputs=[Tensor("x", dtype, (-1, 2))]).values.tolist() == values.tolist()
 
 
+def test_an_id_with_a_nul_is_refused():
+    with pytest.raises(SchemaError, match="NUL"):
+        decode(REQUEST(model_name="m", id="a\0"))
+
+
 def test_a_small_integer_out_of_its_range_is_refused():
     for value in (-129, 128):
         message = REQUEST(model_name="m")

@@ -35,7 +35,7 @@ def process():
 
 
 async def run_for(process, seconds):
-    task = asyncio.create_task(process._sync_on())
+    task = asyncio.create_task(process._syncing.run(process._plane.look))
     await asyncio.sleep(seconds)
     task.cancel()
 

@@ -88,16 +88,26 @@ class SpoolRecords:
         try:
             return Place(self._writer, tail.append(rows, sync=sync))
         except OSError as error:
-            try:
-                tail.restore()
-            except OSError:
-                tail.close()
-                del self._tails[table]  # the next write opens the file anew and mends it
-            raise Unavailable(
-                "records cannot be written",
-                got=f"{table}: {error.strerror}",
-                hint="make room on the disk, then send again",
-            ) from error
+            raise self._mended(table, tail, error) from error
+
+    def make_sure(self, table: str, size: int) -> None:
+        """Raise ``Unavailable`` when a batch of so many bytes could not be written now; no row comes of it."""
+        self.prepare(table)
+        tail = self._tails[table]
+        try:
+            tail.try_room(size)
+        except OSError as error:
+            raise self._mended(table, tail, error) from error
+
+    def _mended(self, table: str, tail: Tail, error: OSError) -> Unavailable:
+        """Cut off what a failed write left; what to raise for it."""
+        try:
+            tail.restore()
+        except OSError:
+            tail.close()
+            del self._tails[table]  # the next write opens the file anew and mends it
+        what, hint = "records cannot be written", "make room on the disk, then send again"
+        return Unavailable(what, got=f"{table}: {error.strerror}", hint=hint)
 
     def scan(self, table: str, *, after: Mapping[str, int] | None = None) -> Iterator[tuple[Place, bytes]]:
         """Yield every row past the given offset of each writer, writer by writer, from spools or from Parquet."""

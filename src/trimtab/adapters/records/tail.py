@@ -206,6 +206,17 @@ class Tail:
                 self._held.remove(descriptor)
                 os.close(descriptor)
 
+    def try_room(self, size: int) -> None:
+        """Write so many zeros behind the end and cut them off; ``OSError``, after which to restore, without room.
+
+        A reader takes them for a tail that was cut short.
+        """
+        zeros, descriptor = bytes(size), self._held[-1]
+        if (written := os.pwrite(descriptor, zeros, self._size)) < size:
+            os.pwrite(descriptor, zeros[written:], self._size + written)
+            raise OSError(0, f"only {written} of {size} bytes were taken")
+        self.restore()
+
     def restore(self) -> None:
         """Cut off what a failed ``append`` left."""
         os.ftruncate(self._held[-1], self._size)

@@ -30,7 +30,7 @@ _PACKED = {"float32": "f", "float64": "d"}
 def plain_row(message: Any, reader: PlainReader) -> bytes | None:
     """The row of a ``ModelInferRequest`` as little-endian float32; None when it is not of the plain kind."""
     inputs, outputs, raw = message.inputs, message.outputs, message.raw_input_contents
-    if len(inputs) != 1 or len(outputs) > 1 or len(raw) > 1 or len(message.id) > TEXT_LIMIT:
+    if len(inputs) != 1 or len(outputs) > 1 or len(raw) > 1 or len(message.id) > TEXT_LIMIT or "\0" in message.id:
         return None
     tensor = inputs[0]
     if tensor.datatype != "FP32" or tensor.parameters or not reader.takes(tensor.name, tensor.shape):

@@ -42,6 +42,8 @@ class GrpcPlane:
         Told of every call.
     software
         Version of the server, as ``ServerMetadata`` tells it.
+    hindered
+        Why nothing can be answered at this moment; empty when it can.
 
     Raises
     ------
@@ -50,8 +52,15 @@ class GrpcPlane:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, *, wake: Callable[[], None], watch: CallWatch, software: str = ""
+        self,
+        dispatcher: Dispatcher,
+        *,
+        wake: Callable[[], None],
+        watch: CallWatch,
+        software: str = "",
+        hindered: Callable[[], str] = lambda: "",
     ) -> None:
+        self._hindered = hindered
         self._dispatcher, self._wake, self._watch, self._software = dispatcher, wake, watch, software
         self._grpc = _library()
         self._messages, self._undecodable = protocol()
@@ -97,7 +106,7 @@ class GrpcPlane:
     def _called(self, name: str) -> Method:
         steps: dict[str, Callable[[Any], Any]] = {
             "ServerLive": lambda _: {"live": True},
-            "ServerReady": lambda _: {"ready": self._dispatcher.engine.live.table.generation > 0},
+            "ServerReady": lambda _: {"ready": self._ready()},
             "ModelReady": self._model_ready,
             "ServerMetadata": lambda _: {"name": "trimtab", "version": self._software, "extensions": []},
             "ModelMetadata": self._model_metadata,
@@ -197,12 +206,15 @@ class GrpcPlane:
         took = engine.pipeline.timer() - start
         self._dispatcher.submit_tensors(asked.model_name, request, encode, resolve, steer=steer, decode_ns=took)
 
+    def _ready(self) -> bool:
+        return self._dispatcher.engine.live.table.generation > 0 and not self._hindered()
+
     def _model_ready(self, asked: Any) -> dict[str, Any]:
         try:
             self._dispatcher.engine.live.described(asked.name, asked.version)
         except (UnknownName, Unavailable):
             return {"ready": False}
-        return {"ready": True}
+        return {"ready": not self._hindered()}
 
     def _model_metadata(self, asked: Any) -> dict[str, Any]:
         live = self._dispatcher.engine.live

@@ -58,6 +58,8 @@ def decode_message(
     """
     if len(message.id) > TEXT_LIMIT:
         raise SchemaError("the id is too long", got=f"{len(message.id)} characters", hint=f"at most {TEXT_LIMIT}")
+    if "\0" in message.id:
+        raise SchemaError("the id has a NUL in it", got=repr(message.id[:40]), hint="remove it")
     sent = [
         SentTensor(tensor.name, tensor.shape, tensor.datatype, partial(_typed, tensor)) for tensor in message.inputs
     ]

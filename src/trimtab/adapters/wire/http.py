@@ -72,6 +72,8 @@ class DataPlane:
         Makes ``/docs`` of the OpenAPI description; without it there is no such path.
     metrics
         What ``/metrics`` tells.
+    hindered
+        Why nothing can be answered at this moment; empty when it can.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class DataPlane:
         software: str = "",
         page: Callable[[Json], str] | None = None,
         metrics: WorkerMetrics | None = None,
+        hindered: Callable[[], str] = lambda: "",
     ) -> None:
-        self.dispatcher = dispatcher
+        self.dispatcher, self._hindered = dispatcher, hindered
         self.replies: Counter[int] = Counter()
         """Answers by HTTP status."""
         self._fixed: dict[str, Callable[[], Reply]] = {
@@ -258,6 +261,8 @@ class DataPlane:
         return Reply(200, self.metrics.exposition(), TEXT_TYPE)
 
     def _ready(self) -> Reply:
+        if reason := self._hindered():
+            return reply_json({"ready": False, "reason": reason}, status=503)
         ready = self.dispatcher.engine.live.table.generation > 0
         return reply_json({"ready": ready}, status=200 if ready else 503)
 
@@ -266,6 +271,8 @@ class DataPlane:
             self._described(model, version)
         except UnknownName as error:
             return reply_error(error, plain=True)
+        if reason := self._hindered():
+            return reply_json({"name": model, "ready": False, "reason": reason}, status=503)
         return reply_json({"name": model, "ready": True})
 
     def _described(self, model: str, version: str) -> Json:

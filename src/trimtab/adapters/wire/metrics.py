@@ -16,7 +16,7 @@ from trimtab.errors import Unavailable
 from trimtab.serving.counted import Arm, Counted, Stage, WorkerNow, counted
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.latency import SHOWN, shown_counts
-from trimtab.serving.meter import BATCH_BOUNDS, STAGES, Cells, LocalCells, Meter
+from trimtab.serving.meter import BATCH_BOUNDS, STAGES, UNWRITABLE, Cells, LocalCells, Meter
 from trimtab.serving.record import CONSTANT
 
 _log = logging.getLogger("trimtab.serving")
@@ -45,6 +45,7 @@ _GAUGES = {
     "waiting": ("trimtab_queue_requests", "Requests that wait."),
     "in_flight": ("trimtab_requests_in_flight", "Requests that were read and not yet answered, a scrape among them."),
     "shadow_waiting": ("trimtab_shadow_queue_rows", "Rows that wait for a shadow."),
+    UNWRITABLE: ("trimtab_records_unwritable", "1 while nothing is answered, for it cannot be recorded; else 0."),
     "generation": ("trimtab_route_generation", "Generation of the route table in force."),
 }
 

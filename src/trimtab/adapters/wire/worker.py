@@ -29,6 +29,7 @@ from trimtab.adapters.wire.metrics import WorkerMetrics
 from trimtab.adapters.wire.observed import ObservedPlane
 from trimtab.adapters.wire.routefile import RouteFile, replace_file
 from trimtab.adapters.wire.status import WorkerStatus
+from trimtab.adapters.wire.syncing import Syncing
 from trimtab.adapters.wire.tracing import Traces, open_traces
 from trimtab.core.clock import Clock
 from trimtab.core.ids import Json
@@ -42,7 +43,6 @@ from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.ports import Precomputed
 from trimtab.serving.profile import MAX_BATCH, ServingProfile
-from trimtab.serving.record import PREDICTIONS
 from trimtab.serving.recordmode import KeptRecords, read_mode
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 from trimtab.serving.shortcuts import take_shortcuts
@@ -211,7 +211,10 @@ class _Process:
             timer=worker.timer,
             when_full=settings.records_when_full,
             complain=_log.error,
+            relieved=_log.warning,
         )
+        recorded = self._engine.counts.total
+        self._syncing = Syncing(self._records, worker.records, recorded=recorded, every_s=settings.sync_s)
         dispatcher = Dispatcher(
             self._engine,
             self._records,
@@ -223,7 +226,9 @@ class _Process:
         )
         dispatcher.queue.bounds = bounds_of(settings.profile, settings.max_batch, settings.max_queue)
         dispatcher.watcher = metrics.meter
-        self._plane = DataPlane(dispatcher, software=settings.software, page=worker.page, metrics=metrics)
+        self._plane = DataPlane(
+            dispatcher, software=settings.software, page=worker.page, metrics=metrics, hindered=self._hindered
+        )
         self._sinks = _sinks(settings, metrics)
         observed = ObservedPlane(
             self._plane,
@@ -238,14 +243,14 @@ class _Process:
         if settings.grpc_port >= 0:
             watch = CallWatch(metrics.meter, handing=dispatcher, timer=worker.timer, clock=worker.clock,
                               new_id=worker.new_id, sinks=self._sinks)  # fmt: skip
-            self._grpc = GrpcPlane(dispatcher, wake=self._plane.wake, watch=watch, software=settings.software)
+            self._grpc = GrpcPlane(
+                dispatcher, wake=self._plane.wake, watch=watch, software=settings.software, hindered=self._hindered
+            )
         self._grpc_port = -1
         self._routes = RouteFile(settings.route_file)
         self._door = Door(settings.status_file.with_suffix(".door"), settings.number, stand_in=settings.stand_in)
         self._server = _server(observed, settings, self._door)
         self._problem, self._accepts, self._retry_at = "", False, 0.0
-        self._synced = 0
-        """Rows counted when records were last forced to disk."""
         self._started = worker.clock.now()
 
     async def run(self) -> None:
@@ -262,7 +267,7 @@ class _Process:
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
             self._records.later = asyncio.get_running_loop().call_later
-            steps = (self._watch(loading), self._plane.shadow.run(), self._sync_on())
+            steps = (self._watch(loading), self._plane.shadow.run(), self._syncing.run(self._plane.look))
             tasks = [asyncio.create_task(step) for step in steps]
             try:
                 await self._server.run(self._listener, self._ready)
@@ -274,7 +279,7 @@ class _Process:
                 await asyncio.gather(*tasks, return_exceptions=True)
             self._plane.shadow.finish()
             self._records.close()
-            await self._sync()
+            await self._syncing.sync()
             for sink in self._sinks:
                 sink.close()
 
@@ -286,6 +291,9 @@ class _Process:
         else:
             self._listener.close()
             self._listener = found
+
+    def _hindered(self) -> str:
+        return self._records.unwritable
 
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
@@ -302,26 +310,6 @@ class _Process:
                 await self._obey(loading)
             except Exception:  # noqa: BLE001 - whatever it is, the next route change must still be heard
                 _log.exception("a route change failed")
-
-    async def _sync_on(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.sync_s)
-            self._plane.look()
-            await self._sync()
-
-    async def _sync(self) -> None:
-        """Force what was recorded since the last time to disk; no answer waits for it."""
-        recorded = self._engine.counts.total()
-        if recorded == self._synced:
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            self._records.flush()
-            await loop.run_in_executor(None, lambda: self._worker.records.write(PREDICTIONS, [], sync=True))
-        except Unavailable as error:  # it is tried again; the answers are in the file, only not surely on disk
-            _log.error("%s", error)
-        else:
-            self._synced = recorded
 
     async def _obey(self, loading: ThreadPoolExecutor) -> None:
         """Put a changed route table in force: load beside the traffic, switch between two batches."""
