@@ -120,6 +120,7 @@ def test_it_answers_through_the_pipeline_and_its_error_is_recorded_by_name(tmp_p
     [
         ("def handle(data, context): return [[0.2, 0.8] for _ in data]", CHANCE, "do not fit the task"),
         ("def handle(data, context): return [[] for _ in data]", NUMBER, "do not fit the task"),
+        ("def handle(data, context): return [[1, 2] for _ in data]", NUMBER, "a regression answers with one number"),
     ],
 )
 def test_answers_that_do_not_fit_the_task_are_refused(tmp_path, code, task, words):
