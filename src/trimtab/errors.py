@@ -69,6 +69,8 @@ class TrimtabError(Exception):
     --------
     >>> print(InputError("distance must be a number", got="'far'", hint="send metres as a float"))
     distance must be a number. Got 'far'. Hint: send metres as a float.
+    >>> print(InputError("which rows?", got="sqlite:///shop.db"))
+    which rows? Got sqlite:///shop.db.
     """
 
     def __init__(self, what: str, *, got: str = "", hint: str = "", where: str = "") -> None:
@@ -81,7 +83,7 @@ class TrimtabError(Exception):
             parts.append(f"Got {self.got}")
         if self.hint:
             parts.append(f"Hint: {self.hint}")
-        return ". ".join(part.rstrip(".") for part in parts) + "."
+        return " ".join(text if text.endswith("?") else f"{text.rstrip('.')}." for text in parts)
 
     def to_json(self) -> dict[str, str]:
         """The error as the body of an HTTP answer or of ``--json``."""

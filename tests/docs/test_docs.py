@@ -15,6 +15,8 @@ from trimtab.core.settings import SETTINGS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTED = re.compile(r"^It prints:\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -31,11 +33,17 @@ def pages_with_code():
 
 
 @pytest.mark.parametrize("page", list(pages_with_code()))
-def test_the_code_on_a_page_runs(page, tmp_path, monkeypatch):
+def test_the_code_on_a_page_runs_and_prints_what_the_page_shows(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "page"}
     for block in blocks(page):
         exec(compile(block, str(page), "exec"), namespace)
+    said = capsys.readouterr().out
+    for shown in PRINTED.findall(page.read_text(encoding="utf-8")):
+        assert NUMBER.sub("#", shown) in NUMBER.sub("#", said)
+        found = [float(one) for one in NUMBER.findall(said)]
+        # Another processor may add in another order, and trees then split elsewhere.
+        assert [float(one) for one in NUMBER.findall(shown)] == pytest.approx(found, rel=0.03, abs=0.005)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -56,6 +56,9 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
     Unavailable
         When nothing was ever answered.
     """
+    if request.since is not None and request.source != "records":
+        hint = f"read records: --from records --since {request.since}"
+        raise InputError("what workers count has no times", got=f"--since {request.since}", hint=hint)
     served = alone_home(request.project, request.home)
     if served is not None:  # nobody has declared a budget
         root, budgets = served.root, dict.fromkeys(sorted(alone_routes(served).routes), PRESETS["table"])
@@ -72,8 +75,6 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
             raise InputError("records are of the past", hint="name a time with --since")
         arms = recorded(Home(root), budgets, since=0 if request.since is None else instant(request.since))
     else:
-        if request.since is not None:
-            raise InputError("what workers count has no times", hint="read records: --from records --since ...")
         arms = [arm for name, budget in budgets.items() for arm in _live(root, name, budget, request.during_s)]
     if not arms:
         raise Unavailable("nothing was answered yet", hint="`trimtab predict` asks once")

@@ -114,7 +114,9 @@ def register_pyfunc(
     InputError
         When it is no such directory, its columns are not known, or its answers do not fit the task.
     ModelFailed
-        When it cannot be loaded or raises an error; the interpreter without ``mlflow`` is one way to that.
+        When it cannot be loaded or raises an error.
+    MissingExtra
+        When the interpreter has no ``mlflow``.
     """
     path = Path(path)
     if not (path / "MLmodel").is_file():

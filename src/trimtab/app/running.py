@@ -263,10 +263,7 @@ def _workers(request: UpRequest, profile: ServingProfile) -> int:
     given = request.workers
     if given is None and "TRIMTAB_WORKERS" not in os.environ:
         given = profile.workers or None
-    count = whole_number("workers", given)
-    if count < 1:
-        raise InputError("there must be a worker", got=str(count), hint="--workers 1")
-    return count
+    return whole_number("workers", given)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ _BOUNDS = {
     "port": _PORT,
     "console_port": _PORT,
     "grpc_port": _PORT,
-    "workers": (0, 1024),
+    "workers": (1, 1024),
     "max_body": (1, _MOST),
     "max_batch_rows": (1, _MOST),
     "max_queue": (1, _MOST),

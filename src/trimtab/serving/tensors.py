@@ -171,7 +171,9 @@ def from_bytes(name: str, data: memoryview | bytes, dtype: np.dtype[Any]) -> NDA
     """
     if len(data) % dtype.itemsize:
         raise SchemaError(
-            f"input {name!r} is cut off", got=f"{len(data)} bytes", hint=f"a value takes {dtype.itemsize} bytes"
+            f"the bytes of input {name!r} are no whole number of values",
+            got=f"{len(data)} bytes",
+            hint=f"a value takes {dtype.itemsize} bytes",
         )
     found = np.frombuffer(data, dtype.newbyteorder("<"))
     if dtype.kind == "b" and found.view(np.uint8).max(initial=0) > 1:

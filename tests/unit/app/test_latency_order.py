@@ -1,7 +1,10 @@
-"""Which arm `trimtab latency` shows first."""
+"""Which arm `trimtab latency` shows first, and what it cannot show."""
+
+import pytest
 
 from trimtab.app.home import Home
-from trimtab.app.latency import latency_status, recorded
+from trimtab.app.latency import LatencyRequest, latency_status, recorded, show_latency
+from trimtab.errors import InputError
 from trimtab.serving.budget import derived_budget
 from trimtab.serving.counted import Arm, Counted
 from trimtab.serving.meter import ANSWERED, ARM_CELLS
@@ -36,3 +39,8 @@ def test_from_workers_too():
         cells[ANSWERED] = count
         arms.append(Arm(model, version, arm, cells))
     assert [(arm["model"], arm["arm"]) for arm in latency_status(Counted(arms, {}, {}), BUDGETS)] == SHOWN
+
+
+def test_a_time_that_workers_cannot_go_by_is_in_the_hint(tmp_path):
+    with pytest.raises(InputError, match="--from records --since 2026-03-09"):
+        show_latency(LatencyRequest(tmp_path, since="2026-03-09"))

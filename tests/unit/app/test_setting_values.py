@@ -53,6 +53,7 @@ def test_what_a_worker_cannot_be_told_is_refused_by_name(name, text, monkeypatch
         (whole_number, "console_port", "http"),
         (whole_number, "grpc_port", "-1"),
         (whole_number, "workers", "two"),
+        (whole_number, "workers", "0"),
         (whole_number, "quarantine_rows", "all"),
         (seconds, "job_time", "1h"),
         (seconds, "job_time", "nan"),

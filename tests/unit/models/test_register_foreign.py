@@ -21,7 +21,7 @@ from trimtab.app.home import Home
 from trimtab.app.loading import Runtimes, load_deployed
 from trimtab.app.registering import register_handler, register_onnx, register_pyfunc
 from trimtab.cli.main import trimtab
-from trimtab.errors import BundleCorrupt, InputError, ModelFailed
+from trimtab.errors import BundleCorrupt, InputError, MissingExtra, ModelFailed
 from trimtab.registry.bundle import load
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine
@@ -120,6 +120,7 @@ def test_it_answers_through_the_pipeline_and_its_error_is_recorded_by_name(tmp_p
     [
         ("def handle(data, context): return [[0.2, 0.8] for _ in data]", CHANCE, "do not fit the task"),
         ("def handle(data, context): return [[] for _ in data]", NUMBER, "do not fit the task"),
+        ("def handle(data, context): return [[1, 2] for _ in data]", NUMBER, "a regression answers with one number"),
     ],
 )
 def test_answers_that_do_not_fit_the_task_are_refused(tmp_path, code, task, words):
@@ -263,8 +264,18 @@ def test_a_pyfunc_model_needs_its_library_and_its_directory(tmp_path, directory)
     with pytest.raises(InputError, match="MLmodel"):
         register_pyfunc(tmp_path / "home", directory, name="m", task=NUMBER)
     (directory / "MLmodel").write_text("")
-    with pytest.raises(ModelFailed, match="No module named 'mlflow'"):
+    with pytest.raises(
+        MissingExtra, match=r"the interpreter of the model has no mlflow\. Got .*--python venv/bin/python"
+    ):
         register_pyfunc(tmp_path / "home", directory, name="m", task=NUMBER)
+    code, said = cli("price", directory, "--kind", "pyfunc", "--task", "regression", "--home", tmp_path / "home")
+    assert (code, "has no mlflow" in said, "own code" in said) == (1, True, False)
+
+
+def test_a_library_that_the_models_own_code_lacks(tmp_path, directory):
+    (directory / "handler.py").write_text("import a_library_of_its_own\n")
+    with pytest.raises(ModelFailed, match=r"ModuleNotFoundError: .*a_library_of_its_own.*--python venv/bin/python"):
+        register(tmp_path, directory)
 
 
 def cli(*arguments):

@@ -63,7 +63,8 @@ def test_json_and_bytes_in_one_body_in_any_order():
     ("tensors", "blobs", "word"),
     [
         ([raw(size=12)], [bytes(12)], "number of values"),
-        ([raw(size=15)], [bytes(15)], "cut off"),
+        ([raw(size=15)], [bytes(15)], "no whole number of values. Got 15 bytes"),
+        ([raw(size=21)], [bytes(21)], "no whole number of values. Got 21 bytes"),
         ([raw(size=17)], [bytes(16)], "past the end"),
         ([raw(size=2**31)], [bytes(16)], "past the end"),
         ([raw(size=16)], [bytes(17)], "1 bytes too many"),

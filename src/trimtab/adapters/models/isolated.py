@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trimtab.adapters.models.foreign import Foreign
 from trimtab.adapters.models.isolated_child import SHAPE
 from trimtab.adapters.models.isolated_process import Gone, IsolatedProcess, Late
-from trimtab.errors import InputError, ModelFailed, Unavailable
+from trimtab.errors import InputError, MissingExtra, ModelFailed, Unavailable
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _LOCK = "lock"
@@ -163,11 +163,11 @@ class IsolatedModel:
             if self._closed.is_set():
                 child.kill()
             self.found = child.start(self._told, within=foreign.start_s)
-        except (Gone, ModelFailed) as error:
+        except (Gone, MissingExtra, ModelFailed) as error:
             child.kill()
             child.wait()
             child.close()
-            if isinstance(error, ModelFailed):
+            if not isinstance(error, Gone):
                 raise
             raise Unavailable("the model does not start", got=f"{error}{self._place.last_words()}") from None
         return child
@@ -193,7 +193,7 @@ class IsolatedModel:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
             try:
                 return self._started()
-            except (ModelFailed, Unavailable) as error:
+            except (MissingExtra, ModelFailed, Unavailable) as error:
                 self._why = error.got or error.what
         return None
 

@@ -7,10 +7,11 @@ frames of one letter, eight bytes of length (little-endian) and a body. Nothing 
 ========= ========================================== =====================================================
 frame     body                                       answered by
 ========= ========================================== =====================================================
-``S``     JSON: what to load, and how                ``R``, JSON: what was found there; or ``E``
+``S``     JSON: what to load, and how                ``R``, JSON: what was found there; or ``E``, or ``L``
 ``M``     rows and columns (two uint32), float32     ``M``, the same form; or ``E``
 ``F``     empty                                      ``R``, JSON: names of the outputs as the last answer had them
 ``E``     (only answers) JSON: ``kind``, ``message``
+``L``     (only answers) JSON: ``library`` and ``python``: this interpreter lacks what the kind of model needs
 ========= ========================================== =====================================================
 
 An error of the model's own code is an ``E`` and the process lives on. The end of the socket is the end of the process
@@ -42,6 +43,21 @@ Frame = Any
 """A letter and a body."""
 _WATCH_S = 1.0
 _LIBRARIES = ("numpy", "pandas", "mlflow", "mlflow-skinny", "scikit-learn", "torch", "xgboost", "lightgbm", "catboost")
+
+
+class MissingLibrary(Exception):
+    """This interpreter lacks a library that we need, whatever the model's code needs."""
+
+
+def library(name: str) -> Any:
+    """A library that a kind of model cannot do without; one that lacks something itself says that."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        needed = name.partition(".")[0]
+        if error.name not in (needed, name):
+            raise
+        raise MissingLibrary(needed) from None
 
 
 class Context:
@@ -133,7 +149,7 @@ class PyfuncModel:
     """A model directory of MLflow, by ``mlflow.pyfunc``; columns are cast to the types of its signature."""
 
     def __init__(self, told: dict[str, Any]) -> None:
-        self.model = importlib.import_module("mlflow.pyfunc").load_model(told["directory"])
+        self.model = library("mlflow.pyfunc").load_model(told["directory"])
         self.inputs = told["inputs"]
         schema = self.model.metadata.get_input_schema()
         self.tensor = schema is not None and schema.is_tensor_spec()
@@ -149,7 +165,7 @@ class PyfuncModel:
     def predict(self, values: Any) -> Any:
         if self.tensor:
             return self.model.predict(values.astype(self.dtype))
-        frame = importlib.import_module("pandas").DataFrame(values, columns=self.inputs or list(self.types))
+        frame = library("pandas").DataFrame(values, columns=self.inputs or list(self.types))
         # A row of a float matrix holds whole numbers exactly up to 2**24; a missing one cannot be an integer.
         for name, kind in self.types.items():
             if kind.kind in "biuf" and kind != frame[name].dtype:
@@ -232,6 +248,8 @@ class Conversation:
                 answer = {b"S": self.start, b"M": self.predict, b"F": self.facts}[letter](body)
             except MemoryError as error:
                 answer = failed(error, "memory ran out: give the model more, or smaller batches")
+            except MissingLibrary as error:
+                answer = b"L", json.dumps({"library": str(error), "python": sys.executable}).encode()
             except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
                 traceback.print_exc()
                 answer = failed(error, str(error))
@@ -243,7 +261,7 @@ class Conversation:
             import resource
 
             resource.setrlimit(resource.RLIMIT_AS, (told["memory_bytes"], told["memory_bytes"]))
-        importlib.import_module("numpy")  # what would be missing later is said now
+        library("numpy")  # what would be missing later is said now
 
         self.outputs = told["outputs"]
         self.model = KINDS[told["kind"]](told)

@@ -15,13 +15,14 @@ from typing import Any
 
 from trimtab.adapters.models import isolated_child
 from trimtab.adapters.models.isolated_child import HEAD
-from trimtab.errors import ModelFailed, Unavailable
+from trimtab.errors import MissingExtra, ModelFailed, Unavailable
 
 PROGRAM = Path(isolated_child.__file__)
 MOST_ANSWERED = 256 * 1024 * 1024
 """Bytes of one answer: a broken child must not be able to fill our memory."""
 _LOG_BYTES = 1_000_000
 _REAP_S = 5.0
+_OTHER_PYTHON = "register it with an interpreter that has all libraries of the model: --python venv/bin/python"
 
 
 class Gone(Exception):
@@ -76,6 +77,8 @@ class IsolatedProcess:
         ------
         ModelFailed
             When the model's own code raised an error.
+        MissingExtra
+            When its interpreter lacks a library that its kind needs.
         Gone
             When the process ended, or the time was up.
         """
@@ -98,7 +101,7 @@ class IsolatedProcess:
             self._socket.settimeout(within)
             self._socket.sendall(HEAD.pack(letter, len(body)) + body)
             kind, size = HEAD.unpack(self._read(HEAD.size, deadline))
-            if kind not in (b"M", b"R", b"E") or size > MOST_ANSWERED:
+            if kind not in (b"M", b"R", b"E", b"L") or size > MOST_ANSWERED:
                 raise Gone(f"it sent a frame {kind!r} of {size} bytes")
             answer = self._read(size, deadline)
         except TimeoutError:
@@ -107,7 +110,15 @@ class IsolatedProcess:
             raise Gone(f"its process has ended ({error.strerror or error})") from None
         if kind == b"E":
             said = json.loads(answer)
-            raise ModelFailed("the model's own code failed", got=f"{said['kind']}: {said['message']}")
+            hint = _OTHER_PYTHON if said["kind"] == "ModuleNotFoundError" else ""
+            raise ModelFailed("the model's own code failed", got=f"{said['kind']}: {said['message']}", hint=hint)
+        if kind == b"L":
+            said = json.loads(answer)
+            raise MissingExtra(
+                f"the interpreter of the model has no {said['library']}",
+                got=said["python"],
+                hint=_OTHER_PYTHON,
+            )
         return bytes(answer)
 
     def _read(self, size: int, deadline: float) -> bytearray:

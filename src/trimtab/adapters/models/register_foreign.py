@@ -80,13 +80,20 @@ def register_foreign(
         raise InputError(
             "the answers do not fit the task",
             got=f"{width} numbers per row for {model.task.outputs} of {model.task.kind}",
-            hint="a binary model answers with the probability of the positive class",
+            hint=_fitting(model.task),
         )
     tried = "two rows of zeros" if rows is None else f"{len(rows)} given rows"
     check_probabilities(answer, model.task, rows=tried, hint="answer with probabilities, or use --task regression")
     called = tuple(said) or ("output",)
     files[FILE] = msgspec.json.encode(msgspec.structs.replace(foreign, inputs=names, outputs=called))
     return _packed(blobs, model, files, libraries=libraries, names=names)
+
+
+def _fitting(task: Task) -> str:
+    """What a model of a task answers with for a row. Named outputs were counted in its own process already."""
+    if task.kind == "binary":
+        return "a binary model answers with the probability of the positive class"
+    return "a regression answers with one number; name its outputs where there are several, as in --outputs low,high"
 
 
 def _check_entry(foreign: Foreign, files: Mapping[str, bytes]) -> None:
