@@ -167,6 +167,24 @@ def features_of(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
     return HISTORY if bundle.plan.requests.at in table.columns else LIVE
 
 
+def check_precompute(asked: BatchRequest, features: str) -> None:
+    """Make sure that answers which workers give out later are as of now: nobody may be told what held once.
+
+    Raises
+    ------
+    InputError
+        When they would be as of another time, or good for less than no time.
+    """
+    if asked.precompute < 0:
+        raise InputError("answers cannot be good for less than no time", got=f"{asked.precompute} us")
+    if asked.precompute and (features in (HISTORY, AS_OF) or asked.as_of not in ("", "now")):
+        raise InputError(
+            "answers that are kept for workers must be as of now",
+            got=f"--as-of {asked.as_of}" if asked.as_of else f"features from {features}",
+            hint="--as-of now answers every row from the online rows; or leave --precompute out",
+        )
+
+
 def id_column(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
     """The column that names the rows; empty when they have but their number."""
     if asked.id:

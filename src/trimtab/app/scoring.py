@@ -25,6 +25,7 @@ from trimtab.app.batches import (
     Scorer,
     as_of,
     batch_home,
+    check_precompute,
     features_of,
     id_column,
     make_scorer,
@@ -93,6 +94,7 @@ def run_batch(
             )
         at = stored.at if stored and not asked.as_of else as_of(asked, clock)
         mode = features_of(bundle, table, asked)
+        check_precompute(asked, mode)
         run = Run(
             table.name, table.identity, bundle.manifest.model, bundle.version, id_column(bundle, table, asked),
             mode, at, asked.chunk, asked.record, asked.precompute,

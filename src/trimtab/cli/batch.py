@@ -11,6 +11,7 @@ import click
 
 from trimtab.cli.answer import Result, answer, command, model
 from trimtab.core.clock import duration
+from trimtab.errors import InputError
 
 _FIRST = 10
 
@@ -19,7 +20,7 @@ _FIRST = 10
     "trimtab batch buys --in rows.parquet --out scored.parquet",
     "trimtab batch buys --in 'data/2026-*.csv' --out scored/ --as-of 2026-11-01",
     "trimtab batch buys --in sqlite:///shop.db --query 'SELECT * FROM visits ORDER BY id' --out sqlite:///s.db#scored",
-    "trimtab batch buys --in tomorrow.parquet --out tomorrow/ --precompute 24h",
+    "trimtab batch buys --in tomorrow.parquet --out tomorrow/ --as-of now --precompute 24h",
     "trimtab batch buys --in rows.parquet --out 'scores/{time}.parquet' --every 24h",
     home=False,
 )
@@ -31,7 +32,7 @@ _FIRST = 10
 @click.option("--as-of", default="", help="Answer every row as of this time; now: from the online rows.")
 @click.option("--version", default="", help="Its number, digest or first digits.  [default: the champion]")
 @click.option("--record", is_flag=True, help="Write prediction records, arm batch, apart from those of live traffic.")
-@click.option("--precompute", default="", metavar="TIME", help="Keep the answers for workers, good for e.g. 24h.")
+@click.option("--precompute", default="", metavar="TIME", help="Keep answers as of now for workers, good for e.g. 24h.")
 @click.option("--every", default="", metavar="TIME", help="Let `trimtab up` run it every 24h, say; off ends that.")
 @click.option("--anew", is_flag=True, help="Start again, and replace what is there.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Of the model.  [default: one per processor]")
@@ -54,7 +55,7 @@ def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json
     from trimtab.web.terminal import Progress
 
     def work() -> Result:
-        options["precompute"] = duration(options["precompute"]) if options["precompute"] else 0
+        options["precompute"] = _good_for(options["precompute"])
         options["id"] = options.pop("id_column")
         given = {name: value for name, value in options.items() if value}
         if every:
@@ -73,6 +74,14 @@ def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json
         as_json=as_json,
         good=lambda result: not result.get("quarantined", 0) + result.get("failed", 0),
     )
+
+
+def _good_for(text: str) -> int:
+    if not text:
+        return 0
+    if length := duration(text):
+        return length
+    raise InputError("answers that are kept for workers are good for some time", got=text, hint="--precompute 24h")
 
 
 def _text(result: Result) -> Iterator[str]:
