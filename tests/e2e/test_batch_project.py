@@ -109,10 +109,10 @@ def test_all_rows_as_of_one_time(project, tmp_path):
     assert pq.read_table(tmp_path / "a.parquet")["prediction"] == pq.read_table(tmp_path / "b.parquet")["prediction"]
 
 
-@pytest.mark.parametrize("more", [(), ("--as-of", "2026-01-01")])
+@pytest.mark.parametrize("more", [(), ("--as-of", "2026-01-01"), ("--every", "1h")])
 def test_features_of_another_time_are_not_kept_for_workers(project, tmp_path, more):
     pq.write_table(pq.read_table(project / "data" / "visits.parquet").slice(0, 5), tmp_path / "r.parquet")
-    asked = (project, tmp_path / "r.parquet", tmp_path / "s.parquet", "--precompute", "24h")
+    asked = (project, tmp_path / "r.parquet", tmp_path / "{time}.parquet", "--precompute", "24h")
     code, result = batch(*asked, *more)
     assert (code, result["kind"]) == (2, "InputError")
     assert "--as-of now" in result["hint"]

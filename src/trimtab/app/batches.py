@@ -19,7 +19,7 @@ from trimtab.adapters.offline.sql import SqlAnswers, SqlTable
 from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
 from trimtab.app.history import history_limit, read_limited
-from trimtab.app.home import HOME, Home
+from trimtab.app.home import HOME, Home, named_home
 from trimtab.app.loading import bundle_modules, deployed, live_pipeline
 from trimtab.app.naming import SHORTEST, is_digest, meant, registered
 from trimtab.core.clock import Clock, Micros, instant
@@ -91,8 +91,10 @@ class Run(msgspec.Struct, frozen=True):
 # -- what is asked
 
 
-def batch_home(project: Path) -> Home:
-    """The home of a project, or the directory itself where models were registered in it without one."""
+def batch_home(project: Path, given: Path | None = None) -> Home:
+    """The home that was named, that of a project, or the directory itself where models were registered without one."""
+    if (named := named_home(given)) is not None:
+        return _with_models(named)
     folder = project if project.is_dir() else project.parent
     if (folder / HOME).is_dir():
         return Home(folder.resolve() / HOME)
@@ -100,6 +102,16 @@ def batch_home(project: Path) -> Home:
         return Home(folder.resolve())
     raise Unavailable(
         "there is no model here yet", got=str(folder.resolve()), hint="`trimtab up` or `trimtab train` makes one"
+    )
+
+
+def _with_models(home: Home) -> Home:
+    if (home.root / "blobs").is_dir():
+        return home
+    raise Unavailable(
+        "there is no model in the home that was named",
+        got=str(home.root),
+        hint="name another one: --home, TRIMTAB_HOME",
     )
 
 

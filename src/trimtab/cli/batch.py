@@ -22,7 +22,7 @@ _FIRST = 10
     "trimtab batch buys --in sqlite:///shop.db --query 'SELECT * FROM visits ORDER BY id' --out sqlite:///s.db#scored",
     "trimtab batch buys --in tomorrow.parquet --out tomorrow/ --as-of now --precompute 24h",
     "trimtab batch buys --in rows.parquet --out 'scores/{time}.parquet' --every 24h",
-    home=False,
+    "trimtab batch buys --home served --version 4f9c2a7be1d0 --in rows.parquet --out scored.parquet",
 )
 @model
 @click.option("--in", "rows", required=True, help="Parquet or CSV: a file, a directory or a glob; or a database URL.")
@@ -40,7 +40,17 @@ _FIRST = 10
     "--on", type=click.Choice(["here", "ray"]), help="Score in this process, or on a Ray cluster.  [default: here]"
 )
 @click.option("--chunk", type=click.IntRange(min=1), help="Rows of a chunk.  [default: 65536]")
-def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json: bool, **options: Any) -> None:
+def batch(
+    project: Path,
+    *,
+    home: Path | None,
+    model: str,
+    rows: str,
+    out: str,
+    every: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Score a table with MODEL, through the pipeline that serves HTTP.
 
     A model with features takes entity keys and inputs as columns. Rows with the model's column of time are answered as
@@ -60,11 +70,12 @@ def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json
         given = {name: value for name, value in options.items() if value}
         if every:
             length = 0 if every == "off" else duration(every)
-            return app.schedule_batch(project, model, rows, out=out, every=length, options=given)
+            return app.schedule_batch(project, model, rows, out=out, every=length, options=given, home=home)
         progress = Progress(sys.stderr, timer=app.monotonic)
         shows = not as_json and sys.stderr.isatty()
         try:
-            return app.batch(project, model, rows, out=out, options=given, **({"progress": progress} if shows else {}))
+            shown = {"progress": progress} if shows else {}
+            return app.batch(project, model, rows, out=out, options=given, home=home, **shown)
         finally:
             progress.close()
 
