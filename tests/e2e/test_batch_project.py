@@ -73,9 +73,10 @@ def test_what_was_foreseen_is_answered_from_there_and_counted_as_an_answer(live,
     from trimtab.serving.record import PREDICTIONS, decode_record
 
     live.start()
-    table = pq.read_table(live.project / "data" / "visits.parquet").drop_columns(["asked"]).slice(0, 5)
+    table = pq.read_table(live.project / "data" / "visits.parquet").slice(0, 5)
     pq.write_table(table, tmp_path / "r.parquet")
-    code, _ = batch(live.project, tmp_path / "r.parquet", tmp_path / "s.parquet", "--precompute", "1h")
+    asked_for = ("--as-of", "now", "--precompute", "1h")
+    code, _ = batch(live.project, tmp_path / "r.parquet", tmp_path / "s.parquet", *asked_for)
     assert code == 0
     kept = pq.read_table(tmp_path / "s.parquet")["prediction"].to_pylist()
     time.sleep(1.5)  # a worker looks once a second
@@ -106,6 +107,16 @@ def test_all_rows_as_of_one_time(project, tmp_path):
     _, result = batch(project, tmp_path / "one.parquet", tmp_path / "b.parquet", "--as-of", moment.isoformat())
     assert result["as_of"].startswith(moment.isoformat()[:19])
     assert pq.read_table(tmp_path / "a.parquet")["prediction"] == pq.read_table(tmp_path / "b.parquet")["prediction"]
+
+
+@pytest.mark.parametrize("more", [(), ("--as-of", "2026-01-01"), ("--every", "1h")])
+def test_features_of_another_time_are_not_kept_for_workers(project, tmp_path, more):
+    pq.write_table(pq.read_table(project / "data" / "visits.parquet").slice(0, 5), tmp_path / "r.parquet")
+    asked = (project, tmp_path / "r.parquet", tmp_path / "{time}.parquet", "--precompute", "24h")
+    code, result = batch(*asked, *more)
+    assert (code, result["kind"]) == (2, "InputError")
+    assert "--as-of now" in result["hint"]
+    assert not list(project.rglob("precomputed"))
 
 
 def test_bad_rows_end_with_1_and_bad_input_with_2(project, tmp_path):

@@ -385,6 +385,7 @@ def batch(
     out: str | Path,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[Tick], None] = lambda _: None,
+    home: Path | None = None,
 ) -> Result:
     """Score a table with the pipeline that serves HTTP, resumable after a kill; every row is in ``out`` exactly once.
 
@@ -402,6 +403,8 @@ def batch(
         ``record``, ``precompute`` (microseconds), ``anew``, ``threads``, ``chunk``, ``on``.
     progress
         Told how far it is.
+    home
+        Where the model is kept; None for ``TRIMTAB_HOME``, else that of the project, else the directory itself.
 
     Returns
     -------
@@ -422,34 +425,32 @@ def batch(
     from trimtab.app.scoring import run_batch
 
     asked = BatchRequest(model, rows, str(out), **(options or {}))
-    return run_batch(Path(project), asked, clock=SystemClock(), progress=progress)
+    return run_batch(Path(project), asked, clock=SystemClock(), progress=progress, home=home)
 
 
 def schedule_batch(
-    project: Path, model: str, rows: str, *, out: str, every: Micros, options: Mapping[str, Any] | None = None
+    project: Path,
+    model: str,
+    rows: str,
+    *,
+    out: str,
+    every: Micros,
+    options: Mapping[str, Any] | None = None,
+    home: Path | None = None,
 ) -> Result:
     """Let the control process run a batch every so often: ``{model, rows, out, every, scheduled}``; 0 ends it.
 
-    ``{time}`` in ``rows`` and ``out`` becomes the scheduled time.
+    ``{time}`` in ``rows`` and ``out`` becomes the scheduled time. The directory of ``out`` is made.
 
     Raises
     ------
     InputError
-        When ``out`` has no ``{time}``, ``every`` is below a minute, or there is no schedule to end.
+        When ``out`` has no ``{time}``, ``every`` is below a minute, the rows are not there, no project is kept in the
+        home, or there is no schedule to end.
     """
-    from trimtab.app.batches import batch_home
-    from trimtab.app.live import standing_clock
-    from trimtab.app.schedules import Schedule, absolute, end_schedule, put_schedule
-    from trimtab.errors import InputError
+    from trimtab.app.scheduling import schedule
 
-    home, place = batch_home(Path(project)), absolute(out)
-    if not every:
-        if not end_schedule(home, model, place):
-            raise InputError("there is no such schedule", got=f"{model} to {place}")
-    else:
-        now = standing_clock(home)[0].now()
-        put_schedule(home, Schedule(model, absolute(rows), place, every, now, dict(options or {})))
-    return {"model": model, "rows": rows, "out": place, "every": every, "scheduled": bool(every)}
+    return schedule(Path(project), model, rows, out=out, every=every, options=options or {}, home=home)
 
 
 def predict(

@@ -20,7 +20,7 @@ from trimtab.adapters.offline.sql import SqlAnswers, SqlTable
 from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
 from trimtab.app.history import history_limit, read_limited
-from trimtab.app.home import HOME, Home
+from trimtab.app.home import HOME, Home, named_home
 from trimtab.app.loading import bundle_modules, deployed, live_pipeline
 from trimtab.app.naming import SHORTEST, is_digest, meant, registered
 from trimtab.core.clock import Clock, Micros, instant
@@ -92,8 +92,10 @@ class Run(msgspec.Struct, frozen=True):
 # -- what is asked
 
 
-def batch_home(project: Path) -> Home:
-    """The home of a project, or the directory itself where models were registered in it without one."""
+def batch_home(project: Path, given: Path | None = None) -> Home:
+    """The home that was named, that of a project, or the directory itself where models were registered without one."""
+    if (named := named_home(given)) is not None:
+        return _with_models(named)
     folder = project if project.is_dir() else project.parent
     if (folder / HOME).is_dir():
         return Home(folder.resolve() / HOME)
@@ -101,6 +103,16 @@ def batch_home(project: Path) -> Home:
         return Home(folder.resolve())
     raise Unavailable(
         "there is no model here yet", got=str(folder.resolve()), hint="`trimtab up` or `trimtab train` makes one"
+    )
+
+
+def _with_models(home: Home) -> Home:
+    if (home.root / "blobs").is_dir():
+        return home
+    raise Unavailable(
+        "there is no model in the home that was named",
+        got=str(home.root),
+        hint="name another one: --home, TRIMTAB_HOME",
     )
 
 
@@ -173,6 +185,24 @@ def features_of(bundle: Bundle, table: Table, asked: BatchRequest) -> str:
     if asked.as_of:
         return LIVE if asked.as_of == "now" else AS_OF
     return HISTORY if bundle.plan.requests.at in table.columns else LIVE
+
+
+def check_precompute(asked: BatchRequest, features: str) -> None:
+    """Make sure that answers which workers give out later are as of now: nobody may be told what held once.
+
+    Raises
+    ------
+    InputError
+        When they would be as of another time, or good for less than no time.
+    """
+    if asked.precompute < 0:
+        raise InputError("answers cannot be good for less than no time", got=f"{asked.precompute} us")
+    if asked.precompute and (features in (HISTORY, AS_OF) or asked.as_of not in ("", "now")):
+        raise InputError(
+            "answers that are kept for workers must be as of now",
+            got=f"--as-of {asked.as_of}" if asked.as_of else f"features from {features}",
+            hint="--as-of now answers every row from the online rows; or leave --precompute out",
+        )
 
 
 def id_column(bundle: Bundle, table: Table, asked: BatchRequest) -> str:

@@ -20,7 +20,7 @@ from trimtab.app.live_parity import LiveParity
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, records_status, workers_status
 from trimtab.app.platform import sentence
 from trimtab.app.restarting import RollingRestart
-from trimtab.app.schedules import Schedules
+from trimtab.app.schedules import Schedules, schedules_status
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event
@@ -82,6 +82,7 @@ class LiveControl:
             "control": {"state": "running", "pid": os.getpid(), "since": iso(live.tenure.since), "problem": problem},
             "models": [model | {"latency": self._latency(model["name"], found)} for model in models],
             "sources": sources,
+            "batches": schedules_status(live.home, live.ledger, now),
             "parity": self._parity.status(),
             "workers": workers_status(live.home.run, living, found),
             "records": records_status(found, live.home),

@@ -28,6 +28,7 @@ from trimtab.app.overview import counts_of, ledger_status, log_events, models_st
 from trimtab.app.platform import sentence
 from trimtab.app.replaying import checked_project
 from trimtab.app.running import OWN_TOKEN
+from trimtab.app.schedules import schedules_status
 from trimtab.app.setting_values import seconds
 from trimtab.app.signing import check_signed_head
 from trimtab.app.standalone import alone_home, alone_status, refuse_alone
@@ -279,6 +280,7 @@ def show_status(path: Path, *, home: Path | None = None) -> Result:
         "control": {"state": "gone", "pid": None, "since": None},
         "models": models_status(ledger, sorted(models), clock.now(), series=place.series()),
         "sources": [],
+        "batches": schedules_status(place, ledger, clock.now()),
         "workers": workers_status(place.run, {post.name: "running" for post in posts if post.held}, found),
         "records": records_status(found, place),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trimtab.app.home import Home
 from trimtab.app.keeping import disk_use
-from trimtab.app.platform import sentence
+from trimtab.app.platform import BATCH_FAILED, BATCH_RAN, sentence
 from trimtab.core.clock import DAY, Micros, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, Ledger, model_stream
@@ -202,13 +202,18 @@ def log_events(ledger: Ledger, *, at: Micros | None, model: str | None, limit: i
     """
     events = list(ledger.read())
     if model is not None:
-        events = [event for event in events if event.stream == model_stream(model)]
+        events = [event for event in events if event.stream == model_stream(model) or _of_its_batches(event, model)]
         if not events:
             raise UnknownName("nothing is known of that model", got=repr(model), hint="`trimtab log` shows all")
     if at is not None:
         events = [event for event in events if event.known <= at]
     shown = [_logged(event) for event in events[-limit:]] if limit else []
     return {"events": shown} | ({"live": live_at(events, at)} if at is not None else {})
+
+
+def _of_its_batches(event: Event, model: str) -> bool:
+    """The stream of the platform holds them, with the model as a fact."""
+    return event.type in (BATCH_RAN, BATCH_FAILED) and event.data.get("model") == model
 
 
 def _logged(event: Event) -> dict[str, Json]:

@@ -6,6 +6,7 @@ whatever is killed and started again meanwhile.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,15 +22,18 @@ from trimtab.app.fencing import append_platform
 from trimtab.app.home import Home
 from trimtab.app.platform import BATCH_FAILED, BATCH_RAN
 from trimtab.app.setting_values import seconds
-from trimtab.core.clock import MINUTE, SECOND, Micros, iso
+from trimtab.core.clock import MINUTE, SECOND, Micros, duration_text, instant, iso
 from trimtab.core.ids import Json, derived_id
-from trimtab.core.ledger import PLATFORM, Draft, Ledger
+from trimtab.core.ledger import PLATFORM, Draft, Event, Ledger
 from trimtab.errors import InputError
 from trimtab.training.ports import Job, JobState
 
+_log = logging.getLogger("trimtab.control")
+
 FILE = "batches.json"
 JOB = "trimtab.app.schedules:batch_job"
-_TIME = "{time}"
+TIME = "{time}"
+"""Stands for the scheduled time in the names of rows and answers."""
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -53,17 +57,22 @@ class Schedule(msgspec.Struct, frozen=True):
         latest = now // self.every * self.every
         return latest if latest > self.since else None
 
-    def job(self, project: Path, due: Micros) -> Job:
+    def job_id(self, due: Micros) -> str:
+        """The id of the job of one scheduled time."""
+        return f"batch-{derived_id(self.name, due)}"
+
+    def job(self, project: Path, home: Home, due: Micros) -> Job:
         """The job of one scheduled time."""
         moment = datetime.fromtimestamp(due // SECOND, UTC).strftime("%Y%m%dT%H%M%SZ")
         arguments = {
             "project": str(project),
+            "home": str(home.root),
             "model": self.model,
-            "rows": self.rows.replace(_TIME, moment),
-            "out": self.out.replace(_TIME, moment),
+            "rows": self.rows.replace(TIME, moment),
+            "out": self.out.replace(TIME, moment),
             "options": self.options,
         }
-        return Job(f"batch-{derived_id(self.name, due)}", JOB, arguments)
+        return Job(self.job_id(due), JOB, arguments)
 
 
 def read_schedules(home: Home) -> list[Schedule]:
@@ -75,7 +84,14 @@ def read_schedules(home: Home) -> list[Schedule]:
 
 
 def put_schedule(home: Home, schedule: Schedule) -> None:
-    """Keep a schedule, in place of the one before for the same model and place.
+    """Keep a schedule, in place of the one before for the same model and place; errors of :func:`check_schedule`."""
+    check_schedule(schedule)
+    others = [one for one in read_schedules(home) if one.name != schedule.name]
+    write_atomic(home.root / FILE, msgspec.json.encode([*others, schedule]))
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """Make sure that it can be kept.
 
     Raises
     ------
@@ -84,19 +100,38 @@ def put_schedule(home: Home, schedule: Schedule) -> None:
     """
     if schedule.every < MINUTE:
         raise InputError("a schedule is a minute at least", got=f"{schedule.every / SECOND:g} s", hint="--every 24h")
-    if _TIME not in schedule.out:
+    if TIME not in schedule.out:
         raise InputError(
             "each scheduled time needs a place of its own", got=schedule.out, hint="as in --out 'scores/{time}.parquet'"
         )
     for place in (schedule.rows, schedule.out):
-        if is_url(place) and Address.of(place.replace(_TIME, "")).secrets:
+        if is_url(place) and Address.of(place.replace(TIME, "")).secrets:
             raise InputError(
                 "a schedule is kept, and a password must not be",
-                got=shown(place.replace(_TIME, "")),
+                got=shown(place.replace(TIME, "")),
                 hint="leave it out of the address: PGPASSWORD, or ~/.pgpass with mode 600",
             )
-    others = [one for one in read_schedules(home) if one.name != schedule.name]
-    write_atomic(home.root / FILE, msgspec.json.encode([*others, schedule]))
+
+
+def make_folder(out: str) -> None:
+    """Make the directory of answers; where the scheduled time is still to come, as far as it is known.
+
+    Raises
+    ------
+    InputError
+        When it cannot be made.
+    """
+    if is_url(out):
+        return
+    folder = Path(out).parent
+    while TIME in str(folder):
+        folder = folder.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "the directory of the answers cannot be made", got=f"{folder}: {error.strerror}", hint="name another place"
+        ) from None
 
 
 def end_schedule(home: Home, model: str, out: str) -> bool:
@@ -106,6 +141,36 @@ def end_schedule(home: Home, model: str, out: str) -> bool:
     kept = [one for one in schedules if one.name != name]
     write_atomic(home.root / FILE, msgspec.json.encode(kept))
     return len(kept) < len(schedules)
+
+
+def schedules_status(home: Home, ledger: Ledger, now: Micros) -> list[dict[str, Json]]:
+    """Every schedule: what, how often, when next, and what came of the last time that is over.
+
+    ``last`` is None before there is one, else ``{due, result, out}`` with the counts of rows where ``result`` is
+    ``ran``, and the ``error`` where it is ``failed``.
+    """
+    schedules = read_schedules(home)
+    over = [event for event in ledger.read(stream=PLATFORM) if event.type in _OVER] if schedules else []
+    return [
+        {
+            "model": one.model,
+            "in": one.rows,
+            "out": one.out,
+            "every": duration_text(one.every),
+            "next": iso((max(now, one.since) // one.every + 1) * one.every),
+            "last": next((_last(event) for event in reversed(over) if _is_of(event, one)), None),
+        }
+        for one in schedules
+    ]
+
+
+def _is_of(event: Event, schedule: Schedule) -> bool:
+    return str(event.data["job"]) == schedule.job_id(instant(str(event.data["due"])))
+
+
+def _last(event: Event) -> dict[str, Json]:
+    told = {name: value for name, value in event.data.items() if name not in ("job", "model")}
+    return {"result": "failed" if event.type == BATCH_FAILED else "ran", **told}
 
 
 def absolute(place: str) -> str:
@@ -138,7 +203,7 @@ class Schedules:
             due = schedule.due(now)
             if due is None:
                 continue
-            job = schedule.job(self._project, due)
+            job = schedule.job(self._project, self._home, due)
             if job.id in self._over:
                 continue
             state = self._compute.poll(job.id)
@@ -155,6 +220,7 @@ class Schedules:
             facts |= {name: state.result[name] for name in ("version", "rows", "answered", "failed", "quarantined")}
         else:
             kind, facts["error"] = BATCH_FAILED, state.error[:500]
+            _log.warning("the batch of %r for %s failed: %s", schedule.model, iso(due), facts["error"])
         draft = Draft(derived_id(PLATFORM, kind, job.id), kind, facts, now, now, actor="control")
         append_platform(self._ledger, draft, epoch=self._epoch)
         self._over.add(job.id)
@@ -163,12 +229,14 @@ class Schedules:
 _OVER = (BATCH_RAN, BATCH_FAILED)
 
 
-def batch_job(*, project: str, model: str, rows: str, out: str, options: Mapping[str, Json]) -> Json:
+def batch_job(*, project: str, home: str, model: str, rows: str, out: str, options: Mapping[str, Json]) -> Json:
     """Run one scheduled time: what the report says, without the rows."""
     from trimtab.app.batches import BatchRequest, batch_home
     from trimtab.app.live import standing_clock
     from trimtab.app.scoring import run_batch
 
-    clock, _ = standing_clock(batch_home(Path(project)))
-    report = run_batch(Path(project), BatchRequest(model, rows, out, **options), clock=clock)
+    place = Path(home)
+    clock, _ = standing_clock(batch_home(Path(project), place))
+    make_folder(out)
+    report = run_batch(Path(project), BatchRequest(model, rows, out, **options), clock=clock, home=place)
     return {name: report[name] for name in ("model", "version", "rows", "answered", "failed", "quarantined", "out")}

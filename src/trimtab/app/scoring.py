@@ -26,6 +26,7 @@ from trimtab.app.batches import (
     as_of,
     batch_home,
     check_columns,
+    check_precompute,
     features_of,
     id_column,
     make_scorer,
@@ -40,7 +41,7 @@ from trimtab.core.ids import Json
 from trimtab.core.ports import Records
 from trimtab.errors import InputError
 from trimtab.loop.tick import Tick
-from trimtab.registry.bundle import load
+from trimtab.registry.bundle import Bundle, load
 from trimtab.serving.cache_key import row_keys
 from trimtab.serving.ports import Precomputed
 from trimtab.serving.recording import encode_records
@@ -64,7 +65,12 @@ class Note(msgspec.Struct, frozen=True):
 
 
 def run_batch(
-    project: Path, asked: BatchRequest, *, clock: Clock, progress: Callable[[Tick], None] = lambda _: None
+    project: Path,
+    asked: BatchRequest,
+    *,
+    clock: Clock,
+    progress: Callable[[Tick], None] = lambda _: None,
+    home: Path | None = None,
 ) -> dict[str, Json]:
     """Score a table; what came of it. Running the same again goes on where it ended, or says that it is done.
 
@@ -80,32 +86,29 @@ def run_batch(
         When a disk is full or a store is gone; the same command goes on later.
     """
     began = time.monotonic()
-    home = batch_home(project)
+    place = batch_home(project, home)
     output = open_output(asked.out, rows=asked.rows, query=asked.query)
     scorer: Scorer | None = None
     try:
         stored = None if asked.anew else _stored(output)
         table = open_rows(asked)
         version = asked.version or (stored.version if stored else "")
-        bundle = load(home.blobs(), resolve(home, asked.model, version))
-        if bundle.manifest.model != asked.model:
-            raise InputError(
-                "that version is of another model", got=f"{bundle.version[:12]} of {bundle.manifest.model!r}"
-            )
+        bundle = _version(place, asked.model, version)
         at = stored.at if stored and not asked.as_of else as_of(asked, clock)
         mode = features_of(bundle, table, asked)
+        check_precompute(asked, mode)
         run = Run(
             table.name, table.identity, bundle.manifest.model, bundle.version, id_column(bundle, table, asked),
             mode, at, asked.chunk, asked.record, asked.precompute,
         )  # fmt: skip
         if not asked.anew and (over := _finished(output, run)) is not None:
             return over
-        scorer = make_scorer(project, home, bundle, run, threads=asked.threads)
+        scorer = make_scorer(project, place, bundle, run, threads=asked.threads)
         check_columns(table, scorer.intake, run.id)
         notes = _begun(output, run, stored, scorer.schema(table.id_type(run.id)))
         resumed = len(notes)
-        with spread(asked.on, scorer, project=project, home=home, bundle=bundle, run=run) as each:
-            work = _Work(output, scorer, run, each=each, records=_records(home, run), ahead=_ahead(home, run, clock))
+        with spread(asked.on, scorer, project=project, home=place, bundle=bundle, run=run) as each:
+            work = _Work(output, scorer, run, each=each, records=_records(place, run), ahead=_ahead(place, run, clock))
             done = work.do(table, notes, progress=progress, now=clock.now)
         if not table.same():
             raise InputError("the input changed while it was read", got=table.name, hint="run it again with --anew")
@@ -118,6 +121,13 @@ def run_batch(
         if scorer is not None:
             scorer.close()
     return report
+
+
+def _version(home: Home, model: str, version: str) -> Bundle:
+    bundle = load(home.blobs(), resolve(home, model, version))
+    if bundle.manifest.model != model:
+        raise InputError("that version is of another model", got=f"{bundle.version[:12]} of {bundle.manifest.model!r}")
+    return bundle
 
 
 class _Work:

@@ -11,6 +11,7 @@ import click
 
 from trimtab.cli.answer import Result, answer, command, model
 from trimtab.core.clock import duration
+from trimtab.errors import InputError
 
 _FIRST = 10
 
@@ -19,9 +20,9 @@ _FIRST = 10
     "trimtab batch buys --in rows.parquet --out scored.parquet",
     "trimtab batch buys --in 'data/2026-*.csv' --out scored/ --as-of 2026-11-01",
     "trimtab batch buys --in sqlite:///shop.db --query 'SELECT * FROM visits ORDER BY id' --out sqlite:///s.db#scored",
-    "trimtab batch buys --in tomorrow.parquet --out tomorrow/ --precompute 24h",
+    "trimtab batch buys --in tomorrow.parquet --out tomorrow/ --as-of now --precompute 24h",
     "trimtab batch buys --in rows.parquet --out 'scores/{time}.parquet' --every 24h",
-    home=False,
+    "trimtab batch buys --home served --version 4f9c2a7be1d0 --in rows.parquet --out scored.parquet",
 )
 @model
 @click.option("--in", "rows", required=True, help="Parquet or CSV: a file, a directory or a glob; or a database URL.")
@@ -31,7 +32,7 @@ _FIRST = 10
 @click.option("--as-of", default="", help="Answer every row as of this time; now: from the online rows.")
 @click.option("--version", default="", help="Its number, digest or first digits.  [default: the champion]")
 @click.option("--record", is_flag=True, help="Write prediction records, arm batch, apart from those of live traffic.")
-@click.option("--precompute", default="", metavar="TIME", help="Keep the answers for workers, good for e.g. 24h.")
+@click.option("--precompute", default="", metavar="TIME", help="Keep answers as of now for workers, good for e.g. 24h.")
 @click.option("--every", default="", metavar="TIME", help="Let `trimtab up` run it every 24h, say; off ends that.")
 @click.option("--anew", is_flag=True, help="Start again, and replace what is there.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Of the model.  [default: one per processor]")
@@ -39,7 +40,17 @@ _FIRST = 10
     "--on", type=click.Choice(["here", "ray"]), help="Score in this process, or on a Ray cluster.  [default: here]"
 )
 @click.option("--chunk", type=click.IntRange(min=1), help="Rows of a chunk.  [default: 65536]")
-def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json: bool, **options: Any) -> None:
+def batch(
+    project: Path,
+    *,
+    home: Path | None,
+    model: str,
+    rows: str,
+    out: str,
+    every: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Score a table with MODEL, through the pipeline that serves HTTP.
 
     A model with features takes entity keys and inputs as columns. Rows with the model's column of time are answered as
@@ -54,16 +65,17 @@ def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json
     from trimtab.web.terminal import Progress
 
     def work() -> Result:
-        options["precompute"] = duration(options["precompute"]) if options["precompute"] else 0
+        options["precompute"] = _good_for(options["precompute"])
         options["id"] = options.pop("id_column")
         given = {name: value for name, value in options.items() if value}
         if every:
             length = 0 if every == "off" else duration(every)
-            return app.schedule_batch(project, model, rows, out=out, every=length, options=given)
+            return app.schedule_batch(project, model, rows, out=out, every=length, options=given, home=home)
         progress = Progress(sys.stderr, timer=app.monotonic)
         shows = not as_json and sys.stderr.isatty()
         try:
-            return app.batch(project, model, rows, out=out, options=given, **({"progress": progress} if shows else {}))
+            shown = {"progress": progress} if shows else {}
+            return app.batch(project, model, rows, out=out, options=given, home=home, **shown)
         finally:
             progress.close()
 
@@ -73,6 +85,14 @@ def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json
         as_json=as_json,
         good=lambda result: not result.get("quarantined", 0) + result.get("failed", 0),
     )
+
+
+def _good_for(text: str) -> int:
+    if not text:
+        return 0
+    if length := duration(text):
+        return length
+    raise InputError("answers that are kept for workers are good for some time", got=text, hint="--precompute 24h")
 
 
 def _text(result: Result) -> Iterator[str]:

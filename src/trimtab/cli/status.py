@@ -26,6 +26,8 @@ def _text(result: Result) -> Iterator[str]:
     for source in result.get("sources") or []:
         known = (source.get("watermark") or {}).get("known")
         yield f"source {source['name']}: {source.get('rows', 0):,} rows, applied up to {when(known)}"
+    for batch in result.get("batches") or []:
+        yield from _batch(batch)
     for worker in result.get("workers") or []:
         yield f"worker {worker.get('name')}: {worker.get('state')}, route {worker.get('generation')}{_load(worker)}"
     records = result.get("records") or {}
@@ -58,6 +60,18 @@ def _model(model: Mapping[str, Any]) -> Iterator[str]:
             yield f"  drift {drift['severity']}: {drift['feature']}, PSI {drift.get('psi')}, line {drift.get('alarm')}"
     for decision in (model.get("decisions") or [])[:5]:
         yield f"  {when(decision.get('when'))}  {decision.get('sentence')}"
+
+
+def _batch(batch: Mapping[str, Any]) -> Iterator[str]:
+    yield f"batch {batch['model']} to {batch['out']}: every {batch['every']}, next {when(batch['next'])}"
+    last = batch.get("last")
+    if last is None:
+        yield "  not run yet"
+    elif last["result"] == "failed":
+        yield f"  FAILED for {when(last['due'])}: {' '.join(str(last['error']).split())}"
+    else:
+        counts = f"{last['rows']:,} rows, {last['failed']:,} failed, {last['quarantined']:,} quarantined"
+        yield f"  ran for {when(last['due'])}: {counts}"
 
 
 def _load(worker: Mapping[str, Any]) -> str:

@@ -385,12 +385,13 @@ WITH_A_HOME = {
     "quantise": ["m"],
     "restart-workers": [],
     "tune": ["m", "--p99", "5ms"],
+    "batch": ["m", "--in", "r.parquet", "--out", "s.parquet"],
 }
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])
 def test_every_command_that_works_on_a_home_takes_it(name, fake):
-    """A check reads no home, and a replay has one of its own; batch and register hand it on in their own ways."""
+    """A check reads no home, and a replay has one of its own; register hands it on in its own way."""
     calls = fake(name.replace("-", "_"), InputError("stop here"))
     done = run(name, *WITH_A_HOME.get(name, []), "--home", "/srv/shop")
     assert done.exit_code == 2
