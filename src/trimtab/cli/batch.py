@@ -53,6 +53,9 @@ def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json
     from trimtab import app
     from trimtab.web.terminal import Progress
 
+    if options["query"]:
+        _warn(options["query"])
+
     def work() -> Result:
         options["precompute"] = duration(options["precompute"]) if options["precompute"] else 0
         options["id"] = options.pop("id_column")
@@ -73,6 +76,14 @@ def batch(project: Path, *, model: str, rows: str, out: str, every: str, as_json
         as_json=as_json,
         good=lambda result: not result.get("quarantined", 0) + result.get("failed", 0),
     )
+
+
+def _warn(query: str) -> None:
+    """Say it on stderr, so that what is read from stdout stays what it is."""
+    from trimtab.app.batches import caution
+
+    if said := caution(query):
+        click.echo(f"trimtab: {said}", err=True)
 
 
 def _text(result: Result) -> Iterator[str]:

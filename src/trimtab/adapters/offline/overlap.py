@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.offline.database import Address, connect, is_url, shown, sqlite_file
+from trimtab.adapters.offline.queries import names
 from trimtab.adapters.offline.tables import input_files
 from trimtab.errors import InputError
 
@@ -96,29 +96,12 @@ def _same_table(asked: Address, query: str, target: Address) -> bool:
         return _same_in_postgres(asked, query, target)
     if asked.url != target.url:
         return False
-    return _last(target.table) in (set(_names(query)) if query else {_last(asked.table)})
+    return _last(target.table) in (names(query) if query else {_last(asked.table)})
 
 
 def _last(table: str) -> str:
     """The name without the schema, as databases compare it."""
     return table.rpartition(".")[2].lower()
-
-
-def _names(query: str) -> Iterator[str]:
-    """Every name in a query; what is in quotes or a comment is none."""
-    for word in re.findall(r"\w+", bare(query)):
-        yield word.lower()
-
-
-def bare(query: str) -> str:
-    """A query without its comments and literal texts.
-
-    Examples
-    --------
-    >>> bare("SELECT 'it''s' AS a -- ORDER BY a")
-    'SELECT   AS a  '
-    """
-    return re.sub(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", " ", query, flags=re.DOTALL)
 
 
 def _read_by_sqlite(file: Path, query: str) -> set[str]:
