@@ -65,8 +65,8 @@ def _same_files(place: str, out: str) -> bool:
 
 def _would_match(pattern: Path, target: Path) -> bool:
     """Whether a glob finds the file, once it is there."""
-    steps, names = pattern.absolute().parts, target.absolute().parts
-    return len(steps) == len(names) and all(fnmatch(name, step) for name, step in zip(names, steps, strict=True))
+    steps, found = pattern.absolute().parts, target.absolute().parts
+    return len(steps) == len(found) and all(fnmatch(name, step) for name, step in zip(found, steps, strict=True))
 
 
 def _within(path: Path, folder: Path) -> bool:
@@ -127,13 +127,20 @@ def _same_in_postgres(asked: Address, query: str, target: Address) -> bool:
         with place.translated():
             if _database(first) != _database(second):
                 return False
-            ask = "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
-            written = second.execute(f"{ask} WHERE c.oid = to_regclass(%s)", (target.table,)).fetchone()
+            written = set(second.execute(_WITH_PARTITIONS, (target.table,)).fetchall())
         with source.translated():
             text = query.rstrip().rstrip(";") or f"SELECT * FROM {asked.table}"  # noqa: S608 - the name was checked
             # Bytes, and no parameters: nothing in it is taken for a placeholder.
             plan = first.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {text}".encode()).fetchone()[0]
-        return written in set(_relations(plan))
+        return not written.isdisjoint(_relations(plan))
+
+
+_WITH_PARTITIONS = """
+WITH RECURSIVE own(oid) AS (
+    SELECT to_regclass(%s)::oid UNION SELECT inhrelid FROM pg_inherits JOIN own ON inhparent = own.oid
+)
+SELECT nspname, relname FROM own JOIN pg_class c ON c.oid = own.oid JOIN pg_namespace n ON n.oid = relnamespace
+"""
 
 
 def _database(connection: Any) -> Any:
