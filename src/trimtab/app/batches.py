@@ -16,6 +16,7 @@ import numpy as np
 from trimtab.adapters.offline.answers import Answered, FileAnswers
 from trimtab.adapters.offline.database import Address, is_url
 from trimtab.adapters.offline.overlap import refuse_own_input
+from trimtab.adapters.offline.queries import ordered
 from trimtab.adapters.offline.sql import SqlAnswers, SqlTable
 from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
@@ -159,6 +160,22 @@ def open_rows(asked: BatchRequest) -> Table:
             "a query needs a database", got=place, hint="as in --in sqlite:///shop.db --query 'SELECT ...'"
         )
     return open_files(place)
+
+
+def caution(query: str) -> str:
+    """What somebody should know before a query is run; empty when there is nothing.
+
+    Examples
+    --------
+    >>> caution("SELECT * FROM visits ORDER BY id")
+    ''
+    """
+    if not query or ordered(query):
+        return ""
+    return (
+        "the query has no ORDER BY: a run that is interrupted goes on only if the rows come in the same order again; "
+        "end it with ORDER BY and a unique column"
+    )
 
 
 def open_output(out: str, *, rows: object = None, query: str = "") -> Answered:

@@ -64,6 +64,9 @@ def batch(
     from trimtab import app
     from trimtab.web.terminal import Progress
 
+    if options["query"]:
+        _warn(options["query"])
+
     def work() -> Result:
         options["precompute"] = _good_for(options["precompute"])
         options["id"] = options.pop("id_column")
@@ -93,6 +96,14 @@ def _good_for(text: str) -> int:
     if length := duration(text):
         return length
     raise InputError("answers that are kept for workers are good for some time", got=text, hint="--precompute 24h")
+
+
+def _warn(query: str) -> None:
+    """Say it on stderr, so that what is read from stdout stays what it is."""
+    from trimtab.app.batches import caution
+
+    if said := caution(query):
+        click.echo(f"trimtab: {said}", err=True)
 
 
 def _text(result: Result) -> Iterator[str]:

@@ -233,16 +233,19 @@ def test_the_schema_of_arrow_types_is_that_of_the_table(server, base, version, t
     assert BatchRequest("m", table, "x").threads == 0
 
 
-@pytest.mark.parametrize("kind", ["table", "other address", "schema", "query", "view"])
+@pytest.mark.parametrize("kind", ["table", "other address", "schema", "query", "view", "partitions"])
 def test_answers_never_go_to_the_table_of_the_rows(server, base, version, tmp_path, kind):
     fill(base, frame(30))
     base.execute("CREATE VIEW few AS SELECT * FROM asked WHERE id < 120")
+    base.execute("CREATE TABLE whole (LIKE asked) PARTITION BY RANGE (id)")
+    base.execute("CREATE TABLE half PARTITION OF whole FOR VALUES FROM (0) TO (1000)")
     rows, out, query = {
         "table": (f"{server}#asked", f"{server}#asked", ""),
         "other address": (f"{server}#asked", f"{server.replace('127.0.0.1', 'localhost')}?connect_timeout=9#asked", ""),
         "schema": (f"{server}#asked", f"{server}#public.asked", ""),
         "query": (server, f"{server}#asked", "SELECT * FROM Asked WHERE id % 2 = 0 ORDER BY id;"),
         "view": (f"{server}#few", f"{server}#asked", ""),
+        "partitions": (f"{server}#whole", f"{server}#whole", ""),
     }[kind]
     for anew in (False, True):
         with pytest.raises(InputError, match="would go where the rows come from") as refused:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.offline.database import Address, connect, is_url, shown, sqlite_file
+from trimtab.adapters.offline.queries import names
 from trimtab.adapters.offline.tables import input_files
 from trimtab.errors import InputError
 
@@ -65,8 +65,8 @@ def _same_files(place: str, out: str) -> bool:
 
 def _would_match(pattern: Path, target: Path) -> bool:
     """Whether a glob finds the file, once it is there."""
-    steps, names = pattern.absolute().parts, target.absolute().parts
-    return len(steps) == len(names) and all(fnmatch(name, step) for name, step in zip(names, steps, strict=True))
+    steps, found = pattern.absolute().parts, target.absolute().parts
+    return len(steps) == len(found) and all(fnmatch(name, step) for name, step in zip(found, steps, strict=True))
 
 
 def _within(path: Path, folder: Path) -> bool:
@@ -96,29 +96,12 @@ def _same_table(asked: Address, query: str, target: Address) -> bool:
         return _same_in_postgres(asked, query, target)
     if asked.url != target.url:
         return False
-    return _last(target.table) in (set(_names(query)) if query else {_last(asked.table)})
+    return _last(target.table) in (names(query) if query else {_last(asked.table)})
 
 
 def _last(table: str) -> str:
     """The name without the schema, as databases compare it."""
     return table.rpartition(".")[2].lower()
-
-
-def _names(query: str) -> Iterator[str]:
-    """Every name in a query; what is in quotes or a comment is none."""
-    for word in re.findall(r"\w+", bare(query)):
-        yield word.lower()
-
-
-def bare(query: str) -> str:
-    """A query without its comments and literal texts.
-
-    Examples
-    --------
-    >>> bare("SELECT 'it''s' AS a -- ORDER BY a")
-    'SELECT   AS a  '
-    """
-    return re.sub(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", " ", query, flags=re.DOTALL)
 
 
 def _read_by_sqlite(file: Path, query: str) -> set[str]:
@@ -144,13 +127,20 @@ def _same_in_postgres(asked: Address, query: str, target: Address) -> bool:
         with place.translated():
             if _database(first) != _database(second):
                 return False
-            ask = "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
-            written = second.execute(f"{ask} WHERE c.oid = to_regclass(%s)", (target.table,)).fetchone()
+            written = set(second.execute(_WITH_PARTITIONS, (target.table,)).fetchall())
         with source.translated():
             text = query.rstrip().rstrip(";") or f"SELECT * FROM {asked.table}"  # noqa: S608 - the name was checked
             # Bytes, and no parameters: nothing in it is taken for a placeholder.
             plan = first.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {text}".encode()).fetchone()[0]
-        return written in set(_relations(plan))
+        return not written.isdisjoint(_relations(plan))
+
+
+_WITH_PARTITIONS = """
+WITH RECURSIVE own(oid) AS (
+    SELECT to_regclass(%s)::oid UNION SELECT inhrelid FROM pg_inherits JOIN own ON inhparent = own.oid
+)
+SELECT nspname, relname FROM own JOIN pg_class c ON c.oid = own.oid JOIN pg_namespace n ON n.oid = relnamespace
+"""
 
 
 def _database(connection: Any) -> Any:
