@@ -6,6 +6,7 @@ import pytest
 from trimtab import app
 from trimtab.adapters.offline.parquet import write_parquet
 from trimtab.core.clock import HOUR, instant
+from trimtab.errors import InputError
 from trimtab.serving.record import PREDICTIONS, decode_record
 
 PROJECT = """
@@ -107,13 +108,15 @@ def test_a_version_is_trained_quantised_and_waits_to_be_deployed(shop):
     assert app.gate(shop, "payment", found["version"])["passed"]
     again = app.quantise(shop, "payment", version="1", mode="static")
     assert again["variant"] == "int8-static"
+    with pytest.raises(InputError, match=r"is a variant \(int8-dynamic\) itself.*--version 1\."):
+        app.quantise(shop, "payment", version="2", mode="dynamic")
+    repeated = app.quantise(shop, "payment", version="1", mode="static")
+    assert "asked to register a variant, which cannot be done: it is registered already" in repeated["sentence"]
     started = app.deploy(shop, "payment", "2", reason="smaller", actor=None, force=False)
     assert started["accepted"], started["sentence"]
 
 
 def test_trees_of_a_project_are_not_quantised(shop):
-    from trimtab.errors import InputError
-
     app.train(shop, "effort", cutoff="2026-03-25")
     with pytest.raises(InputError, match="trees cannot be quantised"):
         app.quantise(shop, "effort")

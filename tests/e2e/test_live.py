@@ -47,7 +47,7 @@ def test_every_command_finds_a_home_elsewhere(live, tmp_path):
     assert "control gone" in cli("status", "--home", live.home).stdout
     back = cli("rollback", MODEL, "--reason", "a test", *where, "--json")
     assert (back.returncode, json.loads(back.stdout)["accepted"]) == (1, False)
-    assert "asked to rollback" in cli("log", "--home", live.home).stdout
+    assert "asked to roll back" in cli("log", "--home", live.home).stdout
     lost = cli("status", "-p", live.project)
     assert lost.returncode == 1
     assert "TRIMTAB_HOME" in lost.stderr
@@ -87,7 +87,7 @@ def test_events_predictions_and_questions_over_http_and_the_command_line(live):
     assert told["live"][0]["version"] == before["version"]
     refused = cli("rollback", MODEL, "-p", project, "--reason", "a try", "--actor", "operator:ada")
     assert refused.returncode == 1
-    assert "ada asked to rollback, which cannot be done" in refused.stdout
+    assert "ada asked to roll back, which cannot be done" in refused.stdout
     live.stop()
     assert live.controls[0].returncode == 0
     assert live.pids() == []

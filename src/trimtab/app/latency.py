@@ -56,6 +56,7 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
     Unavailable
         When nothing was ever answered.
     """
+    since = 0 if request.since is None else instant(request.since)
     if request.since is not None and request.source != "records":
         hint = f"read records: --from records --since {request.since}"
         raise InputError("what workers count has no times", got=f"--since {request.since}", hint=hint)
@@ -73,7 +74,7 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
     if request.source == "records":
         if request.during_s:
             raise InputError("records are of the past", hint="name a time with --since")
-        arms = recorded(Home(root), budgets, since=0 if request.since is None else instant(request.since))
+        arms = recorded(Home(root), budgets, since=since)
     else:
         arms = [arm for name, budget in budgets.items() for arm in _live(root, name, budget, request.during_s)]
     if not arms:

@@ -100,7 +100,7 @@ def _rows(file: Path, home: Home, model: str, events: list[Event], version: str)
         (event.data for event in events if event.type == e.TRAINING_REQUESTED and event.data["job"] == job), None
     )
     if asked is None:
-        raise InputError("this version was not trained here, so its held-out rows are not known", got=version[:12])
+        raise _not_trained(events, version)
     order = TrainingOrder(
         project=str(file),
         model=model,
@@ -110,6 +110,19 @@ def _rows(file: Path, home: Home, model: str, events: list[Event], version: str)
         home=str(home.root),
     )
     return held_out(order)
+
+
+def _not_trained(events: list[Event], version: str) -> InputError:
+    for event in events:
+        if event.type == e.VARIANT_MEASURED and event.data["version"] == version:
+            parent = str(event.data["parent"])
+            named = registered(events).get(parent) or parent[:12]
+            what = f"this version is a variant ({event.data['variant']}) itself"
+            return InputError(
+                what, got=version[:12], hint=f"quantise the version that it was made of: --version {named}"
+            )
+    what = "this version was not trained here, so its held-out rows are not known"
+    return InputError(what, got=version[:12], hint="name a version that `trimtab train` made")
 
 
 def _spread(rows: NDArray[np.float32], most: int = 1000) -> NDArray[np.float32]:

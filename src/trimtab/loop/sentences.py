@@ -65,6 +65,22 @@ def _finished(data: Data) -> str:
     )
 
 
+_WORDS = {
+    "variant": "register a variant",
+    "register": "register a version that was made elsewhere",
+    "rollback": "roll back",
+    "force": "force a version past the gate",
+    "kill": "throw the kill switch",
+    "revive": "end the kill switch",
+}
+"""What was asked for, where its kind alone is no verb that a person would say after "asked to"."""
+
+
+def _refused(data: Data) -> str:
+    wanted = _WORDS.get(str(data["kind"]), data["kind"])
+    return f"{data['by']} asked to {wanted}, which cannot be done: {data['reason']}"
+
+
 def _variant(data: Data) -> str:
     smaller = data["parent_size_bytes"] / max(1, data["size_bytes"])
     return (
@@ -224,7 +240,7 @@ _SENTENCES: dict[str, Callable[[Data], str]] = {
     ),
     e.KILLED: _killed,
     e.REVIVED: lambda d: f"{d['by']} ended the kill switch, {version_text(d)} answers again: {d['reason']}",
-    e.REQUEST_REFUSED: lambda d: f"{d['by']} asked to {d['kind']}, which cannot be done: {d['reason']}",
+    e.REQUEST_REFUSED: _refused,
     e.NOTIFIED: lambda d: f"{len(d['keys'])} notification{'s' if len(d['keys']) != 1 else ''} handed over",
 }
 

@@ -44,3 +44,5 @@ def test_from_workers_too():
 def test_a_time_that_workers_cannot_go_by_is_in_the_hint(tmp_path):
     with pytest.raises(InputError, match="--from records --since 2026-03-09"):
         show_latency(LatencyRequest(tmp_path, since="2026-03-09"))
+    with pytest.raises(InputError, match="not a time"):  # before a hint that would lead there
+        show_latency(LatencyRequest(tmp_path, since="2026"))

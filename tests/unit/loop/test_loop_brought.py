@@ -1,13 +1,27 @@
 """A version that was made elsewhere: recorded, judged on its floors, rolled out when asked."""
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 from tests.unit.loop.world import World
 
 from trimtab.loop import events as e
+from trimtab.loop.observations import Asked
 from trimtab.loop.sentences import describe
 
 V = "e" * 64
+VERBS = {
+    "train": "train",
+    "approve": "approve",
+    "deny": "deny",
+    "deploy": "deploy",
+    "rollback": "roll back",
+    "force": "force a version past the gate",
+    "kill": "throw the kill switch",
+    "revive": "end the kill switch",
+    "variant": "register a variant",
+    "register": "register a version",
+}
 FACTS = {
     "metrics": {"roc_auc": 0.75, "log_loss": 0.5},
     "rows": 900,
@@ -62,3 +76,12 @@ def test_the_same_again_is_refused():
     bring(world)
     [refused] = bring(world)
     assert "registered already" in refused.data["reason"]
+
+
+def test_what_was_asked_for_is_said_in_words_whatever_it_was():
+    kinds = get_args(get_type_hints(Asked)["kind"])
+    for kind in kinds:
+        data = {"asked": "r", "kind": kind, "by": "anna", "reason": "it is registered already", "version": V}
+        said = describe(e.draft("model:m", 1, e.REQUEST_REFUSED, data, at=0))
+        assert said.startswith(f"anna asked to {VERBS[kind]}"), said
+        assert said.endswith(", which cannot be done: it is registered already")
