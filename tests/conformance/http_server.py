@@ -32,7 +32,7 @@ class Mirror:
     def __init__(self) -> None:
         self.taken = 0
 
-    def counted(self, reply: Reply) -> Reply:
+    def counted(self, reply: Reply, _method: str = "", _path: str = "") -> Reply:
         return reply
 
     def take(self, incoming: Incoming, respond: Respond) -> None:

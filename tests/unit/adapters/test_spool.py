@@ -1,5 +1,6 @@
 """What is particular to spools: the format, damage, erasure, names."""
 
+import errno
 import os
 
 import pytest
@@ -200,3 +201,26 @@ def test_a_batch_past_the_limit_is_refused(tmp_path, monkeypatch):
         records.write("t", [b"x" * 2000])
     records.write("t", [b"small"])
     assert rows(tmp_path) == [b"small"]
+
+
+def test_room_is_looked_for_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    records = SpoolRecords(tmp_path, "w")
+    records.write("t", [b"one"])
+    (file,) = tmp_path.glob("t/*.spool")
+    size = file.stat().st_size
+    records.make_sure("t", 4096)
+    assert file.stat().st_size == size
+    real = os.pwrite
+
+    def full(descriptor, data, offset):
+        if len(data) > 1000:  # takes a part first, as a disk that fills up does
+            return real(descriptor, data[:1000], offset)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(Unavailable, match="cannot be written"):
+            records.make_sure("t", 1500)
+    assert file.stat().st_size == size
+    records.write("t", [b"two"])
+    assert [row for _, row in records.scan("t")] == [b"one", b"two"]

@@ -59,7 +59,7 @@ class Plane:
         self.refusals = 0
         self._order, self._later, self._open = random.Random(seed), later, []
 
-    def counted(self, reply: Reply) -> Reply:
+    def counted(self, reply: Reply, _method: str = "", _path: str = "") -> Reply:
         self.refusals += 1
         return reply
 
@@ -120,7 +120,7 @@ BODIES = [
     b"",
     b"abc",
     b"\r\n\r\n",
-    b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
     b"x" * 301,
     b"3\r\nabc\r\n0\r\n\r\n",
 ]
@@ -136,7 +136,9 @@ def requests(draw) -> bytes:
     method = draw(st.sampled_from([b"POST", b"GET", b"HEAD", b"CONNECT", b"\r\nPOST", b"PUT"]))
     target = draw(st.sampled_from([b"/echo", b"/e%20a?b", b"http://x/echo", b"*"]))
     version = draw(st.sampled_from([b"1.1"] * 4 + [b"1.0", b"0.9", b"2.0"]))
-    headers = draw(st.lists(st.sampled_from(HEADERS[:12]), max_size=4))
+    headers = draw(st.lists(st.sampled_from(HEADERS[1:12]), max_size=4))
+    for _ in range(draw(st.sampled_from([1] * 8 + [0, 2]))):
+        headers.insert(draw(st.integers(0, len(headers))), HEADERS[0])
     body = draw(st.sampled_from(BODIES))
     if draw(st.booleans()):
         headers.append(b"content-length: %d" % len(body))
@@ -216,6 +218,36 @@ def test_heads_are_remembered():
 
 
 def test_no_more_heads_are_remembered_than_agreed():
-    asked = [b"POST /%d HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % number for number in range(1000)]
+    asked = [b"POST /%d HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n" % number for number in range(1000)]
     _, server = played(asked, remember=True, later=False)
     assert 0 < len(server.heads) <= 256
+
+
+def test_what_the_server_refuses_is_told_with_what_is_known_of_it():
+    told = []
+
+    class Told(Plane):
+        def counted(self, reply, method="", path=""):
+            told.append((reply.status, method, path))
+            return reply
+
+    head = b" HTTP/1.1\r\nhost: x\r\n"
+    for data in (
+        b"GET /before" + head + b"\r\nno HTTP \r\n\r\n",
+        b"CONNECT x:80" + head + b"\r\n",
+        b"GET /" + b"a" * 700 + head,
+        b"POST /predict/m?token=t" + head + b"content-length: 301\r\n\r\n",
+        b"POST /predict/m" + head + b"content-encoding: gzip\r\ncontent-length: 1\r\n\r\nx",
+        b"POST /%22%0a" + head + b"expect: more\r\n\r\n",
+        b"POST /echo" + head + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
+        b"GET /v2 HTTP/1.1\r\n\r\n",
+    ):
+        server = HttpServer(Told(0, later=False), LIMITS)
+        server._tell_time(5.0)
+        connection = Connection(server)
+        connection.connection_made(Wire())
+        connection.data_received(data)
+    assert told == [
+        (400, "", ""), (405, "CONNECT", "x:80"), (431, "", ""), (413, "POST", "/predict/m"), (415, "POST", "/predict/m"),
+        (417, "POST", '/"\n'), (400, "POST", "/echo"), (400, "GET", "/v2"),
+    ]  # fmt: skip

@@ -18,7 +18,7 @@ class Plane:
     def take(self, incoming, respond):
         respond(Reply(404 if incoming.path == "/none" else 200, b"{}"))
 
-    def counted(self, reply):
+    def counted(self, reply, _method="", _path=""):
         return reply
 
 
@@ -61,6 +61,15 @@ def test_replies_are_counted_by_route_and_never_by_what_callers_make_up():
     assert plane._meter.in_flight == 0
     total = counted(cells.blocks).replies["GET", "/predict/{model}", 200]
     assert total.sum_us == 10_000
+
+
+def test_what_the_server_refused_is_told_too():
+    sink = Sink()
+    plane, _ = observed(sink)
+    plane.counted(Reply(413, b""), "POST", "/predict/m")
+    plane.counted(Reply(431, b""))
+    told = [(done.status, done.method, done.path, done.route, done.request_id, done.when) for done in sink]
+    assert told == [(413, "POST", "/predict/m", "", "made", 7), (431, "", "", "", "made", 7)]
 
 
 def test_an_id_is_sent_back_and_made_only_where_it_is_used():

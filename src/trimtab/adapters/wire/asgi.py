@@ -39,6 +39,10 @@ def asgi(plane: Plane, *, max_body: int) -> App:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        if scope["http_version"] == "1.1" and sum(name == b"host" for name, _ in scope["headers"]) != 1:
+            reply = refuse(400, "a request needs one Host header", hint="send it once", headers=(_CLOSE,))
+            await _write(send, plane.counted(reply, scope["method"], scope["path"]))
+            return
         # From behind: the server adds trailers at the end, which must not take the place of headers.
         headers = {name: value for name, value in reversed(scope["headers"]) if name in WANTED}
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
@@ -46,7 +50,7 @@ def asgi(plane: Plane, *, max_body: int) -> App:
             reply = refuse(
                 415, "a compressed body is not taken", got=encoding[:80], hint="send it plain", headers=(_CLOSE,)
             )
-            await _write(send, plane.counted(reply))
+            await _write(send, plane.counted(reply, scope["method"], scope["path"]))
             return
         try:
             body = await _body(receive, _length(scope["headers"]), max_body)
@@ -54,7 +58,7 @@ def asgi(plane: Plane, *, max_body: int) -> App:
             return
         except _TooLong:
             reply = refuse(413, "the body is too large", hint=f"send at most {max_body} bytes", headers=(_CLOSE,))
-            await _write(send, plane.counted(reply))
+            await _write(send, plane.counted(reply, scope["method"], scope["path"]))
             return
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 

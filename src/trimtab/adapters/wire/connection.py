@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
         self._closing = self._refused = True  # more may come, which must not reset the connection under the answer
         exchange = Exchange(self, keep=False, head_only=False)
         self._waiting.append(exchange)
-        exchange(self._server.plane.counted(reply))
+        exchange(self._server.plane.counted(reply, *self._reader.begun()))
 
     # -- time and pressure
 

@@ -127,7 +127,7 @@ class DataPlane:
             _log.exception("a request failed")
             respond(self.counted(refuse(500, "an internal error", hint="see the log of the worker")))
 
-    def counted(self, reply: Reply) -> Reply:
+    def counted(self, reply: Reply, _method: str = "", _path: str = "") -> Reply:
         """Count a reply, also one that was made before the request came this far."""
         self.replies[reply.status] += 1
         return reply

@@ -44,8 +44,8 @@ class Plane(Protocol):
         """Answer one request, now or later; never raises."""
         ...
 
-    def counted(self, reply: Reply) -> Reply:
-        """Count an answer that was made before the request came this far."""
+    def counted(self, reply: Reply, method: str = "", path: str = "") -> Reply:
+        """Count an answer that was made before the request came this far; what is not known of it is empty."""
         ...
 
 
@@ -111,9 +111,13 @@ class ObservedPlane:
 
         self._plane.take(incoming, answered)
 
-    def counted(self, reply: Reply) -> Reply:
-        """Count an answer that was made before the request came this far."""
+    def counted(self, reply: Reply, method: str = "", path: str = "") -> Reply:
+        """Count an answer that was made before the request came this far; what is not known of it is empty."""
         self._replied("_OTHER", "", reply.status, 0)
+        if self._sinks:
+            done = Finished(self._clock.now(), 0, self._new_id(), method, path, "", reply.status)
+            for sink in self._sinks:
+                sink.add(done)
         return self._plane.counted(reply)
 
     def _take_known(self, incoming: Incoming, respond: Respond, given: bytes | None) -> None:

@@ -78,6 +78,7 @@ class RequestReader:
         "_counted",
         "_head_size",
         "_header_count",
+        "_hosts",
         "_limits",
         "_more",
         "_parser",
@@ -103,7 +104,7 @@ class RequestReader:
         self._url = self._body = b""
         self._more: bytearray | None = None
         """The body, when it comes in more than one piece."""
-        self._size = self._header_count = self._head_size = 0
+        self._size = self._header_count = self._head_size = self._hosts = 0
         self._taken = self._counted = 0
 
     def feed(self, data: bytes) -> Reply | None:
@@ -130,6 +131,14 @@ class RequestReader:
             except httptools.HttpParserError as error:
                 return refuse(400, "this is not HTTP/1.1", got=str(error)[:100])
 
+    def begun(self) -> tuple[str, str]:
+        """Method and path of the request that has come in part, for who is told of its refusal; empty until its head
+        is complete.
+        """
+        if self.phase is not Phase.BODY:
+            return "", ""
+        return self.method.decode("ascii"), target_path(self._url)
+
     def close(self) -> None:
         """Let go of what is held."""
         self._let_go()
@@ -138,6 +147,7 @@ class RequestReader:
     def _without_offer(self) -> bytes:
         """The head that was read last, for a new parser: after an offer of another protocol it skips the body."""
         lines = [self.method + b" " + self._url + b" HTTP/1.1"]
+        lines.append(b"host:")  # that was looked at
         lines += [b"connection: close"] * (not self._parser.should_keep_alive())
         own = {name: value for name, value in self.headers.items() if name != b"expect"}  # that was dealt with
         return b"\r\n".join([*lines, *(name + b": " + value for name, value in own.items()), b"", b""])
@@ -168,8 +178,8 @@ class RequestReader:
         self.phase, self.since = Phase.HEAD, self._budget.now
         self._url = self._body = b""
         self.headers = {}
-        self._size = self._header_count = self._head_size = self._taken = 0
-        self._more = None
+        self._size = self._header_count = self._head_size = self._taken = self._hosts = 0
+        self._more, self.method = None, b""
 
     def on_url(self, url: bytes) -> None:
         self._url = self._url + url if self._url else url
@@ -187,6 +197,8 @@ class RequestReader:
         name = name.lower()
         if name in _READ and self.phase is Phase.HEAD:  # later ones are trailers, which say nothing here
             self.headers[name] = value
+        elif name == b"host" and self.phase is Phase.HEAD:
+            self._hosts += 1
 
     def on_headers_complete(self) -> None:
         self.phase, self.since = Phase.BODY, self._budget.now
@@ -194,6 +206,9 @@ class RequestReader:
         self.method, self.version = parser.get_method(), parser.get_http_version()
         if self.version not in _VERSIONS:
             raise _Refused(refuse(400, "this is not HTTP/1.1", got=f"HTTP/{self.version}"))
+        if self._hosts != 1 and self.version == "1.1":  # RFC 9112, 3.2
+            got = f"{self._hosts} of them" if self._hosts else "none"
+            raise _Refused(refuse(400, "a request needs one Host header", got=got, hint="send it once"))
         if self.method == b"CONNECT":
             allow = ((b"allow", b"GET, HEAD, POST"),)
             raise _Refused(refuse(405, "this is no proxy", got="CONNECT", headers=allow))

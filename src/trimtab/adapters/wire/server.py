@@ -40,8 +40,8 @@ class Plane(Protocol):
         """Answer one request, now or later; never raises."""
         ...
 
-    def counted(self, reply: Reply) -> Reply:
-        """Count an answer that was made before the request came this far."""
+    def counted(self, reply: Reply, method: str = "", path: str = "") -> Reply:
+        """Count an answer that was made before the request came this far; what is not known of it is empty."""
         ...
 
 

@@ -41,7 +41,7 @@ class Traces:
         start = done.when * 1000
         end = start + done.took_us * 1000
         parent = self._parent.extract({"traceparent": done.traceparent}) if done.traceparent else None
-        name = done.path[1:] if done.grpc else f"{done.method} {done.route}".strip()
+        name = done.path[1:] if done.grpc else f"{done.method} {done.route}".strip() or "HTTP"
         attributes = (_of_grpc(done) if done.grpc else _of_http(done)) | {"trimtab.request_id": done.request_id}
         span = self._tracer.start_span(name, context=parent, kind=self._server, start_time=start, attributes=attributes)
         if span.is_recording():
