@@ -218,7 +218,7 @@ def check_precompute(asked: BatchRequest, features: str) -> None:
         raise InputError(
             "answers that are kept for workers must be as of now",
             got=f"--as-of {asked.as_of}" if asked.as_of else f"features from {features}",
-            hint="--as-of now answers every row from the online rows; or leave --precompute out",
+            hint="--as-of now answers every row as of now; or leave --precompute out",
         )
 
 

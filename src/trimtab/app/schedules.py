@@ -121,9 +121,10 @@ def make_folder(out: str) -> None:
     InputError
         When it cannot be made.
     """
-    if is_url(out):
+    database = re.fullmatch(r"sqlite:///([^#]+)(?:#.*)?", out)
+    if is_url(out) and database is None:
         return
-    folder = Path(out).parent
+    folder = Path(database[1] if database else out).parent
     while TIME in str(folder):
         folder = folder.parent
     try:
@@ -139,8 +140,9 @@ def end_schedule(home: Home, model: str, out: str) -> bool:
     schedules = read_schedules(home)
     name = derived_id("batch", model, out)
     kept = [one for one in schedules if one.name != name]
-    write_atomic(home.root / FILE, msgspec.json.encode(kept))
-    return len(kept) < len(schedules)
+    if ended := len(kept) < len(schedules):
+        write_atomic(home.root / FILE, msgspec.json.encode(kept))
+    return ended
 
 
 def schedules_status(home: Home, ledger: Ledger, now: Micros) -> list[dict[str, Json]]:

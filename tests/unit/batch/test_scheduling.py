@@ -96,9 +96,11 @@ def test_directories_of_answers_are_made(shop, tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
     schedule(shop, tmp_path / "r.parquet", tmp_path / "c" / "{time}" / "s.parquet")
     assert list((tmp_path / "c").iterdir()) == []
+    schedule(shop, tmp_path / "r.parquet", f"sqlite:///{tmp_path}/d/{{time}}.db#scored")
     home = Home(shop[0] / ".trimtab")
     schedules = Schedules(shop[0], home, home.ledger(), epoch=1)
-    beat_until(schedules, read_schedules(home)[1].since + HOUR, lambda: len(told(home)) == 2)
+    beat_until(schedules, read_schedules(home)[2].since + HOUR, lambda: len(told(home)) == 3)
+    assert len(list((tmp_path / "d").glob("*.db"))) == 1
     assert {event.type for event in told(home)} == {"BatchRan"}
 
 
@@ -126,6 +128,8 @@ def test_a_directory_of_models_without_a_project_has_no_schedules(tmp_path):
     pq.write_table(frame(20), tmp_path / "r.parquet")
     with pytest.raises(InputError, match="no project is kept"):
         schedule((tmp_path / "served", version), tmp_path / "r.parquet", tmp_path / "{time}.parquet")
+    with pytest.raises(InputError, match="no such schedule"):
+        schedule((tmp_path / "served", version), tmp_path / "r.parquet", tmp_path / "{time}.parquet", every=0)
     assert not (tmp_path / "served" / "batches.json").exists()
 
 
