@@ -4,7 +4,7 @@ import itertools
 import random
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.soak import long
 
@@ -165,7 +165,14 @@ def streams(draw, *, noise: bool) -> list[bytes]:
     return [bytes(data[a:b]) for a, b in itertools.pairwise(places) if a < b]
 
 
+OFFER_AND_EXPECT = (
+    b"POST /echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    b"content-length: 0\r\n\r\n"
+)
+
+
 @settings(deadline=None, max_examples=300)
+@example(pieces=[OFFER_AND_EXPECT], later=False, seed=0)
 @given(pieces=streams(noise=False), later=st.booleans(), seed=st.integers(0, 9))
 def test_remembered_heads_change_nothing(pieces, later, seed):
     with_memory, _ = played(pieces, remember=True, later=later, seed=seed, rounds=3)

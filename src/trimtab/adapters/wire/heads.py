@@ -42,7 +42,9 @@ class KnownHeads(dict[bytes, Head]):
         length = headers.get(b"content-length")
         if length is None or end > _BYTES or int(length) != len(data) - end:
             return
-        if any(name in headers for name in _SPECIAL) or any(name in headers for name in _ALWAYS_NEW):
+        # As it was sent: after an offer of another protocol, what the parser made lacks what was dealt with before.
+        sent = data[:end].lower()
+        if any(name in sent for name in _SPECIAL) or any(name in headers for name in _ALWAYS_NEW):
             return
         if len(self) >= _COUNT:
             self.clear()
