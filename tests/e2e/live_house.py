@@ -18,6 +18,7 @@ from trimtab.adapters.compute.supervisor import read_post
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.adapters.wire.status import read_status
+from trimtab.app.rehearsal import rehearse, start_platform
 from trimtab.core.clock import iso
 from trimtab.errors import Unavailable
 from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record
@@ -191,3 +192,21 @@ class LiveHouse:
             if post.held and post.process is not None:
                 os.kill(post.process.pid, signal.SIGKILL)
                 wait_until(lambda post=post: not post.held, what="the worker's end")
+
+
+def rehearsed(root, staging, *, home, now, token):
+    """What came of the real processes going on from a replay's checkpoint, up to its end; the token is in the setting."""
+    platform = start_platform(root, home, now=now, log=root / "live.log", token=token)
+    try:
+        return rehearse(
+            platform,
+            model=staging.spec.name,
+            sources=dict(staging.project.sources),
+            timeline=staging.replay.timeline,
+            served=staging.replay.served,
+            start=now,
+            until=staging.options.until,
+            progress=lambda when, done: None,
+        )
+    finally:
+        platform.stop()

@@ -1,10 +1,9 @@
 """The live finale in small: real processes go on from a replay's checkpoint, and come to the same answers and decisions."""
 
 import pytest
-from tests.e2e.live_house import MODEL, make_project
+from tests.e2e.live_house import make_project, rehearsed
 
 from trimtab.app.home import Home
-from trimtab.app.rehearsal import rehearse, start_platform
 from trimtab.app.replaying import ReplayRequest, run_replay
 from trimtab.core.clock import instant
 from trimtab.core.ledger import decision_digest
@@ -24,20 +23,7 @@ def test_live_answers_and_decisions_equal_the_replays(replayed, monkeypatch):
     root, staging = replayed
     monkeypatch.setenv("TRIMTAB_TOKEN", "a token")
     home, now = root / "live", instant(CHECKPOINT)
-    platform = start_platform(root, home, now=now, log=root / "live.log", token="a token")
-    try:
-        found = rehearse(
-            platform,
-            model=MODEL,
-            sources=dict(staging.project.sources),
-            timeline=staging.replay.timeline,
-            served=staging.replay.served,
-            start=now,
-            until=staging.options.until,
-            progress=lambda when, done: None,
-        )
-    finally:
-        platform.stop()
+    found = rehearsed(root, staging, home=home, now=now, token="a token")
     assert found.requests > 1000
     assert found.largest_difference <= 1e-6
     assert found.other_version == 0

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.e2e.live_house import MODEL, make_project
+from tests.e2e.live_house import make_project, rehearsed
 
 from trimtab.adapters.models.onnx_runtime import OnnxModel
 from trimtab.app.home import Home
-from trimtab.app.rehearsal import rehearse, start_platform
 from trimtab.app.replaying import ReplayRequest, run_replay
 from trimtab.core.clock import instant
 from trimtab.core.ledger import decision_digest
@@ -74,20 +73,7 @@ def test_live_answers_equal_the_replays_and_those_by_hand(replayed, monkeypatch)
     staging = done.staging
     monkeypatch.setenv("TRIMTAB_TOKEN", "a token")
     home, now = root / "live", instant(CHECKPOINT)
-    platform = start_platform(root, home, now=now, log=root / "live.log", token="a token")
-    try:
-        found = rehearse(
-            platform,
-            model=MODEL,
-            sources=dict(staging.project.sources),
-            timeline=staging.replay.timeline,
-            served=staging.replay.served,
-            start=now,
-            until=staging.options.until,
-            progress=lambda when, done: None,
-        )
-    finally:
-        platform.stop()
+    found = rehearsed(root, staging, home=home, now=now, token="a token")
     assert found.requests > 500
     assert found.largest_difference <= 1e-6
     assert found.other_version == 0

@@ -12,6 +12,7 @@ from tests.e2e.worker_house import call
 from trimtab.adapters.wire.grpc_messages import SERVICE
 
 BAD = "error:not_finite"
+MODEL = "root"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def port(workers):
 
 def v2(port, values, **more):
     tensor = {"name": "features", "shape": [len(values), 1], "datatype": "FP32", "data": values}
-    status, _, found = call(port, "POST", "/v2/models/root/infer", msgspec.json.encode({"inputs": [tensor]} | more))
+    status, _, found = call(port, "POST", f"/v2/models/{MODEL}/infer", msgspec.json.encode({"inputs": [tensor]} | more))
     assert status == 200
     return found
 
@@ -43,13 +44,13 @@ def as_bytes(port, value):
     tensor = {"name": "features", "shape": [1, 1], "datatype": "FP32", "parameters": {"binary_data_size": len(data)}}
     head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
     length = f"Inference-Header-Content-Length: {len(head)}"
-    status, headers, body = call(port, "POST", "/v2/models/root/infer", head + data, length)
+    status, headers, body = call(port, "POST", f"/v2/models/{MODEL}/infer", head + data, length)
     assert status == 200
     return msgspec.json.decode(body[: int(headers["inference-header-content-length"])])
 
 
 def by_grpc(status, values):
-    asked = published.ModelInferRequest(model_name="root")
+    asked = published.ModelInferRequest(model_name=MODEL)
     contents = asked.inputs.add(name="features", datatype="FP32", shape=[len(values), 1]).contents
     contents.fp32_contents.extend(values)
     with grpc.insecure_channel(f"127.0.0.1:{status.grpc_port}") as channel:
@@ -75,7 +76,7 @@ def test_every_answer_of_the_protocol_carries_its_status(workers, port):
 def test_it_is_a_failure_in_what_all_workers_count_and_the_alert_sees_it(workers, port):
     def counts():
         found = scrape(port)
-        labels = {"model": "root", "arm": "champion"}
+        labels = {"model": MODEL, "arm": "champion"}
         return np.array(
             [
                 total(found, "trimtab_predictions_total", **labels),
@@ -88,7 +89,7 @@ def test_it_is_a_failure_in_what_all_workers_count_and_the_alert_sees_it(workers
     for status in workers:
         for value in (4.0, -1.0):
             body = msgspec.json.encode({"a": value})
-            code, _, found = call(status.port, "POST", "/predict/root", body)
+            code, _, found = call(status.port, "POST", f"/predict/{MODEL}", body)
             assert (code, found["status"]) == (200, "ok" if value > 0 else BAD)
         v2(status.port, [1.0, -1.0, -1.0])
     answered, failed, by_kind = counts() - before

@@ -98,14 +98,17 @@ class Reading:
 
     def until(self, tick: Micros) -> Iterator[Read]:
         """What was asked by the next tick, in order; then every event known by the tick has been delivered."""
-        while True:
-            step = self._waiting.popleft() if self._waiting else next(self._steps)
-            if not isinstance(step, Read):
-                assert step == tick, (step, tick)
-                return
-            if self._rows:
-                self._rows = max(self._rows - (step.stop - step.first), 0)
+        while isinstance(step := self._taken(), Read):
             yield step
+        assert step == tick, (step, tick)
+
+    def _taken(self) -> Read | Micros:
+        if not self._waiting:
+            return next(self._steps)
+        step = self._waiting.popleft()
+        if isinstance(step, Read):
+            self._rows -= step.stop - step.first
+        return step
 
     def ahead(self, limit: Micros, *, steps: int = 1) -> bool:
         """Take the next steps before their time; False when none may be taken now.

@@ -33,6 +33,7 @@ from trimtab.serving.tensors import (
     SentTensor,
     TensorAnswer,
     TensorRequest,
+    check_id,
     check_outputs,
     from_bytes,
     read_inputs,
@@ -171,8 +172,7 @@ def decode_infer(
         raise SchemaError("not an infer request", got=str(error), hint="see the Open Inference Protocol V2") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(error, bytes(head[:80])) from None
-    if "\0" in asked.id:
-        raise SchemaError("the id has a NUL in it", got=repr(asked.id[:40]), hint="remove it")
+    check_id(asked.id)
     sent = _sent(asked.inputs, body, len(body) if header_length < 0 else header_length)
     names, binary = _wanted(asked, outputs)
     return TensorRequest(asked.id, read_inputs(sent, inputs, max_rows=max_rows), names, binary)

@@ -165,7 +165,7 @@ def infer_schema(inputs: Sequence[Tensor], outputs: Sequence[Tensor], columns: S
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": {"type": "string", "maxLength": TEXT_LIMIT},
+            "id": {"type": "string", "maxLength": TEXT_LIMIT, "pattern": "^[^\\u0000]*$"},
             "inputs": {
                 "type": "array",
                 "minItems": len(inputs),

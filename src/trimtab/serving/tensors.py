@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trimtab.errors import InputError, SchemaError, TooLarge
 from trimtab.registry.manifest import Tensor
+from trimtab.serving.codec import TEXT_LIMIT
 
 DATATYPES = {
     "BOOL": "bool",
@@ -138,6 +139,20 @@ def read_inputs(sent: Sequence[SentTensor], inputs: Sequence[Tensor], *, max_row
     if len(rows) != 1:
         raise SchemaError("the inputs have different numbers of rows", got=", ".join(map(str, sorted(rows))))
     return np.concatenate(blocks, axis=1)
+
+
+def check_id(text: str) -> None:
+    """Refuse an id that no record could hold; a request without one has the empty text.
+
+    Raises
+    ------
+    SchemaError
+        When it is too long, or has a NUL in it.
+    """
+    if len(text) > TEXT_LIMIT:
+        raise SchemaError("the id is too long", got=f"{len(text)} characters", hint=f"at most {TEXT_LIMIT}")
+    if "\0" in text:
+        raise SchemaError("the id has a NUL in it", got=repr(text[:40]), hint="remove it")
 
 
 def check_outputs(asked: Sequence[str], outputs: Sequence[Tensor]) -> None:

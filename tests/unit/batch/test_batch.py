@@ -20,16 +20,6 @@ from trimtab.serving.record import PREDICTIONS, decode_record
 from trimtab.serving.scoring import TABLE
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def version(home):
-    return registered(home)
-
-
 def read(place):
     return pq.read_table(place) if not str(place).endswith(".csv") else pacsv.read_csv(place)
 

@@ -12,23 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.batch.batch_house import frame, registered, run
+from tests.unit.batch.batch_house import frame, run
 
 from trimtab.adapters.offline import answers
 from trimtab.adapters.offline.answers import FileAnswers
 from trimtab.errors import InputError
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def version(home):
-    return registered(home)
 
 
 def names(place):

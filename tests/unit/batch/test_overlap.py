@@ -8,19 +8,9 @@ import sqlite3
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.batch.batch_house import frame, registered, run
+from tests.unit.batch.batch_house import frame, run
 
 from trimtab.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def version(home):
-    return registered(home)
 
 
 @pytest.fixture

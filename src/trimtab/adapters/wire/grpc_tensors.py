@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from trimtab.adapters.wire.grpc_messages import protocol
 from trimtab.errors import SchemaError
 from trimtab.registry.manifest import Tensor
-from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.tensors import (
     NAMES,
     SentTensor,
     TensorAnswer,
     TensorRequest,
+    check_id,
     check_outputs,
     from_bytes,
     read_inputs,
@@ -56,10 +56,7 @@ def decode_message(
     TooLarge
         More rows than allowed.
     """
-    if len(message.id) > TEXT_LIMIT:
-        raise SchemaError("the id is too long", got=f"{len(message.id)} characters", hint=f"at most {TEXT_LIMIT}")
-    if "\0" in message.id:
-        raise SchemaError("the id has a NUL in it", got=repr(message.id[:40]), hint="remove it")
+    check_id(message.id)
     sent = [
         SentTensor(tensor.name, tensor.shape, tensor.datatype, partial(_typed, tensor)) for tensor in message.inputs
     ]
