@@ -1,13 +1,17 @@
 """A listening socket passes between servers, and what waits in its queue is answered."""
 
 import asyncio
+import errno
+import select
 import socket
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
 from tests.conformance.http_server import Mirror
 
+from trimtab.adapters.wire import server as wire
 from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.limits import Limits
 from trimtab.adapters.wire.listening import listening_socket
@@ -192,6 +196,7 @@ def test_the_last_worker_answers_what_waits_when_it_closes_its_socket(made, monk
             await close(one)
 
         monkeypatch.setattr(server, "_close", crowded)
+        monkeypatch.setattr(wire, "turn_away", lambda _: None)  # as on a system that cannot do it
         task = asyncio.create_task(server.run(listener, server.stop))
         await task
         for caller in waiting:
@@ -217,5 +222,28 @@ def test_a_server_goes_only_when_what_it_accepted_last_is_answered(made, monkeyp
         for caller in waiting:
             with caller:
                 assert caller.recv(65536).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(end())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot turn callers away from a socket that listens")
+def test_who_connects_while_the_last_worker_closes_its_socket_is_refused_not_reset(made, monkeypatch):
+    """A load balancer may not send elsewhere what was reset; what was refused it may."""
+
+    async def end():
+        listener, late = made(), socket.socket()
+        server = HttpServer(Mirror(), Limits(), drain_s=5.0)
+        close = server._close
+
+        async def joined(one):
+            late.setblocking(False)
+            assert late.connect_ex(("127.0.0.1", port_of(one))) == errno.EINPROGRESS
+            await close(one)
+
+        monkeypatch.setattr(server, "_close", joined)
+        await server.run(listener, server.stop)
+        with late:
+            await asyncio.to_thread(select.select, [], [late], [], 5)  # until the kernel has tried again
+            assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
     asyncio.run(end())

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import resource
 import socket
+import struct
+from contextlib import suppress
 
 from trimtab.errors import Unavailable
 
 _OTHER_FILES = 64
 """Open files that are no connections: stores, records, libraries, and callers who are just told that it is full."""
+_SO_ATTACH_FILTER = 26
+"""``SO_ATTACH_FILTER`` of Linux, which :mod:`socket` does not name."""
+_NO_NEW_CONNECTIONS = (
+    (0x30, 0, 0, 13),  # load byte 13 of the TCP header: its flags
+    (0x54, 0, 0, 0x12),  # of them SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone: the first packet of a connection
+    (0x06, 0, 0, 0),  # is dropped
+    (0x06, 0, 0, 0xFFFFFFFF),  # everything else passes whole
+)
+"""Instructions of the classic BPF, as ``linux/filter.h`` has them: code, jump if true, jump if false, operand."""
 
 
 def reserved_socket(host: str, port: int, *, shared: bool = False, option: str = "--port") -> socket.socket:
@@ -85,6 +98,21 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise Unavailable(f"cannot listen on {host}:{port}", got=str(error), hint="choose another port") from error
     listener.setblocking(False)
     return listener
+
+
+def turn_away(listener: socket.socket) -> None:
+    """Let nobody begin to connect to a socket any more, while who has begun still can; without effect beside Linux.
+
+    What stands in the queue of a listening socket that closes is reset, and between the last look into that queue and
+    the closing there is always a moment. After this, and a moment longer than a handshake takes, the queue stays empty.
+    Who tries meanwhile is not answered, tries again after a second, as TCP does, and is then refused: a load balancer
+    sends his request elsewhere, which it must not do when the connection is reset.
+    """
+    program = b"".join([struct.pack("=HBBI", *instruction) for instruction in _NO_NEW_CONNECTIONS])
+    kept = ctypes.create_string_buffer(program, len(program))
+    with suppress(OSError):
+        pointer = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(kept))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
 
 
 def open_to(connections: int) -> int:

@@ -20,15 +20,15 @@ from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.heads import KnownHeads
 from trimtab.adapters.wire.limits import SWEEP_S, Limits
-from trimtab.adapters.wire.listening import open_to
+from trimtab.adapters.wire.listening import open_to, turn_away
 from trimtab.adapters.wire.reading import Budget
 from trimtab.adapters.wire.reply import Reply
 
 _log = logging.getLogger("trimtab.serving")
 _TURNS = 3
 """Of the event loop before callers are judged: what came while we could not run is read first."""
-_LAST_S = 0.01
-"""Nobody goes on with a listening socket: what has come is accepted before it closes."""
+_LAST_S = 0.05
+"""Nobody goes on with a listening socket: who has begun to connect has so long, a few round trips, to end it."""
 _GRACE_S = 2.0
 """While draining: how long a connection must have been idle to be closed without an answer that says so."""
 
@@ -109,10 +109,9 @@ class HttpServer:
                 ready()
             await self._stop.wait()
             self.draining = True
-            if self._door is None or not await self._door.leave():
-                await asyncio.sleep(_LAST_S)
-            for one in list(self.listening):
-                await self._close(one)
+            if self._door is not None:
+                await self._door.leave()
+            await self._close_all()
             await self._drain(loop)
         finally:
             sweeper.cancel()
@@ -135,6 +134,14 @@ class HttpServer:
         del self.listening[listener]
         self._accepting.pop(listener).close()
 
+    async def _close_all(self) -> None:
+        for one in self.listening:
+            turn_away(one)
+        if self.listening:
+            await asyncio.sleep(_LAST_S)
+        for one in list(self.listening):
+            await self._close(one)
+
     async def _close(self, listener: socket.socket) -> None:
         """Close a listening socket with which nobody goes on; accept what waits in it, which would be reset."""
         waiting = []
@@ -142,7 +149,7 @@ class HttpServer:
             while True:
                 waiting.append(listener.accept()[0])
         except OSError:
-            # None is left: at once, since who connects between that and this is reset.
+            # None is left: at once, for systems where nobody could be turned away.
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
         self.silence(listener)
