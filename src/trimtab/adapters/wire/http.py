@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.metrics import WorkerMetrics
+from trimtab.adapters.wire.pacing import PacedRefusals
 from trimtab.adapters.wire.reply import (
     BYTES_TYPE,
     HTML_TYPE,
@@ -32,7 +33,7 @@ from trimtab.adapters.wire.reply import (
 from trimtab.adapters.wire.shadowing import ShadowTurns
 from trimtab.adapters.wire.turns import BatchTurns
 from trimtab.core.ids import Json
-from trimtab.errors import InputError, TrimtabError, UnknownName
+from trimtab.errors import InputError, Overloaded, TooLate, TrimtabError, UnknownName
 from trimtab.serving.ask import LONGEST_MS, NO_STEER, Steer
 from trimtab.serving.codec import TEXT_LIMIT
 from trimtab.serving.dispatch import Dispatcher
@@ -104,6 +105,7 @@ class DataPlane:
         self.shadow = ShadowTurns(dispatcher, self.threads)
         self._turns = BatchTurns(dispatcher, self.shadow, self.threads)
         self.wake = self._turns.wake
+        self.paced = PacedRefusals()
         self._targets: dict[str, Target] = {}
         if page is not None:
             self._fixed["docs"] = lambda: Reply(200, page(self._api()).encode(), HTML_TYPE)
@@ -121,6 +123,8 @@ class DataPlane:
                 self._predict(target, incoming, respond)
             else:
                 respond(self.counted(self._read(target, incoming)))
+        except (Overloaded, TooLate) as error:
+            self.paced.refuse(respond, self._refused(model, error, plain=incoming.path.startswith("/v2")))
         except TrimtabError as error:
             respond(self._refused(model, error, plain=incoming.path.startswith("/v2")))
         except Exception:  # noqa: BLE001 - the last line of defence: the caller gets an answer, the worker lives on

@@ -27,7 +27,7 @@ from trimtab.adapters.wire.reply import Reply
 _log = logging.getLogger("trimtab.serving")
 _TURNS = 3
 """Of the event loop before callers are judged: what came while we could not run is read first."""
-_LAST_S = 0.05
+_LAST_S = 0.02
 """Nobody goes on with a listening socket: who has begun to connect has so long, a few round trips, to end it."""
 _GRACE_S = 2.0
 """While draining: how long a connection must have been idle to be closed without an answer that says so."""
