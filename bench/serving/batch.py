@@ -3,7 +3,8 @@
 PYTHONPATH=src python bench/serving/batch.py [--rows 1000000] [--repeats 3] [--threads 2]
 
 "scoring" is what the pipeline takes for tables in memory: columns to matrix, checks, model, postprocessing, answers as a
-table. "whole" is `trimtab batch` from a Parquet file to a Parquet file, fsync and resumability included.
+table. "whole" is `trimtab batch` from a Parquet file to a Parquet file, fsync and resumability included; beside it stands
+the script that one writes by hand: read the file, a matrix of it, ONNX Runtime, write the answers, no checks, no fsync.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from trimtab.app.alone import register_model
 from trimtab.app.batches import CHUNK, SENT, BatchRequest, Run, batch_home, make_scorer
 from trimtab.app.scoring import run_batch
 from trimtab.registry.bundle import load
+
+BY_HAND = "file to file by hand"
 
 
 def trees() -> tuple[object, int]:
@@ -71,6 +74,15 @@ def session_of(data: bytes, threads: int) -> tuple[onnxruntime.InferenceSession,
     return session, session.get_inputs()[0].name, [session.get_outputs()[-1].name]
 
 
+def by_hand(session: onnxruntime.InferenceSession, taken: str, given: list[str], rows: Path, out: Path) -> None:
+    """Bare ONNX Runtime from file to file."""
+    table = pq.read_table(rows)
+    columns = [table[name].to_numpy() for name in table.column_names if name != "id"]
+    matrix = np.column_stack(columns).astype(np.float32, copy=False)
+    pieces = [session.run(given, {taken: matrix[at : at + 8192]})[0] for at in range(0, len(matrix), 8192)]
+    pq.write_table(pa.table({"id": table["id"], "prediction": np.concatenate(pieces)[:, -1]}), out)
+
+
 class Watch:
     """Wall and CPU seconds, added up."""
 
@@ -102,7 +114,7 @@ def compare(name: str, model: object, width: int, rows: int, *, repeats: int, th
         scorer = make_scorer(root, home, bundle, run, threads=threads)
         chunks = list(FrameTable(table).chunks(CHUNK, scorer.intake.kinds, id="id"))
         found: dict[str, list[Watch]] = {f"bare, {piece:,} a call": [] for piece in (8192, CHUNK)}
-        found |= {"scoring": [], "whole": []}
+        found |= {"scoring": [], BY_HAND: [], "whole": []}
         for turn in range(repeats):
             watches = {part: Watch() for part in found}
             for chunk in chunks:  # in turns, so that whatever else the machine does falls on all of them
@@ -113,6 +125,8 @@ def compare(name: str, model: object, width: int, rows: int, *, repeats: int, th
                             session.run(given, {taken: ready[first : first + piece]})
                 with watches["scoring"]:
                     scorer.table(chunk, scorer.chunk(chunk))
+            with watches[BY_HAND]:
+                by_hand(session, taken, given, root / "rows.parquet", root / f"h{turn}.parquet")
             out = str(root / f"s{turn}.parquet")
             with watches["whole"]:
                 asked = BatchRequest("m", str(root / "rows.parquet"), out, version, threads=threads)
@@ -127,6 +141,9 @@ def show(name: str, rows: int, found: dict[str, list[Watch]], threads: int) -> N
     print(f"{name}: {rows:,} rows, {threads} threads, load {os.getloadavg()[0]:.1f}")
     wall = {part: statistics.median(rows / watch.wall for watch in watches) for part, watches in found.items()}
     cpu = {part: statistics.median(rows / watch.cpu for watch in watches) for part, watches in found.items()}
+    print(
+        f"  whole beside the script by hand: {wall['whole'] / wall[BY_HAND]:.2f}, by CPU {cpu['whole'] / cpu[BY_HAND]:.2f}"
+    )
     best, thriftiest = (max(v for part, v in kind.items() if part.startswith("bare")) for kind in (wall, cpu))
     for part in found:
         print(

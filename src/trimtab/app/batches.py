@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -282,7 +281,7 @@ class Scorer:
     at: Micros
     threads: int = 1
     pool: ThreadPoolExecutor | None = None
-    """Takes pieces through the pipeline side by side; None: one after the other."""
+    """Takes pieces through the pipeline beside the thread that asks; None: one after the other."""
 
     def close(self) -> None:
         """Free the model and the threads."""
@@ -333,13 +332,29 @@ class Scorer:
 
 
 def _shared(pool: ThreadPoolExecutor, threads: int) -> Each:
-    """Pieces in the threads of a pool, several in a row to each: for a small model, handing one over costs too much."""
+    """Pieces by this thread and those of a pool, each taking the next one: where a thread only waited for the others it
+    would be woken for every piece, which costs more than a small model.
+    """
 
-    def each(do: Callable[[int], list[Part] | None], starts: Iterable[int]) -> Iterator[list[Part] | None]:
+    def each(do: Callable[[int], list[Part] | None], starts: Iterable[int]) -> Iterable[list[Part] | None]:
         every = list(starts)
-        length = max(1, -(-len(every) // (2 * threads)))
-        rows = [every[at : at + length] for at in range(0, len(every), length)]
-        return chain.from_iterable(pool.map(lambda row: list(map(do, row)), rows))
+        found: list[list[Part] | None] = [None] * len(every)
+        left = iter(range(len(every)))
+
+        def work() -> None:
+            for at in left:
+                found[at] = do(every[at])
+
+        helping = [pool.submit(work) for _ in range(min(threads, len(every)) - 1)]
+        try:
+            work()
+        finally:
+            for _ in left:  # after an error nobody goes on
+                pass
+            wait(helping)
+        for one in helping:
+            one.result()
+        return found
 
     return each
 
@@ -361,7 +376,7 @@ def make_scorer(project: Path, home: Home, bundle: Bundle, run: Run, *, threads:
     pipeline = live_pipeline()
     exact = run.record or run.precompute > 0
     intake = Intake(bundle.plan, timed=run.features == HISTORY, exact=exact)
-    pool = ThreadPoolExecutor(count, "score") if alike else None
+    pool = ThreadPoolExecutor(count - 1, "score") if alike else None
     return Scorer(pipeline, ready, intake, output_width(pipeline, ready), run.at, count, pool)
 
 
