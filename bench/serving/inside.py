@@ -1,21 +1,26 @@
 """What one request costs inside a worker, from its bytes to those of the answer, where the batch size is given.
 
-    python bench/serving/inside.py [--models TAB,MLP] [--protocols json,binary] [--batches 1,16,64]
+    python bench/serving/inside.py [--models TAB,MLP] [--protocols json,binary] [--batches 1,16,64] [--hollow]
 
 A closed loop over sockets lets the generator decide how many requests share a batch, and so what each of them costs:
 two protocols that are answered in batches of different sizes cannot be compared by it. Here there are no sockets; the
 rest is what a worker does, records and metrics included.
+
+With --hollow a column more: the same with JSON while the model's run is replaced by an answer that is there already. What
+is missing from the sum of that and of the model alone is what the model's weights have thrown out of the caches.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from rig.measure import workload
 from rig.models import BenchModel, checker, made
 from rig.options import listed
@@ -97,6 +102,40 @@ def cost_us(
     return (time.process_time_ns() - begun) / turns / len(opened) / 1000
 
 
+class Hollow:
+    """Stands in for a runtime: says the same to everybody."""
+
+    def __init__(self, runtime, width: int) -> None:
+        self._runtime, self._answer = runtime, runtime.run(np.zeros((1, width), np.float32))
+
+    def __getattr__(self, name: str):
+        return getattr(self._runtime, name)
+
+    def run(self, values: np.ndarray) -> np.ndarray:
+        return np.repeat(self._answer, len(values), axis=0) if len(values) > 1 else self._answer
+
+
+def alone_us(model: BenchModel, runtime, batch: int, turns: int) -> float:
+    """Microseconds of CPU a row of the model by itself, again and again."""
+    rows = np.ascontiguousarray(model.rows[:batch])
+    begun = time.process_time_ns()
+    for _ in range(turns):
+        runtime.run(rows)
+    return (time.process_time_ns() - begun) / turns / batch / 1000
+
+
+def hollow_us(dispatcher: Dispatcher, opened: Sequence[Connection], model: BenchModel, turns: int) -> tuple[float, ...]:
+    """With JSON, microseconds for a request without the model's run, and for that run alone."""
+    live = dispatcher.engine.live
+    ((version, found),) = live.deployed.items()
+    alone = alone_us(model, found.runtime, len(opened), turns)
+    live.deployed[version] = dataclasses.replace(found, runtime=Hollow(found.runtime, found.width))
+    try:
+        return cost_us(dispatcher, opened, workload(model, "infer")[0], lambda *_: True, turns), alone
+    finally:
+        live.deployed[version] = found
+
+
 def prepared(model: BenchModel, protocol: str):
     """Requests, and what verifies their answers."""
     if protocol == "binary":
@@ -112,20 +151,25 @@ def main() -> int:
     parser.add_argument("--batches", type=listed, default=["1", "16", "64"])
     parser.add_argument("--requests", type=int, default=6400, help="for each figure")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--hollow", action="store_true")
     given = parser.parse_args()
-    print(f"{'work':6} {'batch':>5}" + "".join(f" {name + ' µs':>12}" for name in given.protocols))
+    columns = [*given.protocols, *(("hollow", "model alone") if given.hollow else ())]
+    print(f"{'work':6} {'batch':>5}" + "".join(f" {name + ' µs':>15}" for name in columns))
     for model in map(made, given.models):
         for batch in map(int, given.batches):
             with TemporaryDirectory(prefix="trimtab-bench-inside-") as folder:
                 dispatcher, opened = worker(home_with(model, Path(folder) / "home"), Path(folder), batch)
-                found = {name: [] for name in given.protocols}
+                found = {name: [] for name in columns}
                 for _ in range(given.repeats):
                     for name in given.protocols:
                         requests, check = prepared(model, name)
                         turns = max(1, given.requests // batch)
                         found[name].append(cost_us(dispatcher, opened, requests, check, turns))
+                    more = hollow_us(dispatcher, opened, model, turns) if given.hollow else ()
+                    for name, cost in zip(columns[len(given.protocols) :], more, strict=True):
+                        found[name].append(cost)
             medians = [sorted(costs)[len(costs) // 2] for costs in found.values()]
-            print(f"{model.name:6} {batch:5}" + "".join(f" {cost:12.1f}" for cost in medians), flush=True)
+            print(f"{model.name:6} {batch:5}" + "".join(f" {cost:15.1f}" for cost in medians), flush=True)
     return 0
 
 
