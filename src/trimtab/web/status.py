@@ -39,6 +39,7 @@ def render_status(status: Mapping[str, Any]) -> str:
               days       list of {day, version, answered, loss, coverage}, newest first
               drift      list of {feature, severity, psi, alarm, rows, week}
               decisions  list of {when, kind, sentence, evidence}, newest first
+            batches    list of {model, in, out, every, next, last: {result, due, ...} or None}
             sources    list of {name, kind, rows, quarantined, watermark: {seq, known}, behind_s}
             workers    list of {name, pid, state, generation, answered, errors, p99_ms, since}
             records    {written, lost, refusing}
@@ -54,6 +55,7 @@ def render_status(status: Mapping[str, Any]) -> str:
         *(_model(model) for model in models),
         None if models else section("No model yet", words="Nothing is declared, or nothing has been trained."),
         _sources(status.get("sources") or []),
+        _batches(status.get("batches") or []),
         _workers(status.get("workers") or []),
         _refusing(status.get("records") or {}),
         _lost(status.get("records") or {}),
@@ -247,6 +249,35 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> Markup:
     )
     heads = ["Source", "Kind", "Rows", "In quarantine", "Applied up to", "Behind"]
     return section("Sources", table(heads, rows, words=(1,)), anchor="sources")
+
+
+def _batches(batches: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if not batches:
+        return None
+    rows = (
+        [
+            str(batch.get("model")),
+            str(batch.get("in")),
+            str(batch.get("out")),
+            str(batch.get("every")),
+            _when(batch.get("next")),
+            _last_batch(batch.get("last") or {}),
+        ]
+        for batch in batches
+    )
+    heads = ["Model", "Rows", "Answers", "Every", "Next", "Last"]
+    return section("Scheduled batches", table(heads, rows, words=(1, 2, 5)), anchor="batches")
+
+
+def _last_batch(last: Mapping[str, Any]) -> Markup | str:
+    if not last:
+        return "not yet"
+    if last.get("result") == "failed":
+        return element(
+            "span", element("span", "failed", class_="tag"), f" {_when(last.get('due'))}: {last.get('error')}"
+        )
+    counts = [f"{count(last.get(name) or 0)} {name}" for name in ("rows", "failed", "quarantined")]
+    return f"{_when(last.get('due'))}: {', '.join(counts)}"
 
 
 def _workers(workers: Sequence[Mapping[str, Any]]) -> Markup:

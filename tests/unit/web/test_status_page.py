@@ -62,6 +62,16 @@ STATUS = {
             ],
         }
     ],
+    "batches": [
+        {
+            "model": "late_arrival",
+            "in": "/data/tomorrow.parquet",
+            "out": "/data/{time}.parquet",
+            "every": "1d",
+            "next": "2013-12-30T00:00:00Z",
+            "last": {"result": "failed", "due": "2013-12-29T00:00:00Z", "error": "<script>no file holds the rows"},
+        }
+    ],
     "sources": [
         {
             "name": "landings",
@@ -100,6 +110,16 @@ def test_it_survives_a_missing_part(name):
 def test_it_survives_a_model_without_a_part(name):
     model = {key: value for key, value in STATUS["models"][0].items() if key != name}
     read(render_status(STATUS | {"models": [model]}))
+
+
+def test_it_shows_when_a_batch_runs_and_what_came_of_the_last():
+    page = render_status(STATUS)
+    for words in ("Scheduled batches", "/data/tomorrow.parquet", "2013-12-30 00:00", "failed", "&lt;script&gt;no file"):
+        assert words in page
+    ran = {"result": "ran", "due": "2013-12-29T00:00:00Z", "rows": 1200, "failed": 0, "quarantined": 7}
+    page = render_status(STATUS | {"batches": [STATUS["batches"][0] | {"last": ran}]})
+    assert "1,200 rows, 0 failed, 7 quarantined" in page
+    assert "not yet" in render_status(STATUS | {"batches": [STATUS["batches"][0] | {"last": None}]})
 
 
 def test_a_name_cannot_become_markup():
