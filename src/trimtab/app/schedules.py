@@ -18,6 +18,7 @@ import msgspec
 from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.offline.database import Address, is_url, shown
+from trimtab.adapters.offline.overlap import refuse_own_input
 from trimtab.app.fencing import append_platform
 from trimtab.app.home import Home
 from trimtab.app.platform import BATCH_FAILED, BATCH_RAN
@@ -34,6 +35,7 @@ FILE = "batches.json"
 JOB = "trimtab.app.schedules:batch_job"
 TIME = "{time}"
 """Stands for the scheduled time in the names of rows and answers."""
+_SOME_TIME = "19700101T000000Z"
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -96,7 +98,8 @@ def check_schedule(schedule: Schedule) -> None:
     Raises
     ------
     InputError
-        When it is shorter than a minute, or each time would write over the answers of the one before.
+        When it is shorter than a minute, each time would write over the answers of the one before, or it would write
+        where its rows come from.
     """
     if schedule.every < MINUTE:
         raise InputError("a schedule is a minute at least", got=f"{schedule.every / SECOND:g} s", hint="--every 24h")
@@ -111,6 +114,11 @@ def check_schedule(schedule: Schedule) -> None:
                 got=shown(place.replace(TIME, "")),
                 hint="leave it out of the address: PGPASSWORD, or ~/.pgpass with mode 600",
             )
+    if TIME not in schedule.rows:
+        query = str(schedule.options.get("query", ""))
+        refuse_own_input(schedule.rows, query, schedule.out.replace(TIME, _SOME_TIME))
+    elif schedule.rows == schedule.out:  # rows that are still to come can be compared by their name only
+        raise InputError("the answers would go where the rows come from", got=shown(schedule.out), hint="another --out")
 
 
 def make_folder(out: str) -> None:

@@ -111,6 +111,7 @@ def test_directories_of_answers_are_made(shop, tmp_path):
         ("r.parquet", "r.parquet/{time}.parquet", {}, "cannot be made"),
         ("r.parquet", "s/{time}.parquet", {"options": {"as_of": "2026-11-10", "precompute": HOUR}}, "as of now"),
         ("r.parquet", "s/{time}.parquet", {"every": 1}, "a minute"),
+        ("s/{time}.parquet", "s/{time}.parquet", {}, "where the rows come from"),
     ],
 )
 def test_what_would_fail_each_time_is_refused(shop, tmp_path, rows, out, more, words):
