@@ -71,3 +71,17 @@ def test_a_row_that_is_not_finite_says_so():
     given = answers(3)
     given.outputs[1] = np.nan
     assert [decode_record(row).status for row in encode_records(given, "m")] == ["ok", "error:not_finite", "ok"]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_lone_row_that_is_not_finite_says_so(outputs, value):
+    given = answers(1, outputs=outputs)
+    given.outputs[..., -1] = value
+    assert [decode_record(row).status for row in encode_records(given, "m")] == ["error:not_finite"]
+
+
+def test_a_lone_row_of_great_numbers_is_fine():
+    given = answers(1, outputs=3)
+    given.outputs[:] = 1e308  # their sum is past every float
+    assert [decode_record(row).status for row in encode_records(given, "m")] == ["ok"]

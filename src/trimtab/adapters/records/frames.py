@@ -24,6 +24,7 @@ from trimtab.errors import IntegrityError, TooLarge
 MAGIC = b"\xffTTB"
 _HEAD = struct.Struct("<4sQII")
 _HEADER = struct.Struct("<4sQIII")
+_CHECK = struct.Struct("<I").pack
 ROW = struct.Struct("<II")
 HEADER_SIZE = _HEADER.size
 ROW_SIZE = ROW.size
@@ -61,15 +62,15 @@ def pack(rows: Sequence[bytes], *, offset: int) -> bytes:
     TooLarge
         When the batch is past 1 GiB.
     """
-    parts = [b""]
+    parts, size = [b""], ROW_SIZE * len(rows)
     for row in rows:
+        size += len(row)
         parts.append(ROW.pack(len(row) & (ERASED - 1), zlib.crc32(row)))
         parts.append(row)
-    size = sum(map(len, parts))
     if size > _LARGEST:
         raise TooLarge("a batch of records is too large", got=f"{size} bytes", hint="write it in parts below 1 GiB")
     head = _HEAD.pack(MAGIC, offset, size, len(rows))
-    parts[0] = head + struct.pack("<I", zlib.crc32(head))
+    parts[0] = head + _CHECK(zlib.crc32(head))
     return b"".join(parts)
 
 
