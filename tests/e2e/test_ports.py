@@ -161,8 +161,10 @@ def test_two_platforms_do_not_share_the_port_and_its_own_workers_are_adopted(liv
 
 def test_a_platform_does_not_start_on_the_port_of_another(live, port, tmp_path):
     with serve_model(tmp_path / "other", registered(tmp_path / "other"), port=port) as served:
+        before = live.events()
         up = live.launch("--port", str(port))
         assert up.wait(60) == 1
+        assert live.events() == before  # no epoch was taken
         assert f"cannot listen on 127.0.0.1:{port}" in live.log
         assert not any(read_post(live.home / "run", path.stem).held for path in live.home.glob("run/worker-*.pid"))
         assert len(served.predict([{"a": 1, "b": 2}])) == 1

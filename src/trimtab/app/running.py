@@ -81,9 +81,10 @@ def run_platform(request: UpRequest, *, ready: Callable[[dict[str, Any]], None],
     project = checked_project(request.project)
     home = open_home(project, request.home)
     count = _workers(request, read_profile(home.root))
+    _check_settings(request)
     if not request.take_over:
         refuse_second(home.run)
-    _check_settings(request)
+        _check_ports(request, home)
     clock, driven = open_clock(home, request.clock)
     ledger = home.ledger()
     tenure = Tenure(home.run, ledger, clock)
@@ -257,6 +258,12 @@ def _check_settings(request: UpRequest) -> None:
     seconds("job_time")
     whole_number("quarantine_rows")
     Keep.read()
+
+
+def _check_ports(request: UpRequest, home: Home) -> None:
+    """Refuse a port that is taken before an epoch is; who takes over gets the console's from whom it is taken over."""
+    with _console_socket(request), _data_port(request, home), _grpc_port(request, home):
+        pass
 
 
 def _workers(request: UpRequest, profile: ServingProfile) -> int:
