@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from trimtab.app.history import history_limit, read_limited
 from trimtab.app.home import HOME, Home, named_home
 from trimtab.app.loading import bundle_modules, deployed, live_pipeline
 from trimtab.app.naming import SHORTEST, is_digest, meant, registered
+from trimtab.app.sharing import shared
 from trimtab.core.clock import Clock, Micros, instant
 from trimtab.core.ledger import model_stream
 from trimtab.datasets.ingest import logged_columns
@@ -33,7 +34,7 @@ from trimtab.features.plan import ModulePart
 from trimtab.registry.bundle import Bundle
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.routing import decode_table
-from trimtab.serving.scoring import PIECE, Each, Intake, Part, RowNumbers, Scored, output_width, piece_for, score
+from trimtab.serving.scoring import PIECE, Intake, RowNumbers, Scored, output_width, piece_for, score
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -301,7 +302,7 @@ class Scorer:
         if self.pool is not None:
             side_by_side = {
                 "piece": piece_for(len(taken.batch), threads=self.threads),
-                "each": _shared(self.pool, self.threads),
+                "each": shared(self.pool, self.threads),
             }
         return score(self.pipeline, self.deployed, taken, width=self.width, first=chunk.first, **side_by_side)
 
@@ -329,34 +330,6 @@ class Scorer:
         columns["version"] = version
         columns["status"] = pa.DictionaryArray.from_arrays(scored.codes, scored.statuses)
         return pa.table(columns)
-
-
-def _shared(pool: ThreadPoolExecutor, threads: int) -> Each:
-    """Pieces by this thread and those of a pool, each taking the next one: where a thread only waited for the others it
-    would be woken for every piece, which costs more than a small model.
-    """
-
-    def each(do: Callable[[int], list[Part] | None], starts: Iterable[int]) -> Iterable[list[Part] | None]:
-        every = list(starts)
-        found: list[list[Part] | None] = [None] * len(every)
-        left = iter(range(len(every)))
-
-        def work() -> None:
-            for at in left:
-                found[at] = do(every[at])
-
-        helping = [pool.submit(work) for _ in range(min(threads, len(every)) - 1)]
-        try:
-            work()
-        finally:
-            for _ in left:  # after an error nobody goes on
-                pass
-            wait(helping)
-        for one in helping:
-            one.result()
-        return found
-
-    return each
 
 
 def prediction_names(width: int) -> list[str]:
