@@ -7,6 +7,7 @@ that nobody foresaw goes through the pipeline as always.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import numpy as np
 
@@ -42,6 +43,8 @@ class Ahead:
         self, find: Callable[[], Precomputed | None], *, count: Callable[[str, str], Counts], timer: Timer
     ) -> None:
         self._find, self._count, self._timer = find, count, timer
+        self._lock = Lock()
+        """Batches for models in other processes come here from threads of their own."""
 
     def take(self, model: str, batch: RequestBatch, parts: Parts, *, rollout: str) -> tuple[Given, Parts]:
         """Answer what is there; also the parts that are left to compute.
@@ -59,11 +62,15 @@ class Ahead:
             if found:
                 answers = _answers(batch, found, arm, rollout, took_us=(self._timer() - start) // 1000)
                 given.append((answers, list(found)))
-                self._count(model, HIT).add(len(found))
+                self._add(model, HIT, len(found))
             if len(found) < len(rows):
                 rest.append((arm, [row for row in rows if row not in found] if found else rows))
-                self._count(model, MISS).add(len(rows) - len(found))
+                self._add(model, MISS, len(rows) - len(found))
         return given, rest
+
+    def _add(self, model: str, result: str, rows: int) -> None:
+        with self._lock:
+            self._count(model, result).add(rows)
 
 
 def _found(

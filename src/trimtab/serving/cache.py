@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +32,7 @@ class Counts(Protocol):
 
 
 class PredictionCache:
-    """Rows of bytes under keys of bytes, the least recently used dropped first.
+    """Rows of bytes under keys of bytes, the least recently used dropped first; for any number of threads.
 
     Parameters
     ----------
@@ -65,35 +66,38 @@ class PredictionCache:
         self._entries: OrderedDict[bytes, tuple[int, bytes]] = OrderedDict()
         self.bytes = 0
         """What the entries take, by :data:`ENTRY_BYTES`."""
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: bytes) -> bytes | None:
         """What was put under a key, None when there is nothing or its time is over."""
-        found = self._entries.get(key)
-        if found is None:
-            return None
-        if found[0] <= self._timer():
-            del self._entries[key]
-            self.bytes -= _size(key, found[1])
-            return None
-        self._entries.move_to_end(key)
-        return found[1]
+        with self._lock:
+            found = self._entries.get(key)
+            if found is None:
+                return None
+            if found[0] <= self._timer():
+                del self._entries[key]
+                self.bytes -= _size(key, found[1])
+                return None
+            self._entries.move_to_end(key)
+            return found[1]
 
     def put(self, key: bytes, row: bytes) -> None:
         """Keep a row; what was used longest ago makes room, and a row that is larger than all of it is not kept."""
-        old = self._entries.pop(key, None)
-        if old is not None:
-            self.bytes -= _size(key, old[1])
-        size = _size(key, row)
-        if size > self._limit:
-            return
-        self._entries[key] = (self._timer() + self._ttl, row)
-        self.bytes += size
-        while self.bytes > self._limit:
-            gone, (_, dropped) = self._entries.popitem(last=False)
-            self.bytes -= _size(gone, dropped)
+        with self._lock:
+            old = self._entries.pop(key, None)
+            if old is not None:
+                self.bytes -= _size(key, old[1])
+            size = _size(key, row)
+            if size > self._limit:
+                return
+            self._entries[key] = (self._timer() + self._ttl, row)
+            self.bytes += size
+            while self.bytes > self._limit:
+                gone, (_, dropped) = self._entries.popitem(last=False)
+                self.bytes -= _size(gone, dropped)
 
 
 def _size(key: bytes, row: bytes) -> int:
@@ -109,7 +113,7 @@ class CachedInfer:
     Parameters
     ----------
     cache
-        Used by the thread that answers, and by no other.
+        Where rows are kept. Models in other processes are asked by several threads, and each of them looks here.
     count
         Makes the counter of a model and a result.
     stage
@@ -130,6 +134,7 @@ class CachedInfer:
         self._cache, self._count, self._stage = cache, count, stage
         self._numbers: dict[str, bytes] = {}
         self._counters: dict[tuple[str, str], Counts] = {}
+        self._lock = Lock()
 
     def __call__(self, deployed: Deployed, values: Values) -> Values:
         """Outputs as :func:`trimtab.serving.pipeline.infer` gives them."""
@@ -183,13 +188,15 @@ class CachedInfer:
 
     def _number(self, version: str) -> bytes:
         """A short name of a version, its own in this process: no two versions ever share a key."""
-        return self._numbers.setdefault(version, len(self._numbers).to_bytes(4, "little"))
+        with self._lock:
+            return self._numbers.setdefault(version, len(self._numbers).to_bytes(4, "little"))
 
     def _add(self, model: str, result: str, rows: int = 1) -> None:
-        counter = self._counters.get((model, result))
-        if counter is None:
-            counter = self._counters[model, result] = self._count(model, result)
-        counter.add(rows)
+        with self._lock:
+            counter = self._counters.get((model, result))
+            if counter is None:
+                counter = self._counters[model, result] = self._count(model, result)
+            counter.add(rows)
 
 
 def _plain(raw: NDArray[np.float32], rows: int) -> bool:

@@ -18,7 +18,7 @@ from trimtab.errors import InputError, TooLate, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.admission import Admission
 from trimtab.serving.answers import Answers
-from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one, row_status
+from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one, row_status
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
 from trimtab.serving.infer import Encoded
@@ -286,7 +286,7 @@ class Dispatcher:
         """Answer a batch here, or aside when what answers it blocks."""
         lane = pieces[0].waiter.lane
         began = self._timer()
-        if self.aside is None or not self._blocks(lane):
+        if self.aside is None or not self.engine.blocking(lane.model, lane.version):
             self._told_of(lane, pieces, self._outcome(lane, pieces), began=began)
             return
 
@@ -301,14 +301,6 @@ class Dispatcher:
 
         self._parked.setdefault(lane, [])
         self.aside(lambda: self._outcome(lane, pieces), back)
-
-    def _blocks(self, lane: Lane) -> bool:
-        """Whether a version that may answer blocks the one who asks it."""
-        live = self.engine.live
-        if lane.version:
-            return self.engine.blocks((lane.version,))
-        route = live.table.routes.get(lane.model)
-        return route is not None and self.engine.blocks([arm.version for arm in route.arms if arm.share])
 
     def _outcome(self, lane: Lane, pieces: Sequence[Piece[Ask]]) -> Outcome:
         """What the engine says; changes nothing here, so that it may run in another thread."""
@@ -359,16 +351,18 @@ class Dispatcher:
         start = timer()
         told = told_in_order(answered)
         bodies: list[tuple[Ask, Any]] = []
+        firsts: list[Told] = []
         begin = decode_ns = 0
         failed = any_failed(answered)
         for ask, first, last in pieces:
             end = begin + last - first
             ask.tell(told[begin:end], first)
-            begin = end
             if first == 0:
                 decode_ns += ask.decode_ns
             if ask.left == 0:
+                firsts.append(told[begin])
                 bodies.append((ask, ask.failure() or ask.encode(ask) if failed or ask.size > 1 else ask.encode(ask)))
+            begin = end
         encoded = timer()
         encode_us = (encoded - start) // 1000
         given = [answers.timed(decode_us=decode_ns // 1000, encode_us=encode_us) for answers, _ in answered]
@@ -379,19 +373,24 @@ class Dispatcher:
                 ask.fail(error)
             return
         recorded = timer()
-        if self.watcher is not None:
-            began = self._began
-            self.watcher.answered(
-                lane.model,
-                given,
-                waited_ns=[began - ask.came for ask, _ in bodies],
-                total_ns=[recorded - ask.came + ask.decode_ns for ask, _ in bodies],
-                waiting=len(self.queue),
-                arms=() if len(answered) == 1 else arms_of(answered, bodies),
-                record_ns=recorded - encoded,
-            )
-        self.engine.mirror(lane.model, given)
         self.took = (self._began, encode_us, (recorded - encoded) // 1000)
+        try:
+            if self.watcher is not None:
+                began = self._began
+                self.watcher.answered(
+                    lane.model,
+                    given,
+                    waited_ns=[began - ask.came for ask, _ in bodies],
+                    total_ns=[recorded - ask.came + ask.decode_ns for ask, _ in bodies],
+                    waiting=len(self.queue),
+                    arms=() if len(answered) == 1 else arms_of(answered, firsts),
+                    record_ns=recorded - encoded,
+                )
+            self.engine.mirror(lane.model, given)
+        finally:  # what was recorded is answered, whoever stumbles over it
+            self._let_go(bodies)
+
+    def _let_go(self, bodies: Sequence[tuple[Ask, Any]]) -> None:
         for ask, body in bodies:
             if not ask.dropped:
                 ask.dropped = True

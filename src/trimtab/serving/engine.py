@@ -272,6 +272,13 @@ class Engine:
                 return True
         return False
 
+    def blocking(self, model: str, version: str = "") -> bool:
+        """Whether a version that may answer blocks the one who asks it; of one version, where it is named."""
+        if version:
+            return self.blocks((version,))
+        route = self.live.table.routes.get(model)
+        return route is not None and self.blocks([arm.version for arm in route.arms if arm.share])
+
     def score_shadow(self, works: Sequence[ShadowWork]) -> list[tuple[ShadowWork, Answers | None]]:
         """Each with its score; changes nothing, so that it may run in another thread."""
         deployed = self.live.deployed

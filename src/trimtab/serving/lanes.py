@@ -113,10 +113,10 @@ def fail_all(pieces: Sequence[Piece[Ask]], error: Exception) -> None:
         ask.fail(TrimtabError("an internal error", got=type(error).__name__, hint="see the log of the worker"))
 
 
-def arms_of(answered: Sequence[tuple[Answers, Sequence[int]]], bodies: Sequence[tuple[Ask, Any]]) -> list[int]:
-    """Per body, which of the answers holds its first row."""
+def arms_of(answered: Sequence[tuple[Answers, Sequence[int]]], first: Sequence[Told]) -> list[int]:
+    """Per body, which of the answers holds the first of its rows that are in this batch."""
     places = {id(answers): place for place, (answers, _) in enumerate(answered)}
-    return [places[id(ask.told[0].answers)] for ask, _ in bodies]
+    return [places[id(told.answers)] for told in first]
 
 
 def pinned_version(live: Live, model: str, steer: Steer) -> str:

@@ -18,6 +18,7 @@ from trimtab.serving.ask import Steer
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine
 from trimtab.serving.infer import decode_infer, encode_infer
+from trimtab.serving.meter import LocalCells, Meter
 from trimtab.serving.pipeline import Deployed, Pipeline, deploy
 from trimtab.serving.record import PredictionRecord, decode_record
 from trimtab.serving.routing import Arm, Route, RouteTable
@@ -158,14 +159,16 @@ class House:
         return self.made[version]
 
 
-def table(generation: int, *arms: tuple[str, str, float], rollout: str = "", salt: str = "s") -> RouteTable:
-    return RouteTable(generation, {"m": Route("m", tuple(Arm(*arm) for arm in arms), rollout, salt)})
+def table(
+    generation: int, *arms: tuple[str, str, float], rollout: str = "", salt: str = "s", unit: str = ""
+) -> RouteTable:
+    return RouteTable(generation, {"m": Route("m", tuple(Arm(*arm) for arm in arms), rollout, salt, unit=unit)})
 
 
-def engine_with(house: House, *arms: tuple[str, str, float], **more) -> Engine:
+def engine_with(house: House, *arms: tuple[str, str, float], unit: str = "", **more) -> Engine:
     ticks = itertools.count(step=10_000)
     engine = Engine(Pipeline(lambda: next(ticks)), **more)
-    assert engine.swap(table(1, *arms), house.load) is None
+    assert engine.swap(table(1, *arms, unit=unit), house.load) is None
     return engine
 
 
@@ -183,6 +186,8 @@ class Desk:
         self.answers: list[bytes | Exception] = []
         self.clock = VirtualClock(1_000)
         self.dispatcher = Dispatcher(engine, self.records, clock=self.clock, new_id=lambda: f"new{next(names)}", **more)
+        self.cells = LocalCells()
+        self.dispatcher.watcher = Meter(self.cells)
 
     def ask(self, body: object, *, model: str = "m") -> None:
         self.dispatcher.submit(model, msgspec.json.encode(body), self.answers.append)

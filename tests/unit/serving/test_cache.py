@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import tracemalloc
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -218,3 +222,29 @@ def test_without_bytes_nothing_stands_before_the_model():
     take_shortcuts(engine, Meter(LocalCells()), cache_bytes=0, cache_ttl_ms=60_000, ahead=None)
     assert engine.pipeline is before
     assert engine.ahead is None
+
+
+def test_any_number_of_threads_use_it_at_once():
+    """Models in other processes are asked by several threads: nothing of the table is lost, and none raises."""
+    counts, cache = Counts(), PredictionCache(3000, ttl_ns=50_000, timer=time.perf_counter_ns)
+    stage = CachedInfer(cache, count=counts, stage=lambda _, values: values[:, :1].copy())
+    versions = [SimpleNamespace(version=f"v{n}", manifest=SimpleNamespace(model="m")) for n in range(20)]
+
+    def ask(seed):
+        draw = np.random.default_rng(seed)
+        for turn in range(3000):
+            values = draw.integers(0, 20, (3, 1)).astype(np.float32)
+            assert (stage(versions[turn % len(versions)], values) == values).all()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    assert sum(counts.rows.values()) == 4 * 3000 * 3
+    assert len(set(stage._numbers.values())) == len(versions)
+    for key in list(cache._entries):
+        cache.get(key)
+    assert cache.bytes == sum(len(key) + len(row) + ENTRY_BYTES for key, (_, row) in cache._entries.items()) <= 3000

@@ -1,8 +1,12 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.serving.parts import Desk, House, Reader, engine_with, small_plan, table
 
 from trimtab.errors import InputError, Overloaded, SchemaError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.plan import ModulePart, Plan, RequestShape
+from trimtab.serving.latency import BUCKETS
+from trimtab.serving.meter import ANSWERED, ARM, Meter, stage_at
 
 
 @pytest.fixture
@@ -13,8 +17,14 @@ def house():
     return made
 
 
-def desk_for(house, *arms, **more):
-    return Desk(engine_with(house, *(arms or (("champion", "a", 1.0),))), **more)
+def desk_for(house, *arms, unit="", **more):
+    return Desk(engine_with(house, *(arms or (("champion", "a", 1.0),)), unit=unit), **more)
+
+
+def total_of(cells):
+    """Bodies whose whole time was counted."""
+    first = stage_at("total") + 1
+    return sum(cells[first : first + BUCKETS])
 
 
 def test_one_request(house):
@@ -59,6 +69,37 @@ def test_a_large_body_is_answered_in_slices_and_in_order(house):
     assert [one["prediction"] for one in predictions] == [bias[one["version"]] + i for i, one in enumerate(predictions)]
     assert len(desk.records.rows) == 11
     assert max(map(len, desk.records.batches)) == 4
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=8),
+    max_batch=st.integers(1, 12),
+    unit=st.sampled_from(["", "shop"]),
+)
+def test_bodies_of_any_size_are_answered_recorded_and_counted_once(sizes, max_batch, unit):
+    house = House()
+    house.add("a", 10)
+    house.add("b", 20)
+    desk = desk_for(house, ("champion", "a", 0.5), ("canary", "b", 0.5), max_batch=max_batch, unit=unit)
+    for body, size in enumerate(sizes):
+        desk.ask({"instances": [{"id": f"{body}-{row}", "shop": f"s{row}", "basket": row} for row in range(size)]})
+    answers = desk.run()
+    names = {f"{body}-{row}" for body, size in enumerate(sizes) for row in range(size)}
+    assert {one["id"] for answer in answers for one in answer["predictions"]} == names
+    assert sorted(row.request_id for row in desk.records.rows) == sorted(names)
+    blocks = [cells for (kind, _), cells in desk.cells.blocks.items() if kind == ARM]
+    assert sum(cells[ANSWERED] for cells in blocks) == sum(sizes)
+    assert sum(total_of(cells) for cells in blocks) == len(sizes)
+
+
+def test_what_was_recorded_is_answered_although_nobody_could_count_it(house, monkeypatch):
+    desk = desk_for(house)
+    monkeypatch.setattr(Meter, "answered", lambda *_, **__: 1 / 0)
+    desk.ask({"id": "r1", "shop": "a", "basket": 1})
+    with pytest.raises(ZeroDivisionError):
+        desk.run()
+    (answer,) = desk.answers
+    assert (b'"r1"' in answer, len(desk.records.rows)) == (True, 1)
 
 
 def test_nothing_leaves_that_is_not_recorded(house):

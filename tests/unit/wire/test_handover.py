@@ -5,12 +5,15 @@ import errno
 import select
 import socket
 import sys
+import threading
+import time
 from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
 from tests.conformance.http_server import Mirror
 
+from trimtab.adapters.wire import handover
 from trimtab.adapters.wire import server as wire
 from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.limits import Limits
@@ -99,7 +102,7 @@ def test_what_waits_for_a_worker_that_leaves_is_answered_by_a_sibling(tmp_path, 
         async with served(run, 2, made()) as sibling:
             leaver.open(stalled)
             waiting = connect(port, 8)
-            assert await leaver.leave()
+            await leaver.leave()
             assert numbers(stalled) == []
             assert numbers(sibling) == [1, 2]
             assert [await answered(caller) for caller in waiting + connect(port, 2)] == [True] * 10
@@ -114,7 +117,7 @@ def test_a_successor_gets_the_socket_back_and_nothing_else(tmp_path, made):
         async with served(tmp_path, 2, made()) as sibling:
             leaver = Door(tmp_path / "worker-1.door", 1)
             leaver.open(Stalled(one))
-            assert await leaver.leave()
+            await leaver.leave()
             successor = Door(tmp_path / "worker-1.door", 1)
             assert await asyncio.to_thread(successor.ask, port + 1) is None
             found = await asyncio.to_thread(successor.ask, port)
@@ -139,7 +142,7 @@ def test_a_stand_in_accepts_beside_a_sibling_and_leaves_no_socket_behind(tmp_pat
             assert extra.number == 1
             assert numbers(sibling) == [1]
             extra.open(stalled := Stalled(shared))
-            assert await extra.leave()
+            await extra.leave()
             assert numbers(stalled) == []
             assert numbers(sibling) == [1]
             assert [await answered(caller) for caller in connect(port, 3)] == [True] * 3
@@ -155,12 +158,45 @@ def test_nobody_takes_it_from_the_last_one_nor_does_one_that_leaves_itself(tmp_p
         leaver, last = Door(tmp_path / "worker-1.door", 1), Door(tmp_path / "worker-2.door", 2)
         leaver.open(first := Stalled(made()))
         last.open(second := Stalled(made()))  # says no
-        assert not await leaver.leave()
-        assert not await last.leave()
-        assert not await last.leave()
+        await leaver.leave()
+        await last.leave()
+        await last.leave()
         assert (numbers(first), numbers(second)) == ([1], [1])
 
     asyncio.run(leave())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_sibling_that_stands_still_finds_the_socket_later(tmp_path, made, monkeypatch, shared):
+    """What is shut down by the one that leaves is shut down for all who have it, now or later."""
+    monkeypatch.setattr(handover, "_PATIENCE_S", 0.1)
+    own, begun, ended = made(), threading.Event(), threading.Event()
+    left = own if shared else made()
+
+    async def sibling():
+        async with served(tmp_path, 2, own.dup()) as server:
+            begun.set()
+            time.sleep(1)  # noqa: ASYNC251 - its event loop is busy
+            await until(lambda: numbers(server) == ([2] if shared else [1, 2]))
+            await asyncio.to_thread(ended.wait, 10)
+
+    async def leave():
+        door = Door(tmp_path / "worker-1.door", 1, stand_in=shared)
+        leaver = HttpServer(Mirror(), Limits(), drain_s=1.0, door=door)
+        task = asyncio.create_task(leaver.run(left.dup()))
+        await until((tmp_path / "worker-1.door").exists)
+        leaver.stop()
+        await task
+        assert [await answered(caller) for caller in connect(port_of(left), 5)] == [True] * 5
+
+    other = threading.Thread(target=lambda: asyncio.run(sibling()))
+    other.start()
+    try:
+        assert begun.wait(5)
+        asyncio.run(leave())
+    finally:
+        ended.set()
+        other.join(20)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +62,18 @@ def test_replies_are_counted_by_route_and_never_by_what_callers_make_up():
     assert plane._meter.in_flight == 0
     total = counted(cells.blocks).replies["GET", "/predict/{model}", 200]
     assert total.sum_us == 10_000
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_waits_for_an_answer_does_not_hold_the_body(known):
+    """Refusals wait for their turn: thousands of large bodies would wait with them."""
+    plane, _ = observed(*([Sink()] if known else []))
+    waiting = []
+    plane._plane.take = lambda _, respond: waiting.append(respond)
+    body = b"x" * 1000
+    before = sys.getrefcount(body)
+    plane.take(Incoming("POST", "/predict/m", {}, body), lambda _: None)
+    assert (len(waiting), sys.getrefcount(body)) == (1, before)
 
 
 def test_what_the_server_refused_is_told_too():

@@ -64,3 +64,19 @@ def test_after_a_quiet_time_they_are_told_at_once_again():
         assert len(told) == before + 40
 
     asyncio.run(flood())
+
+
+def test_one_who_cannot_be_told_does_not_keep_the_others_waiting():
+    async def flood():
+        pacer, told, loop = PacedRefusals(rate=1000), [], asyncio.get_running_loop()
+        failed = []
+        loop.set_exception_handler(lambda _, context: failed.append(context["exception"]))
+        refused(pacer, 40, told)
+        pacer.refuse(lambda _: 1 / 0, REPLY)
+        for number in range(40, 60):
+            pacer.refuse(lambda reply, number=number: told.append((number, reply)), REPLY)
+        await until_all_are_told(pacer)
+        assert told == [(number, REPLY) for number in range(60)]
+        assert [type(error) for error in failed] == [ZeroDivisionError]
+
+    asyncio.run(flood())

@@ -47,6 +47,10 @@ class Holder(Protocol):
         ...
 
 
+class _Silent(Exception):
+    """A sibling has a message, and says nothing to it in time."""
+
+
 class _Message(msgspec.Struct, frozen=True):
     """``want`` asks for the socket of a worker (of any, with number 0), ``keep`` brings one."""
 
@@ -74,12 +78,16 @@ class Door:
         self.number = number
         """Of the worker whose socket this one accepts from; for a stand-in that of a sibling, once it has asked."""
         self._keeper: _Doorkeeper | None = None
+        self._holder: Holder | None = None
 
     def ask(self, port: int) -> socket.socket | None:
         """The socket that this worker is to accept from; None when no sibling has it. Blocks for moments."""
         message = _Message("want", 0 if self._stand_in else self.number, port)
         for sibling in self._siblings():
-            number, found = _told(sibling, message)
+            try:
+                number, found = _told(sibling, message)
+            except _Silent:
+                continue
             if found is not None:
                 self.number = number
                 return found
@@ -87,6 +95,7 @@ class Door:
 
     def open(self, holder: Holder) -> None:
         """Hear siblings from now on. Without a door, a worker that leaves resets what waits for it; that is logged."""
+        self._holder = holder
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,28 +111,36 @@ class Door:
         self._keeper = _Doorkeeper(door, self.number, holder, asyncio.get_running_loop())
         threading.Thread(target=self._keeper.hear, name="trimtab-door", daemon=True).start()
 
-    async def leave(self) -> bool:
-        """Hand every listening socket to a sibling; whether that was done for all of them."""
+    async def leave(self) -> None:
+        """Hand every listening socket to a sibling; what nobody takes stays with the holder, who may close it.
+
+        A sibling that does not answer in time finds the socket at its door later, so it counts as handed over: to shut
+        it down would shut it down for the sibling too. A stand-in never owned the socket that it accepts from.
+        """
         keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return False
-        with suppress(OSError):
-            self._path.unlink()
-        keeper.close()
-        done = True
-        for listener, number in list(keeper.holder.listening.items()):
-            if await asyncio.to_thread(self._handed, listener, number):
-                keeper.holder.silence(listener)
-            else:
-                done = False
-        return done
+        if keeper is not None:
+            with suppress(OSError):
+                self._path.unlink()
+            keeper.close()
+        if (holder := self._holder) is None:
+            return
+        for listener, number in list(holder.listening.items()):
+            if await asyncio.to_thread(self._handed, listener, number) or self._stand_in:
+                holder.silence(listener)
 
     def _siblings(self) -> list[Path]:
         return [path for path in sorted(self._path.parent.glob(f"*{self._path.suffix}")) if path != self._path]
 
     def _handed(self, listener: socket.socket, number: int) -> bool:
-        message = _Message("keep", number)
-        return any(_told(sibling, message, listener)[0] for sibling in self._siblings())
+        """Whether a sibling has it, or will find it."""
+        message, sent = _Message("keep", number), False
+        for sibling in self._siblings():
+            try:
+                if _told(sibling, message, listener)[0]:
+                    return True
+            except _Silent:
+                sent = True
+        return sent
 
 
 class _Doorkeeper:
@@ -159,7 +176,8 @@ class _Doorkeeper:
             return
         message, brought = _received(caller)
         if brought is not None:
-            if self._await(self._kept(brought, message.number)):
+            # However long that takes: who brought it has given it away by then.
+            if self._await(self._kept(brought, message.number), None):
                 caller.sendall(b"%d" % message.number)
             return
         found = self._await(self._found(message.number, message.port))
@@ -168,15 +186,18 @@ class _Doorkeeper:
         listener, number = found
         socket.send_fds(caller, [b"%d" % number], [listener.fileno()])
         if message.number and number != self._number:
-            self._await(self._silenced(listener))
+            self._await(self._silenced(listener), None)
 
-    def _await(self, step: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(step, self._loop).result(_PATIENCE_S)
+    def _await(self, step: Coroutine[Any, Any, _T], patience_s: float | None = _PATIENCE_S) -> _T:
+        return asyncio.run_coroutine_threadsafe(step, self._loop).result(patience_s)
 
     async def _kept(self, listener: socket.socket, number: int) -> bool:
         if any(_same(listener, one) for one in self.holder.listening):
             listener.close()
             return True
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.close()  # it was shut down meanwhile: to listen again would bring back what nobody counts on
+            return False
         if await self.holder.listen(listener, number):
             return True
         listener.close()
@@ -202,7 +223,10 @@ def _told(sibling: Path, message: _Message, listener: socket.socket | None = Non
             caller.connect(path)
             sent = [] if listener is None else [listener.fileno()]
             socket.send_fds(caller, [msgspec.json.encode(message)], sent)
-            answer, found, _, _ = socket.recv_fds(caller, 16, 1)
+            try:
+                answer, found, _, _ = socket.recv_fds(caller, 16, 1)
+            except TimeoutError:
+                raise _Silent from None
             return int(answer or b"0"), _socket(found[0]) if found else None
     except OSError:
         return 0, None

@@ -125,14 +125,15 @@ class ObservedPlane:
         echo = (REQUEST_ID, request_id.encode())
         start = self._timer()
         when = self._clock.now() if self._sinks else 0
+        method, path, asked = incoming.method, incoming.path, incoming._replace(body=b"")  # a body may be large
 
         def answered(reply: Reply) -> None:
             self._meter.in_flight -= 1
             took = self._timer() - start
-            route = self._routes.get(incoming.path) or self._route(incoming.path)
-            self._replied(_method(incoming.method), route, reply.status, took)
+            route = self._routes.get(path) or self._route(path)
+            self._replied(_method(method), route, reply.status, took)
             if self._sinks:
-                done = self._finished(incoming, reply, request_id, when, took)
+                done = self._finished(asked, reply, request_id, when, took)
                 for sink in self._sinks:
                     sink.add(done)
             respond(reply._replace(headers=(*reply.headers, echo)))

@@ -55,10 +55,12 @@ class PacedRefusals:
         room = self._rate * (loop.time() - self._looked)  # a busy loop looks late
         self._left = min(max(self._left, 0) + room, max(self._most_left, room))
         held = self._held
-        while held and self._left >= 1:
-            self._left -= 1
-            respond, reply = held.popleft()
-            respond(reply)
-        self._looking = bool(held) or self._left < self._most_left
-        if self._looking:
-            self._look_later(loop)
+        try:
+            while held and self._left >= 1:
+                self._left -= 1
+                respond, reply = held.popleft()
+                respond(reply)
+        finally:  # those behind one who cannot be told are told all the same
+            self._looking = bool(held) or self._left < self._most_left
+            if self._looking:
+                self._look_later(loop)

@@ -32,8 +32,10 @@ class BatchTurns:
         waiting = asyncio.get_running_loop().run_in_executor(self.threads, work)
 
         def done(future: asyncio.Future[Outcome]) -> None:
-            back(future.result())
-            self.wake()
+            try:
+                back(future.result())
+            finally:  # whoever was parked waits in the queue again
+                self.wake()
 
         waiting.add_done_callback(done)
 
