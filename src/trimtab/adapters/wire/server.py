@@ -31,6 +31,9 @@ _LAST_S = 0.02
 """Nobody goes on with a listening socket: who has begun to connect has so long, a few round trips, to end it."""
 _GRACE_S = 2.0
 """While draining: how long a connection must have been idle to be closed without an answer that says so."""
+_DEPLETED_S = 0.25
+"""While draining: so long none is closed without one. A load balancer takes the connection that it used last; as those
+are closed with an answer it comes to the ones that were idle for long, just when they would be closed."""
 
 
 class Plane(Protocol):
@@ -160,11 +163,12 @@ class HttpServer:
 
     async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """Idle connections go when they have been idle for a while, the others after the answer that says so."""
-        end, looks = loop.time() + self._drain_s, 0
+        begun, looks = loop.time(), 0
+        end = begun + self._drain_s
         # Looked at twice: what was accepted last is a connection only after a turn of the event loop.
         while looks < 2 and loop.time() < end:
             looks = 0 if self.connections else looks + 1
-            for connection in list(self.connections):
+            for connection in list(self.connections) if loop.time() - begun >= _DEPLETED_S else ():
                 connection.leave_if_idle(loop.time() - self._held_up - _GRACE_S)
             await asyncio.sleep(0.05 if self.connections else 0.01)
 
