@@ -283,3 +283,27 @@ def test_who_connects_while_the_last_worker_closes_its_socket_is_refused_not_res
             assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
     asyncio.run(end())
+
+
+def test_what_comes_on_an_idle_connection_right_after_the_end_began_is_answered(made, monkeypatch):
+    monkeypatch.setattr(wire, "_GRACE_S", 0.0)  # whatever is idle now has been so for long
+
+    async def end():
+        listener = made()
+        server = HttpServer(Mirror(), Limits(), drain_s=5.0)
+        task = asyncio.create_task(server.run(listener))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
+        other, idle = await asyncio.open_connection("127.0.0.1", port_of(listener))
+        await until(lambda: len(server.connections) == 2)
+        server.stop()
+        await asyncio.sleep(0.1)
+        writer.write(ASK.replace(b"connection: close\r\n", b""))
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        assert await asyncio.wait_for(other.read(), 5) == b""  # nothing came on it
+        await task
+        writer.close()
+        idle.close()
+
+    asyncio.run(end())
