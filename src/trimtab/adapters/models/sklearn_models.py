@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trimtab.adapters.models.sklearn_missing import keep_missing
 from trimtab.errors import InputError
 from trimtab.training.task import Task
 
@@ -32,6 +33,7 @@ def convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
     except Exception as error:  # noqa: BLE001 - its converters raise whatever they run into, KeyError and all
         raise _refused(estimator, error) from None
     graph = model.graph
+    keep_missing(graph, estimator)
     source = graph.output[-1].name
     if task.kind == "binary":
         graph.initializer.append(helper.make_tensor("positive", TensorProto.INT64, [1], [1]))
@@ -55,9 +57,7 @@ def _refused(estimator: Any, error: Exception) -> InputError:
     if isinstance(error, KeyError):
         inner = error.args[0] if error.args else ""
         said = f"{type(estimator).__name__} of {inner.__name__ if isinstance(inner, type) else inner}"
-    return InputError(
-        "skl2onnx cannot export this estimator",
-        got=said or type(error).__name__,
-        hint="inside of others it knows estimators of scikit-learn only: return one of LightGBM, XGBoost or CatBoost "
-        "by itself; or use another estimator, or register an ONNX file of your own",
-    )
+    hint = "use another estimator, or register an ONNX file of your own"
+    if any(library in said.lower() for library in ("lightgbm", "lgbm", "xgb", "catboost")):
+        hint = f"inside of others it knows estimators of scikit-learn only: return that one by itself, or {hint}"
+    return InputError("skl2onnx cannot export this estimator", got=said or type(error).__name__, hint=hint)
