@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from tests.e2e.worker_house import onnx_model
 
 import trimtab as tt
+from trimtab import app
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.adapters.wire.client import JsonClient
 from trimtab.app.alone import register_model, serve_model
@@ -67,12 +68,22 @@ def test_a_column_without_a_value_is_an_error_that_names_it(served, row):
         served.predict([row])
 
 
+def test_a_nan_where_a_value_is_due_is_named_as_such(served):
+    with pytest.raises(InputError, match=r"instances\[0\]\.visits may not be missing. Got null, as which NaN is sent"):
+        served.predict([{"basket": 1.5, "visits": np.nan}])
+
+
 def test_a_column_declared_optional_may_be_missing(tmp_path):
     version = register_model(
         tmp_path, onnx_model(0.0, 2), name="m", task=tt.binary(positive="b"), columns=COLUMNS, optional=["visits"]
     )
     with serve_model(tmp_path, version, port=0) as running:
         answers = running.predict([{"basket": 1.5}, {"basket": 1.5, "visits": np.nan}])
+        for endless in (float("inf"), -np.float32("inf")):
+            with pytest.raises(InputError, match=r"an infinity cannot be sent\. Got instances\[0\]\.visits"):
+                running.predict([{"basket": 1.5, "visits": endless}])
+        with pytest.raises(InputError, match=r"cannot be sent\. Got visits: inf"):
+            app.predict(tmp_path, "m", {"basket": "1.5", "visits": "1e999"}, url=running.url)
     assert answers.shape == (2,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -98,6 +99,7 @@ def _lines(file: Path) -> Iterator[Row]:
 
 def _posted(client: JsonClient, source: str, batch: list[Row], before: int) -> Mapping[str, Any]:
     try:
+        _check_finite(batch)
         answer: Mapping[str, Any] = client.post(f"/v1/events/{source}", {"rows": [row for _, row in batch]})
     except TrimtabError as error:
         if before:
@@ -105,6 +107,15 @@ def _posted(client: JsonClient, source: str, batch: list[Row], before: int) -> M
             raise type(error)(error.what, got=error.got, hint=f"{error.hint}; {again}".removeprefix("; ")) from None
         raise
     return answer
+
+
+def _check_finite(batch: Iterable[Row]) -> None:
+    """An infinity has no place in JSON: it would arrive as a missing value."""
+    for place, row in batch:
+        for name, value in row.items():
+            if isinstance(value, float) and math.isinf(value):
+                hint = "write a finite number, or nothing where it may be missing"
+                raise InputError("an infinity cannot be sent", got=f"row {place}, {name}: {value}", hint=hint)
 
 
 def _bad_row(batch: list[Row], row: Mapping[str, Any]) -> dict[str, Json]:

@@ -61,7 +61,7 @@ class ServedModel:
         Raises
         ------
         InputError
-            When a column is missing, or NaN, that was not registered as optional.
+            When a column is missing, or NaN, that was not registered as optional; when a number is infinite.
         """
         from trimtab.adapters.wire.client import JsonClient
 

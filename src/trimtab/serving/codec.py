@@ -36,6 +36,7 @@ _ID = Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT)]
 _SPOKEN = {"str": "a text", "bool": "true or false", "int": "an integer", "float": "a number", "time": "a time"}
 _PLACE = re.compile(r" - at `\$?(.*)`$")
 _FIELD = re.compile(r"field `(.*)`")
+_NOWHERE = object()
 
 
 class Decoded(NamedTuple):
@@ -173,6 +174,9 @@ class RequestCodec:
             return SchemaError(f"unknown field {named!r}", got=_at(place), hint=hint)
         if bare.startswith("Object missing required field"):
             return SchemaError(f"field {named!r} is missing", got=_at(place), hint=hint)
+        if place and _found(body, place) is None:
+            wanted = self._wanted(place) or hint
+            return SchemaError(f"{place} may not be missing", got="null, as which NaN is sent in JSON", hint=wanted)
         return SchemaError(
             f"{place or 'the body'} is not acceptable: {_lower(bare)}",
             got=_shown(body, place),
@@ -283,11 +287,16 @@ def _lower(text: str) -> str:
 
 
 def _shown(body: bytes, place: str) -> str:
+    found = _found(body, place)
+    return "" if found is _NOWHERE else repr(found)[:80]
+
+
+def _found(body: bytes, place: str) -> Any:
     """The offending value itself, looked up by the place that the decoder named."""
     try:
         value = msgspec.json.decode(body)
         for step in re.findall(r"\[(\d+)\]|([^.\[\]]+)", place):
             value = value[int(step[0])] if step[0] else value[step[1]]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
-        return ""
-    return repr(value)[:80]
+        return _NOWHERE
+    return value

@@ -91,3 +91,14 @@ def test_without_a_control_process_and_with_a_bad_file(serve, tmp_path):
     serve(Server())
     with pytest.raises(InputError, match="the file cannot be read"):
         app.send(tmp_path, "sales", tmp_path / "absent.jsonl")
+
+
+def test_an_infinity_in_a_file_is_named_and_not_sent_as_a_missing_value(serve, tmp_path, monkeypatch):
+    server = serve(Server())
+    rows = ((number, {"x": float("inf") if number == 1005 else number}) for number in range(1, 1100))
+    monkeypatch.setattr(sending, "_rows", lambda *_: rows)
+    with pytest.raises(InputError, match="an infinity cannot be sent") as caught:
+        app.send(tmp_path, "sales", tmp_path / "sales.parquet")
+    assert caught.value.got == "row 1005, x: inf"
+    assert "1000 rows before row 1001 are taken" in caught.value.hint
+    assert [len(body) for body in server.bodies] == [1000]

@@ -148,6 +148,39 @@ def test_xgboost_categories_are_refused():
         export(booster, 4, NUMBER)
 
 
+@pytest.mark.parametrize("missing", [-999.0, -999, 0.0, 0.1, 1e30, np.float32(0.1), float("inf"), float("nan")])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_what_xgboost_was_told_counts_as_missing_does_so_when_served(missing, outputs):
+    X, signal = rows()
+    filled = np.where(np.abs(X) < 0.3, np.float32(missing), X)
+    y = (signal > 0).astype(int) if outputs == 1 else classes_of(signal).astype(int)
+    model = xgboost.XGBClassifier(n_estimators=9, n_jobs=1, missing=missing).fit(filled, y)
+    task = BINARY if outputs == 1 else THREE
+    usual = X[(np.abs(X) >= 0.3).all(axis=1)]
+    exported = OnnxExporter().export(model, usual, task=task)
+    other = np.nextafter(np.float32(missing), np.float32(0))
+    probes = np.array([[one, 0.5, -0.5, 1.0] for one in (missing, np.nan, 0.0, -0.0, other, 2.0)], np.float32)
+    if not np.isinf(missing):
+        probes = probes[~np.isinf(probes).any(axis=1)]
+    said = model.predict_proba(probes)
+    np.testing.assert_allclose(exported.predict(probes), said[:, 1] if outputs == 1 else said, atol=1e-5)
+    assert exported.data == OnnxExporter().export(model, usual, task=task).data
+
+
+def test_each_of_several_xgboost_models_has_its_own_missing():
+    X, signal = rows()
+    filled = np.where(np.abs(X) < 0.3, np.float32(-999), X)
+    y = np.stack([signal, 3 * signal + X[:, 2]], axis=1)
+    kind = xgboost.XGBRegressor
+    pair = [
+        kind(n_estimators=9, n_jobs=1, missing=-999.0).fit(filled, y[:, 0]),
+        kind(n_estimators=9, n_jobs=1).fit(X, y[:, 1]),
+    ]
+    exported = OnnxExporter().export(pair, X[:50], task=PAIR)
+    said = np.stack([one.predict(filled) for one in pair], axis=1)
+    np.testing.assert_allclose(exported.predict(filled), said, rtol=1e-5, atol=1e-5)
+
+
 CATBOOST = [
     (catboost.CatBoostClassifier, {}, BINARY),
     (catboost.CatBoostClassifier, {"loss_function": "CrossEntropy"}, BINARY),

@@ -5,7 +5,9 @@ import itertools
 import lightgbm as lgb
 import numpy as np
 import pytest
-from sklearn.neural_network import MLPClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
 from tests.unit.registry.memory import MemoryBlobs
 
 from trimtab.adapters.models.onnx_tensors import open_model
@@ -103,6 +105,51 @@ def test_static_needs_rows_to_calibrate_on(blobs, net):
     version = register(blobs, net, name="net", task=binary(positive="yes"), feature_names=NAMES, rows=ROWS)
     with pytest.raises(InputError, match="calibration rows"):
         quantise(blobs, version, mode="static", rows=ROWS, timer=ticking())
+
+
+@pytest.fixture
+def fitted(blobs):
+    model = MLPRegressor(hidden_layer_sizes=(32,), max_iter=60, tol=1.0, n_iter_no_change=2, random_state=0).fit(
+        ROWS[:800], SIGNAL[:800]
+    )
+    return register(blobs, model, name="net", task=regression(target="x"), feature_names=NAMES, rows=ROWS)
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_calibration_rows_with_holes_are_refused_in_words(blobs, fitted, every):
+    holes = ROWS[:800].copy()
+    holes[slice(7, None) if every else 7, 2] = np.nan
+    with pytest.raises(InputError, match="cannot be quantised from these calibration rows") as caught:
+        quantise(blobs, fitted, mode="static", rows=ROWS[800:], calibration=holes, timer=ticking())
+    assert f"{793 if every else 1} of 800 rows hold NaN or an infinity, the first is row 7" in caught.value.got
+    assert "leave out rows with missing values" in caught.value.hint
+
+
+def test_holes_that_the_net_fills_itself_do_for_calibration(blobs):
+    filled = make_pipeline(
+        SimpleImputer(), MLPRegressor(hidden_layer_sizes=(32,), max_iter=60, tol=1.0, random_state=0)
+    )
+    holes = np.where(rng.random(ROWS.shape) < 0.1, np.nan, ROWS).astype(np.float32)
+    model = filled.fit(holes[:800], SIGNAL[:800])
+    version = register(blobs, model, name="net", task=regression(target="x"), feature_names=NAMES, rows=holes)
+    found = quantise(blobs, version, mode="static", rows=holes[800:], calibration=holes[:800], timer=ticking())
+    assert found.difference.largest_difference < 0.5
+
+
+def test_rows_of_another_width_are_refused_in_words(blobs, fitted):
+    for mode, rows, calibration in (
+        ("static", ROWS, ROWS[:, :5]),
+        ("static", ROWS[:, :5], ROWS),
+        ("dynamic", ROWS[:, :5], None),
+    ):
+        with pytest.raises(InputError, match=r"the rows do not fit the model.*64"):
+            quantise(blobs, fitted, mode=mode, rows=rows, calibration=calibration, timer=ticking())
+
+
+def test_rows_of_float64_will_do(blobs, fitted):
+    wide = ROWS.astype(np.float64)
+    found = quantise(blobs, fitted, mode="static", rows=wide[800:], calibration=wide[:800], timer=ticking())
+    assert found.difference.rows == 400
 
 
 def test_a_bundle_without_a_variant_keeps_its_digest(blobs):

@@ -7,7 +7,7 @@ import pytest
 
 from trimtab.adapters.wire import client as module
 from trimtab.adapters.wire.client import JsonClient
-from trimtab.errors import Unavailable
+from trimtab.errors import InputError, Unavailable
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -87,3 +87,21 @@ def test_only_what_changes_nothing_is_sent_again(serving):
         with pytest.raises(Unavailable):
             client.post("/x", {})
     assert server.taken == [b"GET", b"GET", b"GET", b"POST"]
+
+
+@pytest.mark.parametrize(
+    ("body", "got"),
+    [
+        ({"visits": float("inf")}, "visits: inf"),
+        ({"instances": [{"visits": 1.0}, {"visits": float("-inf"), "note": "null"}]}, "instances[1].visits: -inf"),
+        ({"inputs": [{"data": ([0.0, float("nan")], [float("inf")])}]}, "inputs[0].data[1][0]: inf"),
+    ],
+)
+def test_an_infinity_is_refused_and_not_sent_as_a_missing_value(serving, body, got):
+    server = serving(answers=2, reads_one_more=False)
+    with JsonClient(server.url) as client:
+        with pytest.raises(InputError, match="an infinity cannot be sent") as caught:
+            client.post("/x", body)
+        assert caught.value.got == got
+        assert "finite" in caught.value.hint
+    assert server.connections == 0

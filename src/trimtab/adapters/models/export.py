@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.adapters.models.catboost_trees import convert_catboost
+from trimtab.adapters.models.classes import bring_in_order, in_order, order_of
 from trimtab.adapters.models.hist_trees import CLASSES as HIST_CLASSES
 from trimtab.adapters.models.hist_trees import convert_hist
 from trimtab.adapters.models.lightgbm_trees import convert_booster
@@ -66,7 +67,13 @@ def export(estimator: Any, feature_count: int, task: Task) -> bytes:
     if several is not None:
         single = Task("regression", task.target, task.loss)
         return merge([export(one, feature_count, single) for one in several])
-    _check_classes(estimator, task)
+    order = order_of(estimator, task)
+    _check_probable(estimator, task)
+    return bring_in_order(_converted(estimator, feature_count, task), order)
+
+
+def _converted(estimator: Any, feature_count: int, task: Task) -> bytes:
+    """The same before its outputs are in the order of the task."""
     family, probability = _family(estimator), task.kind != "regression"
     if family in _BOOSTED or type(estimator).__name__ in HIST_CLASSES:
         _require("onnx", extra="sklearn" if family == "sklearn" else family)
@@ -130,7 +137,7 @@ def predict_original(estimator: Any, rows: NDArray[np.float32], task: Task) -> N
     else:
         found = estimator.predict(rows)
     shape = (len(rows),) if task.outputs == 1 else (len(rows), task.outputs)
-    return np.asarray(found, np.float64).reshape(shape)
+    return in_order(np.asarray(found, np.float64).reshape(shape), order_of(estimator, task))
 
 
 def _predict_xgboost(booster: Any, rows: NDArray[np.float32]) -> Any:
@@ -210,27 +217,13 @@ def _family(estimator: Any) -> str:
     return ""
 
 
-def _check_classes(estimator: Any, task: Task) -> None:
-    classes = getattr(estimator, "classes_", None)
-    if classes is not None and len(classes) == 0:  # CatBoost's regressors have an empty list
-        classes = None
-    wanted = [0.0, 1.0] if task.kind == "binary" else [float(place) for place in range(task.outputs)]
-    if task.kind != "regression" and classes is not None and [float(one) for one in classes] != wanted:
-        raise InputError(
-            "the estimator of a binary task has other classes than 0 and 1"
-            if task.kind == "binary"
-            else "the estimator has not seen every class of the task",
-            got=", ".join(map(str, classes)),
-            hint="fit it on data.y as it is" + ("" if task.kind == "binary" else ", with rows of every class"),
-        )
+def _check_probable(estimator: Any, task: Task) -> None:
     if task.kind != "regression" and _family(estimator) == "sklearn" and not hasattr(estimator, "predict_proba"):
         raise InputError(
             f"the estimator of a {task.kind} task gives no probabilities",
             got=type(estimator).__name__,
             hint="use one with predict_proba, or wrap it in CalibratedClassifierCV",
         )
-    if task.kind == "regression" and classes is not None:
-        raise InputError("the estimator of a regression task is a classifier", got=type(estimator).__name__)
 
 
 def _require(module: str, *, extra: str) -> Any:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.adapters.models.onnx_runtime import CPU, first_line, open_session, runtime_errors
 from trimtab.adapters.models.onnx_tensors import OnnxTensors, open_model
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError, MissingExtra
@@ -86,7 +87,8 @@ def quantise(
     Raises
     ------
     InputError
-        When the model has no weights that could be int8, is a variant already, or rows are missing.
+        When the model has no weights that could be int8, is a variant already, or rows are missing or of another
+        width; when calibration rows hold missing values that reach a multiplication.
     MissingExtra
         When onnx is not installed.
     """
@@ -101,9 +103,10 @@ def quantise(
         raise InputError("rows are needed to measure the variant on", hint="give some that it was not trained on")
     if mode == "static" and (calibration is None or not len(calibration)):
         raise InputError("static quantisation needs calibration rows", hint="give real ones, or use dynamic")
-    stages = stages_of(bundle)
+    stages, rows = stages_of(bundle), np.ascontiguousarray(rows, np.float32)
     if calibration is not None:
-        calibration = prepared(stages.before, calibration[:CALIBRATION_ROWS])
+        given = np.ascontiguousarray(calibration[:CALIBRATION_ROWS], np.float32)
+        calibration = prepared(stages.before, given)
     data = quantise_onnx(bundle.model, bundle.manifest, mode=mode, calibration=calibration)
     parent, variant = (stages.around(open_model(bundle.manifest, one).run) for one in (bundle.model, data))
     difference = _difference(bundle.manifest, parent(rows), variant(rows))
@@ -141,18 +144,60 @@ def quantise_onnx(
                 q.quantize_dynamic(before, after, weight_type=q.QuantType.QInt8, op_types_to_quantize=list(_HEAVY))
             else:
                 assert calibration is not None
-                q.quantize_static(
-                    before,
-                    after,
-                    _reader(q.CalibrationDataReader, manifest, data, calibration[:CALIBRATION_ROWS]),
-                    quant_format=q.QuantFormat.QDQ,
-                    op_types_to_quantize=list(_HEAVY),
-                    per_channel=True,
-                )
+                _quantise_static(q, before, after, manifest, calibration[:CALIBRATION_ROWS])
         finally:
             root.disabled = quiet
         made: bytes = onnx.load(after).SerializeToString(deterministic=True)
     return made
+
+
+def _quantise_static(q: Any, before: Path, after: Path, manifest: Manifest, rows: NDArray[np.float32]) -> None:
+    data = before.read_bytes()
+    failures: tuple[type[Exception], ...] = (AssertionError, *runtime_errors())
+    try:
+        if not _all_finite(manifest, data, rows):
+            raise _cannot(rows, "a value that the model multiplies is then not finite")
+        q.quantize_static(
+            before,
+            after,
+            _reader(q.CalibrationDataReader, manifest, data, rows),
+            quant_format=q.QuantFormat.QDQ,
+            op_types_to_quantize=list(_HEAVY),
+            per_channel=True,
+        )
+    except InputError:  # a ValueError too
+        raise
+    except failures as error:
+        raise _cannot(rows, f"ONNX Runtime says {first_line(error) or type(error).__name__}") from None
+
+
+def _all_finite(manifest: Manifest, data: bytes, rows: NDArray[np.float32]) -> bool:
+    """Whether everything is finite that will be int8: ONNX Runtime may pass over a NaN and lose part of a range."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    given = {one.name for one in model.graph.input}
+    told = {one.name for one in model.graph.output}
+    made = {name for node in model.graph.node for name in node.output}
+    reached = {node.input[0] for node in model.graph.node if node.op_type in _HEAVY}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(reached & made - told))
+    session, _ = open_session(model.SerializeToString(), threads=1, providers=CPU)
+    names = sorted(reached & (made | told))
+    for feed in _feeds(manifest, data, rows):
+        values = [*session.run(names, feed), *(feed[name] for name in reached & given)]
+        if not all(np.isfinite(one).all() for one in values):
+            return False
+    return True
+
+
+def _cannot(rows: NDArray[np.float32], why: str) -> InputError:
+    bad = ~np.isfinite(rows).all(axis=1)
+    count = f"{int(bad.sum())} of {len(rows)} rows hold NaN or an infinity, the first is row {int(bad.argmax())}"
+    return InputError(
+        "the model cannot be quantised from these calibration rows",
+        got=f"{count if bad.any() else 'rows without a hole'}; {why}",
+        hint="leave out rows with missing values, or use dynamic" if bad.any() else "give real rows, or use dynamic",
+    )
 
 
 def _check_weights(model: Any) -> None:
@@ -171,16 +216,20 @@ def _check_weights(model: Any) -> None:
     )
 
 
-def _reader(kind: type[Any], manifest: Manifest, data: bytes, rows: NDArray[np.float32]) -> Any:
-    """What ONNX Runtime calibrates with: the rows, as the tensors of the model."""
+def _feeds(manifest: Manifest, data: bytes, rows: NDArray[np.float32]) -> Iterator[dict[str, NDArray[Any]]]:
+    """The rows as the tensors of the model; raises when they are of another width."""
     runtime = open_model(manifest, data)
-    feeds: Iterator[dict[str, NDArray[Any]]]
+    runtime.run(rows[:1])
+    parts = (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))
     if isinstance(runtime, OnnxTensors):
-        tensors = runtime
-        feeds = (tensors.feeds(rows[at : at + BATCH]) for at in range(0, len(rows), BATCH))
-    else:
-        name = runtime.input_name  # type: ignore[attr-defined]
-        feeds = ({name: rows[at : at + BATCH]} for at in range(0, len(rows), BATCH))
+        return map(runtime.feeds, parts)
+    name = runtime.input_name  # type: ignore[attr-defined]
+    return ({name: part} for part in parts)
+
+
+def _reader(kind: type[Any], manifest: Manifest, data: bytes, rows: NDArray[np.float32]) -> Any:
+    """What ONNX Runtime calibrates with."""
+    feeds = _feeds(manifest, data, rows)
 
     class Rows(kind):  # type: ignore[misc]
         def get_next(self) -> dict[str, NDArray[Any]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trimtab.adapters.models.sklearn_missing import keep_missing
 from trimtab.errors import InputError
 from trimtab.training.task import Task
 
@@ -21,7 +22,6 @@ def convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
     import skl2onnx
     from onnx import TensorProto, helper
     from skl2onnx.common.data_types import FloatTensorType
-    from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 
     try:
         model = skl2onnx.to_onnx(
@@ -30,13 +30,10 @@ def convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
             options={id(estimator): {"zipmap": False}} if task.kind != "regression" else None,
             target_opset=_OPSETS,
         )
-    except (MissingConverter, MissingShapeCalculator, NotImplementedError, ValueError, RuntimeError) as error:
-        raise InputError(
-            "skl2onnx cannot export this estimator",
-            got=str(error).splitlines()[0][:300],
-            hint="use another estimator, or register an ONNX file of your own",
-        ) from None
+    except Exception as error:  # noqa: BLE001 - its converters raise whatever they run into, KeyError and all
+        raise _refused(estimator, error) from None
     graph = model.graph
+    keep_missing(graph, estimator)
     source = graph.output[-1].name
     if task.kind == "binary":
         graph.initializer.append(helper.make_tensor("positive", TensorProto.INT64, [1], [1]))
@@ -52,3 +49,15 @@ def convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
     del model.metadata_props[:]
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _refused(estimator: Any, error: Exception) -> InputError:
+    """What it said; a ``KeyError`` of it only names a class inside the estimator that it does not know."""
+    said = next(iter(str(error).splitlines()), "")[:300]
+    if isinstance(error, KeyError):
+        inner = error.args[0] if error.args else ""
+        said = f"{type(estimator).__name__} of {inner.__name__ if isinstance(inner, type) else inner}"
+    hint = "use another estimator, or register an ONNX file of your own"
+    if any(library in said.lower() for library in ("lightgbm", "lgbm", "xgb", "catboost")):
+        hint = f"inside of others it knows estimators of scikit-learn only: return that one by itself, or {hint}"
+    return InputError("skl2onnx cannot export this estimator", got=said or type(error).__name__, hint=hint)

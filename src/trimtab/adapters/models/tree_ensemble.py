@@ -7,6 +7,7 @@ float32, as general converters do, sends rows that lie between the two to the ot
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -61,7 +62,9 @@ class TreeEnsemble:
         for place, one in enumerate(value if isinstance(value, Sequence) else (value,), start=output):
             self._leaves.append((tree, node, place, float(one)))
 
-    def to_onnx(self, *, features: int, link: Link, base: float | Sequence[float] = 0.0) -> bytes:
+    def to_onnx(
+        self, *, features: int, link: Link, base: float | Sequence[float] = 0.0, missing: float = math.nan
+    ) -> bytes:
         """An ONNX file with input ``input`` (n, features) and output ``output`` (n, k), float32 both.
 
         Equal ensembles give equal bytes.
@@ -74,15 +77,18 @@ class TreeEnsemble:
             Applied to the sum.
         base
             Added to the sum; a sequence holds one for each of k outputs.
+        missing
+            A number that counts as missing too, as NaN always does.
         """
         from onnx import TensorProto, helper
 
         # ONNX Runtime ignores the operator's own post_transform when there is one target, hence nodes of our own.
         after = _link_nodes(link)
         bases = [float(one) for one in base] if isinstance(base, Sequence) else [base]
+        before, constants = ([], []) if math.isnan(missing) else _without(missing)
         ensemble = helper.make_node(
             "TreeEnsembleRegressor",
-            ["input"],
+            ["seen" if before else "input"],
             ["raw" if after else "output"],
             name="trees",
             domain="ai.onnx.ml",
@@ -91,10 +97,11 @@ class TreeEnsemble:
             **self._attributes(),
         )
         graph = helper.make_graph(
-            [ensemble, *after],
+            [*before, ensemble, *after],
             "model",
             [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features])],
             [helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, len(bases)])],
+            initializer=constants,
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
         model = helper.make_model(graph, producer_name="trimtab", opset_imports=opsets, ir_version=8)
@@ -113,6 +120,20 @@ class TreeEnsemble:
             "target_ids": [leaf[2] for leaf in leaves],
             "target_weights": [leaf[3] for leaf in leaves],
         }
+
+
+def _without(missing: float) -> tuple[list[Any], list[Any]]:
+    """Nodes that make NaN of a number, from ``input`` to ``seen``, and their constants."""
+    from onnx import TensorProto, helper
+
+    with np.errstate(over="ignore"):
+        value = float(np.float32(missing))
+    constants = [
+        helper.make_tensor("missing", TensorProto.FLOAT, [1], [value]),
+        helper.make_tensor("nothing", TensorProto.FLOAT, [1], [math.nan]),
+    ]
+    equal = helper.make_node("Equal", ["input", "missing"], ["is_missing"], name="is_missing")
+    return [equal, helper.make_node("Where", ["is_missing", "nothing", "input"], ["seen"], name="seen")], constants
 
 
 def _link_nodes(link: Link) -> list[Any]:

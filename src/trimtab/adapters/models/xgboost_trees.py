@@ -1,7 +1,8 @@
 """XGBoost to ONNX, exactly.
 
 XGBoost keeps thresholds as float32 and asks ``x < t``; ONNX asks ``x <= t'`` with the float32 just under ``t``, which
-is the same question. A missing value takes the default direction of each split.
+is the same question. A missing value takes the default direction of each split: NaN, and for an estimator also the
+float32 that its ``missing`` says. A booster alone does not know what its training took for missing besides NaN.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def convert_xgboost(booster: Any, *, features: int, probability: bool, outputs: 
     InputError
         When it uses something that has no exact ONNX form, with what to use instead.
     """
+    missing = _missing(booster)
     booster = booster.get_booster() if hasattr(booster, "get_booster") else booster
     learner = json.loads(booster.save_raw("json"))["learner"]
     parameters = learner["learner_model_param"]
@@ -66,7 +68,14 @@ def convert_xgboost(booster: Any, *, features: int, probability: bool, outputs: 
         scale = 1.0 if weights is None else float(weights[number])
         _add_tree(ensemble, number, tree, output=int(model["tree_info"][number]), scale=scale)
     bases = _bases(str(parameters["base_score"]), link, outputs)
-    return ensemble.to_onnx(features=features, link=link, base=bases if outputs > 1 else bases[0])
+    base = bases if outputs > 1 else bases[0]
+    return ensemble.to_onnx(features=features, link=link, base=base, missing=missing)
+
+
+def _missing(estimator: Any) -> float:
+    """The number that counts as missing beside NaN; NaN when there is none."""
+    said = getattr(estimator, "missing", None)
+    return math.nan if said is None else float(said)
 
 
 def _link(objective: Mapping[str, Any], *, probability: bool) -> Link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import select
 import socket
 import time
@@ -67,8 +68,20 @@ class JsonClient:
         return self._ask("GET", path, None)
 
     def post(self, path: str, body: Json) -> Any:
-        """The JSON answer to a POST."""
-        return self._ask("POST", path, msgspec.json.encode(body))
+        """The JSON answer to a POST; a NaN in the body is sent as ``null``, which is a missing value.
+
+        Raises
+        ------
+        InputError
+            When the body holds an infinity, which as ``null`` would pass for a missing value: it is not sent then. When
+            the server refuses it.
+        """
+        data = msgspec.json.encode(body)
+        if b"null" in data and (found := _infinite(body, "")):
+            raise InputError(
+                "an infinity cannot be sent", got=found, hint="send a finite number, or NaN where it may be missing"
+            )
+        return self._ask("POST", path, data)
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         try:
@@ -109,6 +122,19 @@ class JsonClient:
         content = answer.read()
         self._used = time.monotonic()
         return answer, content
+
+
+def _infinite(value: Any, place: str) -> str:
+    """The first infinity in a body, and where it is; empty when there is none."""
+    if isinstance(value, float):
+        return f"{place}: {value}" if math.isinf(value) else ""
+    if isinstance(value, Mapping):
+        inside = ((one, f"{place}.{name}" if place else str(name)) for name, one in value.items())
+    elif isinstance(value, list | tuple):
+        inside = ((one, f"{place}[{number}]") for number, one in enumerate(value))
+    else:
+        return ""
+    return next((found for one, there in inside if (found := _infinite(one, there))), "")
 
 
 def _ended(kept: socket.socket) -> bool:

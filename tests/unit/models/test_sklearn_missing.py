@@ -1,0 +1,61 @@
+"""Trees of scikit-learn send missing values where they did in training, also where no row of the check has one."""
+
+import numpy as np
+import pytest
+from sklearn.ensemble import (
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingClassifier,
+)
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from trimtab.adapters.models.export import OnnxExporter, predict_original
+from trimtab.training.task import binary, multiclass, regression
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(800, 3)).astype(np.float32)
+HOLES = np.where(np.abs(X) < 0.3, np.nan, X).astype(np.float32)
+SIGNAL = X[:, 0] + np.where(np.abs(X[:, 1]) < 0.3, 2, X[:, 1])
+LATE, NUMBER, THREE = binary(positive="late"), regression(target="x"), multiclass(classes=["a", "b", "c"])
+SMALL = {"n_estimators": 5, "max_depth": 5, "random_state": 0}
+
+KINDS = {
+    "tree": (lambda: DecisionTreeClassifier(max_depth=5), LATE),
+    "tree-number": (lambda: DecisionTreeRegressor(max_depth=5), NUMBER),
+    "forest": (lambda: RandomForestClassifier(**SMALL), LATE),
+    "forest-three": (lambda: RandomForestClassifier(**SMALL), THREE),
+    "forest-number": (lambda: RandomForestRegressor(**SMALL), NUMBER),
+    "extra": (lambda: ExtraTreesClassifier(**SMALL), LATE),
+    "extra-number": (lambda: ExtraTreesRegressor(**SMALL), NUMBER),
+    "bagging": (lambda: BaggingClassifier(DecisionTreeClassifier(max_depth=4), random_state=0), LATE),
+    "pipeline": (
+        lambda: make_pipeline(StandardScaler(with_mean=False, with_std=False), ExtraTreesClassifier(**SMALL)),
+        LATE,
+    ),
+    "search": (lambda: GridSearchCV(ExtraTreesClassifier(**SMALL), {"max_depth": [4]}, cv=2), LATE),
+    "stumps": (lambda: ExtraTreesClassifier(n_estimators=30, max_depth=1, random_state=0), LATE),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("trained", [X, HOLES], ids=["whole", "holes"])
+def test_missing_values_go_where_they_went_in_training(kind, trained):
+    make, task = KINDS[kind]
+    labels = {"binary": SIGNAL > 0, "regression": SIGNAL, "multiclass": np.digitize(SIGNAL, [-0.5, 1])}[task.kind]
+    model = make().fit(trained, labels if task is NUMBER else labels.astype(int))
+    whole = X[(np.abs(X) >= 0.3).all(axis=1)]
+    exported = OnnxExporter().export(model, whole, task=task)
+    np.testing.assert_allclose(exported.predict(HOLES), predict_original(model, HOLES, task), atol=1e-5)
+
+
+def test_what_cannot_take_missing_values_is_exported_as_before():
+    model = StackingClassifier([("a", DecisionTreeClassifier(max_depth=3)), ("b", LogisticRegression())])
+    exported = OnnxExporter().export(model.fit(X, SIGNAL > 0), X, task=LATE)
+    assert exported.parity.share_beyond == 0.0
