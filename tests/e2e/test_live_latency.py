@@ -51,3 +51,41 @@ def test_what_workers_count_is_shown_beside_the_budget(live):
     assert latency(live)[1]["arms"][0]["requests"] == 20
     live.start("--workers", "1")
     wait_until(lambda: latency(live)[1]["arms"][0]["requests"] == 20, what="the counts of before")
+
+
+def test_after_a_rollback_the_version_that_answers_is_shown_and_counted(live):
+    live.start("--workers", "1")
+    assert cli("train", MODEL, "-p", live.project).returncode == 0
+    first, second = [event.data["version"] for event in live.events() if event.type == "VersionRegistered"]
+
+    def ask(number):
+        with JsonClient(live.data) as data:
+            answers = [live.predict(data, f"r{at}") for at in range(number)]
+        return {(answer["version"], answer["arm"]) for answer in answers}
+
+    def steer(verb, *arguments):
+        done = cli(verb, MODEL, *arguments, "--reason", "by hand", "-p", live.project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def answers(version, arm="champion"):
+        wait_until(lambda: ask(1) == {(version, arm)}, what=f"{version[:8]} as {arm}")
+
+    steer("rollback")  # ends the rollout that the training began
+    answers(first)
+    steer("deploy", "2", "--strategy", "blue-green")
+    answers(second)
+    steer("rollback")
+    answers(first)
+    ask(20)
+    for source in ("workers", "records"):
+        told = {arm["arm"]: arm["version"] for arm in latency(live, "--from", source)[1]["arms"]}
+        assert told["champion"] == first
+    with live.console() as console:
+        status = console.get("/v1/status")
+    assert status["models"][0]["latency"][0]["version"] == first
+
+    steer("deploy", "--strategy", "ab", "--arms", "a=1:0.5,b=1:0.5")
+    assert "stays the champion" in steer("rollback")
+    texts = [sentence["text"] for sentence in json.loads(cli("log", "-p", live.project, "--json").stdout)["events"]]
+    assert any(text.endswith("approved the A/B test: by hand") for text in texts)

@@ -14,7 +14,7 @@ from trimtab.adapters.compute.supervisor import Supervisor
 from trimtab.app.asked import read_request
 from trimtab.app.keeping import Compactor
 from trimtab.app.killing import standing_orders
-from trimtab.app.latency import latency_status
+from trimtab.app.latency import latency_status, routes_of
 from trimtab.app.live import Live
 from trimtab.app.live_parity import LiveParity
 from trimtab.app.overview import counts_of, ledger_status, log_events, models_status, records_status, workers_status
@@ -24,7 +24,7 @@ from trimtab.app.schedules import Schedules, schedules_status
 from trimtab.core.clock import SECOND, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ledger import Event
-from trimtab.errors import StaleEpoch, TrimtabError, UnknownName
+from trimtab.errors import InputError, StaleEpoch, TrimtabError, UnknownName
 from trimtab.loop import events as e
 from trimtab.loop.observations import Asked
 from trimtab.serving.counted import Counted
@@ -189,7 +189,11 @@ class LiveControl:
         }
 
     def _latency(self, model: str, found: Counted) -> list[dict[str, Json]]:
-        return latency_status(found, {model: self._live.project.models[model].latency_budget})
+        try:
+            table = routes_of(self._live.home)
+        except InputError:  # somebody has put something else there: workers go on with what they have
+            return []
+        return latency_status(found, {model: self._live.project.models[model].latency_budget}, table)
 
     def _followed(self, model: str, asked: Asked) -> list[Event]:
         """What followed when the same request was made before."""

@@ -21,8 +21,9 @@ from trimtab.errors import InputError, Unavailable, UnknownName
 from trimtab.serving.budget import MEAN, PRESETS, TOTAL, BudgetReport, LatencyBudget, Line, report, stages_of
 from trimtab.serving.counted import NOTHING, Arm, Counted, Stage
 from trimtab.serving.latency import BUCKETS, SHOWN, bucket, shown_counts
-from trimtab.serving.record import PREDICTIONS, decode_record
+from trimtab.serving.record import PINNED, PREDICTIONS, SHADOW, decode_record
 from trimtab.serving.record import STAGES as RECORDED
+from trimtab.serving.routing import RouteTable, decode_table, takes_part
 
 From = Literal["workers", "records"]
 
@@ -62,10 +63,10 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
         raise InputError("what workers count has no times", got=f"--since {request.since}", hint=hint)
     served = alone_home(request.project, request.home)
     if served is not None:  # nobody has declared a budget
-        root, budgets = served.root, dict.fromkeys(sorted(alone_routes(served).routes), PRESETS["table"])
+        home, budgets = served, dict.fromkeys(sorted(alone_routes(served).routes), PRESETS["table"])
     else:
         project = load_project(request.project)
-        root = (named_home(request.home) or Home(Path(project.root) / HOME)).root
+        home = named_home(request.home) or Home(Path(project.root) / HOME)
         budgets = {name: spec.latency_budget for name, spec in sorted(project.models.items())}
     if request.model is not None:
         if request.model not in budgets:
@@ -74,43 +75,60 @@ def show_latency(request: LatencyRequest) -> dict[str, Json]:
     if request.source == "records":
         if request.during_s:
             raise InputError("records are of the past", hint="name a time with --since")
-        arms = recorded(Home(root), budgets, since=since)
+        arms = recorded(home, budgets, since=since)
+        hint = "`trimtab predict` asks once"
     else:
-        arms = [arm for name, budget in budgets.items() for arm in _live(root, name, budget, request.during_s)]
+        found = _counted(metrics_folder(home.root), request.during_s)
+        arms = latency_status(found, budgets, routes_of(home))
+        hint = "`trimtab predict` asks once; --from records tells also of what answers no more"
     if not arms:
-        raise Unavailable("nothing was answered yet", hint="`trimtab predict` asks once")
+        raise Unavailable("nothing was answered yet", hint=hint)
     return {"from": request.source, "during_s": request.during_s or None, "arms": arms}
 
 
 # -- from what workers count
 
 
-def latency_status(found: Counted, budgets: Mapping[str, LatencyBudget]) -> list[dict[str, Json]]:
-    """The newest version of each arm that answers, beside its budget: what the status page shows."""
-    return [told for name, budget in budgets.items() for told in _arms(found, name, budget)]
+def routes_of(home: Home) -> RouteTable:
+    """Which versions answer in a home; none where nothing was ever deployed.
+
+    Raises
+    ------
+    InputError
+        When the file is no route table.
+    """
+    try:
+        return decode_table(home.route_file.read_bytes())
+    except FileNotFoundError:
+        return RouteTable(0, {})
 
 
-def _live(root: Path, model: str, budget: LatencyBudget, during_s: float) -> list[dict[str, Json]]:
-    folder = metrics_folder(root)
+def latency_status(found: Counted, budgets: Mapping[str, LatencyBudget], table: RouteTable) -> list[dict[str, Json]]:
+    """Each arm that answers now by the route table, and each version that callers named, beside its budget."""
+    told = []
+    for name, budget in budgets.items():
+        route = table.routes.get(name)
+        arms = [arm for arm in found.arms if arm.model == name and arm.answered + arm.failed]
+        now = [arm for arm in arms if route is not None and takes_part(route, arm.version, arm.arm)]
+        told += [_told(arm, budget) for arm in sorted(now, key=lambda arm: -(arm.answered + arm.failed))]
+    return told
+
+
+def _counted(folder: Path, during_s: float) -> Counted:
+    """What workers have counted, or what they count from now on for some seconds."""
     before = read_counts(folder)
     if not during_s:
-        return _arms(before, model, budget)
+        return before
     time.sleep(during_s)
-    after = read_counts(folder)
     earlier = {(arm.model, arm.version, arm.arm): arm.cells for arm in before.arms}
-    arms = [_since(arm, earlier.get((arm.model, arm.version, arm.arm))) for arm in after.arms]
-    return _arms(Counted(arms, {}, {}), model, budget)
+    arms = [_since(arm, earlier.get((arm.model, arm.version, arm.arm))) for arm in read_counts(folder).arms]
+    return Counted(arms, {}, {})
 
 
 def _since(arm: Arm, before: Sequence[int] | None) -> Arm:
     if before is None:
         return arm
     return Arm(arm.model, arm.version, arm.arm, [a - b for a, b in zip(arm.cells, before, strict=True)])
-
-
-def _arms(found: Counted, model: str, budget: LatencyBudget) -> list[dict[str, Json]]:
-    newest = {arm.arm: arm for arm in found.arms if arm.model == model and arm.answered + arm.failed}
-    return [_told(arm, budget) for arm in sorted(newest.values(), key=lambda arm: -(arm.answered + arm.failed))]
 
 
 def _told(arm: Arm, budget: LatencyBudget) -> dict[str, Json]:
@@ -132,17 +150,21 @@ def _told(arm: Arm, budget: LatencyBudget) -> dict[str, Json]:
 def recorded(home: Home, budgets: Mapping[str, LatencyBudget], *, since: Micros = 0) -> list[dict[str, Json]]:
     """The same from prediction records, which carry the time of every stage but queue and record.
 
-    What the stages of a part took together is exact here. ``total`` is the sum of the recorded stages.
+    What the stages of a part took together is exact here. ``total`` is the sum of the recorded stages. Of each arm the
+    version is told that answered last; of a shadow all that scored in the last rollout, and each that callers named.
     """
+    last: dict[tuple[str, str, str], tuple[Micros, int, str]] = {}
     sums: dict[tuple[str, str, str], dict[tuple[str, ...], tuple[list[int], list[int]]]] = {}
-    for _, row in home.records("latency").scan(PREDICTIONS):
+    for at, (_, row) in enumerate(home.records("latency").scan(PREDICTIONS)):
         try:
             record = decode_record(row)
         except msgspec.MsgspecError:
             continue
         if record.model not in budgets or record.asked_at < since or len(record.timings) != len(RECORDED):
             continue
-        arm = sums.setdefault((record.model, record.version, record.arm), {})
+        key = (record.model, record.version, record.arm)
+        last[key] = max(last.get(key, (0, -1, "")), (record.asked_at, at, record.rollout))
+        arm = sums.setdefault(key, {})
         timings = dict(zip(RECORDED, record.timings, strict=True))
         for stages in _wanted(budgets[record.model]):
             known = [timings[stage] for stage in stages if stage in timings]
@@ -151,10 +173,20 @@ def recorded(home: Home, budgets: Mapping[str, LatencyBudget], *, since: Micros 
                 counts, total = arm.setdefault(stages, ([0] * BUCKETS, [0]))
                 counts[bucket(us)] += 1
                 total[0] += us
-    newest = {(model, arm): version for model, version, arm in sums}
-    found = {key: parts for key, parts in sums.items() if newest[key[0], key[2]] == key[1]}
+    newest = {(key[0], key[2]): key for key in sorted(last, key=last.__getitem__)}
+    found = {key: parts for key, parts in sums.items() if _lasting(key, newest[key[0], key[2]], last)}
     told = [_told_of(key, parts, budgets[key[0]]) for key, parts in found.items()]
     return sorted(told, key=lambda arm: (arm["model"], -arm["rows"]))
+
+
+def _lasting(
+    key: tuple[str, str, str],
+    newest: tuple[str, str, str],
+    last: Mapping[tuple[str, str, str], tuple[Micros, int, str]],
+) -> bool:
+    """Whether a version is told of beside the newest of its arm."""
+    same_rollout = last[key][2] == last[newest][2]
+    return key[2] == PINNED or key == newest or (key[2] == SHADOW and same_rollout)
 
 
 def _wanted(budget: LatencyBudget) -> list[tuple[str, ...]]:

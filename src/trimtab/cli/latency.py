@@ -36,8 +36,9 @@ def latency(
 ) -> None:
     """Show how long each stage of an answer takes, beside its latency budget.
 
-    For each arm of each model: actual time, variance against the budget, p50, p95 and p99 per stage, and how the times
-    are distributed. Counts are the sum over all workers since the version went live.
+    For each arm that answers now, and each version that callers named: actual time, variance against the budget, p50,
+    p95 and p99 per stage, and how the times are distributed. Counts are the sum over all workers since the version
+    first went live. From records: of each arm, also one that has ended, the version that answered last.
     """
     from trimtab import app
 

@@ -168,6 +168,10 @@ def _promoted(data: Data) -> str:
 
 
 def _rolled_back(data: Data) -> str:
+    if data["of"] == "test":  # which may be of the champion alone: nothing is withdrawn
+        tested = "" if data["version"] == data["to"] else f" with {version_text(data)}"
+        stays = version_text(data, "to", "to_number")
+        return f"The A/B test{tested} is ended, {stays} stays the champion: {data['reason']}"
     to = f" to {version_text(data, 'to', 'to_number')}" if data["to"] else ""
     return f"{version_text(data).capitalize()} is rolled back{to}: {data['reason']}"
 
@@ -193,7 +197,12 @@ def _quality(data: Data) -> str:
 
 
 def _by(verb: str) -> Callable[[Data], str]:
-    return lambda data: f"{data['by']} {verb} {version_text(data)}: {data['reason']}"
+    return lambda data: f"{data['by']} {verb} {_permitted(data)}: {data['reason']}"
+
+
+def _permitted(data: Data) -> str:
+    """What was let through: of a test not one of its versions, but that it is held."""
+    return "the A/B test" if data.get("strategy") == "ab" else version_text(data)
 
 
 def _killed(data: Data) -> str:

@@ -112,6 +112,8 @@ def _begin(work: Deliberation, asked: Asked, version: Version, how: Mapping[str,
         "reason": asked.reason,
         "asked": asked.id,
     }
+    if how["strategy"] == "ab":
+        data["strategy"] = "ab"
     forced = asked.kind == "force"
     cause = work.record(e.FORCED if forced else e.APPROVED, data, actor=actor_of(asked))
     if how["strategy"] == "canary":

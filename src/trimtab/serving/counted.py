@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trimtab.core.clock import MINUTE, Micros
 from trimtab.serving import meter
 from trimtab.serving.latency import BUCKETS, quantile
+from trimtab.serving.routing import RouteTable
 
 Key = tuple[str, tuple[str, ...]]
 Blocks = Mapping[Key, Sequence[int]]
 """Cells by kind and labels."""
 
 MOST_ARMS = 32
-"""Arms of one model that are kept: the oldest are forgotten, so that a year of promotions stays readable."""
+"""Arms of one model that are told by name: those that were silent longest go into :data:`OTHER`, so that a year of
+promotions stays readable."""
+SILENT = 15 * MINUTE
+"""An arm that answered within this time keeps its name, however many there are."""
+OTHER = "other"
+"""Version and arm of all that has lost its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ class Arm:
     version: str
     arm: str
     cells: Sequence[int]
+    last: Micros = 0
+    """When it last answered, to about a second; 0 where nobody took that down."""
 
     @property
     def answered(self) -> int:
@@ -109,6 +118,8 @@ class Counted:
 def added(parts: Iterable[Blocks]) -> dict[Key, list[int]]:
     """Blocks of the same kind and labels, added up; the order is that in which they were first seen.
 
+    Of the times at which arms last answered the latest counts.
+
     Examples
     --------
     >>> added([{("count", ("a",)): [1]}, {("count", ("a",)): [2], ("count", ("b",)): [5]}])
@@ -122,19 +133,67 @@ def added(parts: Iterable[Blocks]) -> dict[Key, list[int]]:
             before = found.get(key)
             if before is None:
                 found[key] = list(cells)
+            elif key[0] == meter.LAST:
+                found[key] = [max(before[0], cells[0])]
             elif any(cells):
                 found[key] = [a + b for a, b in zip(before, cells, strict=True)]
     return found
 
 
-def kept(blocks: Mapping[Key, list[int]]) -> dict[Key, list[int]]:
-    """The blocks without the oldest arms of a model that has had more than :data:`MOST_ARMS`."""
-    arms: dict[str, list[Key]] = {}
-    for key in blocks:
-        if key[0] == meter.ARM:
-            arms.setdefault(key[1][0], []).append(key)
-    gone = {key for keys in arms.values() for key in keys[:-MOST_ARMS]}
-    return {key: cells for key, cells in blocks.items() if key not in gone}
+def whole(blocks: Mapping[Key, list[int]]) -> dict[Key, list[int]]:
+    """Blocks of all workers without arms of which nothing is left, and without cells below zero.
+
+    What has lost its name is taken from the past (:func:`renamed`) while the worker that counted it may live on: its
+    cells in the past are below zero until then. A worker whose file was lost would leave them so.
+    """
+    found = {}
+    for key, cells in blocks.items():
+        own = cells
+        if key[0] == meter.ARM and min(cells) < 0:
+            own = [max(cell, 0) for cell in cells]
+        if key[0] != meter.ARM or any(own):
+            found[key] = own
+    return found
+
+
+def named(table: RouteTable) -> frozenset[tuple[str, str, str]]:
+    """The arms (model, version, name) that answer by the route table, or would after going back."""
+    arms = {(model, arm.version, arm.name) for model, route in table.routes.items() for arm in route.arms}
+    return frozenset(arms | {(model, held, "champion") for model, route in table.routes.items() for held in route.held})
+
+
+def nameless(arms: Iterable[Arm], *, now: Micros, keep: Collection[tuple[str, str, str]] = ()) -> list[Arm]:
+    """The arms that lose their names: of a model with more than :data:`MOST_ARMS` those that were silent longest.
+
+    Parameters
+    ----------
+    keep
+        Arms that never do: see :func:`named`.
+    """
+    models: dict[str, list[Arm]] = {}
+    for arm in arms:
+        if arm.version != OTHER:
+            models.setdefault(arm.model, []).append(arm)
+    gone = []
+    for own in models.values():
+        silent = [arm for arm in own if arm.last < now - SILENT and (arm.model, arm.version, arm.arm) not in keep]
+        gone += sorted(silent, key=lambda arm: arm.last)[: max(len(own) - MOST_ARMS, 0)]
+    return gone
+
+
+def renamed(arms: Iterable[Arm]) -> dict[Key, list[int]]:
+    """What to add so that these arms have counted nothing, and :data:`OTHER` of their model all of it.
+
+    Examples
+    --------
+    >>> renamed([Arm("m", "v", "champion", [3]), Arm("m", "w", "canary", [1])])[("arm", ("m", "other", "other"))]
+    [4]
+    """
+    parts: list[Blocks] = []
+    for arm in arms:
+        parts.append({(meter.ARM, (arm.model, arm.version, arm.arm)): [-cell for cell in arm.cells]})
+        parts.append({(meter.ARM, (arm.model, OTHER, OTHER)): arm.cells})
+    return added(parts)
 
 
 def counted(blocks: Mapping[Key, list[int]], living: Mapping[str, Blocks] | None = None) -> Counted:
@@ -156,7 +215,9 @@ def counted(blocks: Mapping[Key, list[int]], living: Mapping[str, Blocks] | None
 
 def _arms(blocks: Blocks) -> list[Arm]:
     return [
-        Arm(labels[0], labels[1], labels[2], cells) for (kind, labels), cells in blocks.items() if kind == meter.ARM
+        Arm(labels[0], labels[1], labels[2], cells, blocks.get((meter.LAST, labels), (0,))[0])
+        for (kind, labels), cells in blocks.items()
+        if kind == meter.ARM
     ]
 
 

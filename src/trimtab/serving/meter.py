@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from trimtab.core.clock import Micros
 from trimtab.serving.answers import Answers
 from trimtab.serving.latency import BUCKETS, FINE, FINE_US, bucket
 from trimtab.serving.record import STAGES as RECORD_STAGES
@@ -29,8 +30,8 @@ microseconds and its buckets. In the stages of a batch, what took less than a mi
 is what is left of the times that they were timed. A change here needs a new :data:`LAYOUT`."""
 LAYOUT = 1
 
-ARM, HTTP, GAUGES, COUNT = "arm", "http", "gauges", "count"
-"""Kinds of blocks: (model, version, arm), (method, route, status), (), (name, label, value, ...)."""
+ARM, LAST, HTTP, GAUGES, COUNT = "arm", "last", "http", "gauges", "count"
+"""Kinds of blocks: (model, version, arm) twice, (method, route, status), (), (name, label, value, ...)."""
 UNWRITABLE = "unwritable"
 GAUGE_NAMES = ("waiting", "in_flight", "shadow_waiting", "generation", "started", UNWRITABLE)
 """New ones go to the end: a worker of an earlier version has fewer."""
@@ -139,6 +140,8 @@ class Meter:
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
         self._arms: dict[tuple[str, str, str], Row] = {}
+        self._lasts: dict[tuple[str, str, str], tuple[int, Row]] = {}
+        """How often an arm was timed when that was last looked at, and where it is noted when it answered."""
         self._replies: dict[tuple[str, str, int], Row] = {}
         self._refusals: dict[tuple[str, str], Counter] = {}
         self._counters: dict[tuple[str, ...], Counter] = {}
@@ -256,6 +259,15 @@ class Meter:
                     return self._counters[key]
             found = self._counters[key] = Counter(self._cells.block(COUNT, key, 1))
         return found
+
+    def heard(self, now: Micros) -> None:
+        """Take down which arms have answered since this was last asked: about once a second, not for every answer."""
+        for key, cells in self._arms.items():
+            timed, last = self._lasts.get(key) or (0, None)
+            if cells[TIMED] != timed:
+                last = last or self._cells.block(LAST, key, 1)
+                last[0] = now
+                self._lasts[key] = cells[TIMED], last
 
     def gauge(self, name: str, value: int) -> None:
         """Say how something stands now; ``name`` is one of :data:`GAUGE_NAMES`."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from trimtab.errors import InputError, UnknownName
+from trimtab.serving.record import CONSTANT, PINNED, SHADOW
 
 PREVIOUS = "previous"
 """The arm that answers behind a kill switch that goes back."""
@@ -124,6 +125,24 @@ def killed(route: Route, *, constant: tuple[float, ...] = ()) -> Route:
         )
     back = route.held[0]
     return Route(route.model, (Arm(PREVIOUS, back, 1.0),), held=(stable,))
+
+
+def takes_part(route: Route, version: str, name: str) -> bool:
+    """Whether a version answers or scores now under the name of an arm, as records and counts have it.
+
+    Examples
+    --------
+    >>> one = Route("m", (Arm("champion", "a", 0.9), Arm("canary", "b", 0.1)))
+    >>> [takes_part(one, "a", name) for name in ("champion", "canary", "shadow", "pinned")]
+    [True, False, True, True]
+    """
+    if name == PINNED:  # the caller chose it
+        return True
+    if route.constant or name == CONSTANT:
+        return name == CONSTANT and bool(route.constant)
+    if name == SHADOW:  # of those who are asked anyway
+        return len(route.arms) > 1 and not route.unit and any(arm.version == version for arm in route.arms)
+    return any((arm.version, arm.name) == (version, name) for arm in route.arms)
 
 
 def choose(route: Route, unit: str) -> Arm:

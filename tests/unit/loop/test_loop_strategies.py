@@ -241,6 +241,27 @@ def test_the_champion_may_win():
     assert ask(world, "deploy", winner="a")[-1].type == e.REQUEST_REFUSED
 
 
+def told(events, kind):
+    return describe(next(event for event in events if event.type == kind))
+
+
+def test_of_a_test_it_is_said_that_it_ends_and_not_that_a_version_goes():
+    world, first, second = two_versions()
+    aa = [{"name": "a", "version": first, "share": 0.5}, {"name": "b", "version": first, "share": 0.5}]
+    assert (
+        told(ask(world, "deploy", first, strategy="ab", arms=aa), e.APPROVED) == "anna approved the A/B test: because"
+    )
+    champion = f"version 1 ({first[:8]}) stays the champion"
+    ended = told(ask(world, "rollback"), e.ROLLED_BACK)
+    assert ended == f"The A/B test is ended, {champion}: anna asked for it: because"
+    ab = [{"name": "a", "version": first, "share": 0.5}, {"name": "b", "version": second, "share": 0.5}]
+    begun = ask(world, "force", second, strategy="ab", arms=ab)
+    assert told(begun, e.FORCED) == "anna forced past the gate the A/B test: because"
+    ended = told(ask(world, "rollback"), e.ROLLED_BACK)
+    assert ended.startswith(f"The A/B test with version 2 ({second[:8]}) is ended, {champion}: ")
+    assert world.state.champion == first
+
+
 def test_a_test_that_nobody_ends_ends_itself():
     world, first, second = two_versions(replace(POLICY))
     tested = [{"name": "x", "version": second, "share": 0.3}, {"name": "y", "version": first, "share": 0.7}]

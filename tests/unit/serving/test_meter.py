@@ -1,20 +1,24 @@
 """Counting: buckets keep their promise, and every request is counted once, where it belongs."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec import structs
 
+from trimtab.core.clock import MINUTE
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.answers import Answers
-from trimtab.serving.counted import MOST_ARMS, added, counted, kept
+from trimtab.serving.counted import MOST_ARMS, OTHER, SILENT, Arm, added, counted, named, nameless, renamed, whole
 from trimtab.serving.latency import BOUNDS, BUCKETS, SHOWN, bucket, quantile, share_above, shown_counts
-from trimtab.serving.meter import ARM_CELLS, STAGES, LocalCells, Meter
+from trimtab.serving.meter import STAGES, LocalCells, Meter
 from trimtab.serving.recording import statuses
+from trimtab.serving.routing import Arm as RoutedArm
+from trimtab.serving.routing import Route, RouteTable
 
 US = st.integers(0, 2 * BOUNDS[-1])
 
@@ -94,7 +98,7 @@ def test_an_answer_that_is_no_number_is_a_failure_of_its_row():
         (np.where(np.arange(500) % 5, 0.5, np.nan), 100),
     ]
     for outputs, bad in said:
-        given_answers = replace(answers(len(outputs)), outputs=outputs)
+        given_answers = structs.replace(answers(len(outputs)), outputs=outputs)
         cells, arms = measured(([given_answers], timed([1], [1])))
         arm = arms["v1", "champion"]
         assert (arm.answered, arm.failed) == (len(outputs) - bad, bad)
@@ -106,7 +110,9 @@ def test_an_answer_that_is_no_number_is_a_failure_of_its_row():
 
 def test_rows_from_stale_features_are_counted_apart():
     nothing = np.empty((2, 0), np.float32)
-    stale = replace(answers(2), features=FeatureBatch(nothing, nothing, {}, ("sales",)), outputs=np.array([1, np.nan]))
+    stale = structs.replace(
+        answers(2), features=FeatureBatch(nothing, nothing, {}, ("sales",)), outputs=np.array([1, np.nan])
+    )
     cells, _ = measured(([stale], timed([1], [1])))
     assert sum(counted(cells.blocks).counters["trimtab_stale_predictions_total"].values()) == 1
 
@@ -143,10 +149,42 @@ def test_what_callers_make_up_cannot_fill_the_memory():
     assert len(cells.blocks) < 600
 
 
-def test_the_oldest_arms_are_forgotten():
-    blocks = {("arm", ("m", f"v{n}", "champion")): [n] * ARM_CELLS for n in range(40)}
-    blocks["arm", ("other", "v", "champion")] = [1] * ARM_CELLS
-    found = [key[1] for key in kept(added([blocks]))]
-    assert len(found) == MOST_ARMS + 1
-    assert ("m", "v39", "champion") in found
-    assert ("m", "v0", "champion") not in found
+def test_the_arms_that_were_silent_longest_lose_their_names():
+    arms = [Arm("m", f"v{n}", "champion", [1], n * MINUTE) for n in range(MOST_ARMS + 8)]
+    now = 1000 * MINUTE
+    assert [arm.version for arm in nameless(arms, now=now)] == [f"v{n}" for n in range(8)]
+    assert nameless(arms[:MOST_ARMS], now=now) == []
+    arms[0] = replace(arms[0], last=now - SILENT)  # seen first, and answers now
+    keep = {("m", "v1", "champion"), ("m", "v2", "canary")}
+    gone = nameless(arms, now=now, keep=keep)
+    assert [arm.version for arm in gone] == [f"v{n}" for n in range(2, 10)]
+    busy = [replace(arm, last=now) for arm in arms]
+    assert nameless(busy, now=now) == []  # each answers: none is left out
+    others = [replace(arm, model="other") for arm in arms]
+    assert len(nameless(arms + others, now=now)) == 16
+    assert nameless([Arm("m", OTHER, OTHER, [5]), *arms[:MOST_ARMS]], now=now) == []
+
+
+def test_what_lost_its_name_is_all_among_the_other():
+    arms = [Arm("m", f"v{n}", "champion", [n, 1], 0) for n in range(3)]
+    blocks = {("arm", (arm.model, arm.version, arm.arm)): list(arm.cells) for arm in arms}
+    found = whole(added([blocks, renamed(arms[1:])]))
+    assert found == {("arm", ("m", "v0", "champion")): [0, 1], ("arm", ("m", OTHER, OTHER)): [3, 2]}
+
+
+def test_when_an_arm_answered_last_is_taken_down():
+    cells = LocalCells()
+    meter = Meter(cells)
+    for now, version in ((5, "v1"), (6, "v2"), (7, "")):
+        if version:
+            meter.answered("m", [answers(1, version=version)], waited_ns=[0], total_ns=[0], waiting=0)
+        meter.heard(now)
+    assert {arm.version: arm.last for arm in counted(cells.blocks).arms} == {"v1": 5, "v2": 6}
+    later = {("last", ("m", "v1", "champion")): [9]}
+    assert {arm.version: arm.last for arm in counted(added([cells.blocks, later])).arms} == {"v1": 9, "v2": 6}
+
+
+def test_arms_of_the_route_keep_their_names():
+    route = Route("m", (RoutedArm("champion", "v1", 0.9), RoutedArm("canary", "v2", 0.1)), held=("v0",))
+    found = named(RouteTable(1, {"m": route}))
+    assert found == {("m", "v1", "champion"), ("m", "v2", "canary"), ("m", "v0", "champion")}

@@ -7,7 +7,9 @@
 
 Adding to a cell is a store to memory: a worker that is killed loses none of its counts, and any process (another worker
 that is scraped, the command line) can add up all files. The file of a dead worker counts on until a starting worker
-takes it over into ``past.msgpack``. Totals therefore never fall, whoever dies when.
+takes it over into ``past.msgpack``. Totals therefore never fall, whoever dies when. An arm that loses its name is taken
+from the past and added to what has none, in one step; its cells there may then be below zero, for a worker that lives
+still has them in its file.
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
 
 from trimtab.adapters.wire.routefile import replace_file
+from trimtab.core.clock import Micros
 from trimtab.errors import Unavailable
 from trimtab.serving import meter
-from trimtab.serving.counted import Blocks, Counted, Key, added, counted, kept
+from trimtab.serving.counted import Blocks, Counted, Key, added, counted, nameless, renamed, whole
 from trimtab.serving.meter import Row
 
 METRICS = "metrics"
@@ -144,30 +147,68 @@ def read_counts(folder: Path) -> Counted:
             continue  # it was taken over meanwhile: the past has changed
         if _stamp(place) == before:
             parts = [_blocks(past), *dead, *(living[name] for name in sorted(living))]
-            return counted(kept(added(parts)), living)
+            return counted(whole(added(parts)), living)
     raise Unavailable("the counts of the workers change too fast", hint="try again")
+
+
+def rename_silent(folder: Path, *, now: Micros, keep: Collection[tuple[str, str, str]]) -> None:
+    """Put the arms that were silent longest under one name, where a model has too many; see :func:`nameless`."""
+    place = _place(folder)
+    with contextlib.suppress(Unavailable), _alone(place) as ours:
+        if not ours:
+            return  # another worker does it
+        past = _past(place)
+        parts = [_blocks(past), *(_read(path)[0] for path in _files(place, past))]
+        gone = nameless(counted(whole(added(parts))).arms, now=now, keep=keep)
+        if gone:
+            _keep(place, past.covers, added([_blocks(past), renamed(gone)]))
 
 
 def _take_over(folder: Path) -> None:
     """Add the counts of dead workers to the past, and remove their files. One at a time; if killed, nothing is lost."""
     place = _place(folder)
-    lock = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.suppress(Unavailable), _alone(place) as ours:
+        if not ours:
+            return  # another worker does it: the files count on as they are, as on a full disk
         past = _past(place)
-        dead = [(path, blocks) for path in _files(place, past) for blocks, lives in [_read(path)] if not lives]
+        read = [(path, *_read(path)) for path in _files(place, past)]
+        dead = [(path, blocks) for path, blocks, lives in read if not lives]
         if dead:
-            total = kept(added([_blocks(past), *(blocks for _, blocks in dead)]))
+            living = {key for _, blocks, lives in read if lives for key in blocks}
+            total = added([_blocks(past), *(blocks for _, blocks in dead)])
+            total = whole({key: cells for key, cells in total.items() if key not in living}) | {
+                key: cells for key, cells in total.items() if key in living
+            }
             covers = [name for name in past.covers if (place / name).exists()] + [path.name for path, _ in dead]
-            rows = [(kind, labels, cells) for (kind, labels), cells in total.items()]
-            replace_file(place / _PAST, msgspec.msgpack.encode(_Past(covers, rows)), sync=True)
+            _keep(place, covers, total)
             past = _Past(covers, [])
         for name in past.covers:
             (place / name).unlink(missing_ok=True)
-    except (BlockingIOError, Unavailable):
-        pass  # another worker does it, or the disk is full: the files count on as they are
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[bool]:
+    """Whether nobody else changes the past meanwhile."""
+    lock = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        ours = True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            ours = False
+        yield ours
     finally:
         os.close(lock)
+
+
+def _keep(place: Path, covers: list[str], total: dict[Key, list[int]]) -> None:
+    left = {labels for (kind, labels), cells in total.items() if kind == meter.ARM and any(cells)}
+    rows = [
+        (kind, labels, cells)
+        for (kind, labels), cells in total.items()
+        if kind not in (meter.ARM, meter.LAST) or labels in left
+    ]
+    replace_file(place / _PAST, msgspec.msgpack.encode(_Past(covers, rows)), sync=True)
 
 
 def _place(folder: Path) -> Path:

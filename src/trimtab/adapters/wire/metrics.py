@@ -7,13 +7,15 @@ also when a worker is killed or the platform is started again. Gauges say how ea
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trimtab.adapters.wire.cells import CellFile, read_counts
+from trimtab.adapters.wire.cells import CellFile, read_counts, rename_silent
+from trimtab.core.clock import Clock
 from trimtab.errors import Unavailable
-from trimtab.serving.counted import Arm, Counted, Stage, WorkerNow, counted
+from trimtab.serving.counted import OTHER, Arm, Counted, Stage, WorkerNow, counted, named, nameless
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.latency import SHOWN, shown_counts
 from trimtab.serving.meter import BATCH_BOUNDS, STAGES, UNWRITABLE, Cells, LocalCells, Meter
@@ -59,10 +61,12 @@ class WorkerMetrics:
         Of all workers of the home: ``run/metrics``; None for a worker that stands alone.
     name
         Of this worker and no other: ``worker-1-<pid>-<started>``.
+    clock
+        Tells when an arm answered; without one every arm is told by name, however many there are.
     """
 
-    def __init__(self, folder: Path | None, name: str) -> None:
-        self._folder, self._name = folder, name
+    def __init__(self, folder: Path | None, name: str, *, clock: Clock | None = None) -> None:
+        self._folder, self._name, self._clock = folder, name, clock
         self._own = LocalCells()
         cells: Cells = self._own
         if folder is not None:
@@ -74,6 +78,8 @@ class WorkerMetrics:
         self.meter = Meter(cells)
         self._routed: frozenset[str] | None = None
         """Versions in the route table; None before the first look."""
+        self._named: frozenset[tuple[str, str, str]] | None = None
+        """Arms in the route table; None before the first look."""
 
     def look(self, dispatcher: Dispatcher, *, shadow_failures: int = 0) -> None:
         """Take over what is counted elsewhere and how things stand; about once a second, and before a scrape."""
@@ -83,12 +89,19 @@ class WorkerMetrics:
         meter.gauge("shadow_waiting", engine.shadow_rows)
         table = engine.live.table
         meter.gauge("generation", table.generation)
-        self._routed = frozenset((*table.versions(), *table.held())) if table.generation else None
+        first = self._named is None and table.generation > 0
+        if table.generation:
+            self._routed, self._named = frozenset((*table.versions(), *table.held())), named(table)
+        if self._clock is not None:
+            meter.heard(self._clock.now())
         for (what, model, version, arm), rows in engine.counts.items():
             if what == "dropped":
                 labels = {"model": model, "version": version[:12], "arm": arm}
                 meter.counter("trimtab_shadow_dropped_total", labels).reach(rows)
         meter.counter("trimtab_shadow_failures_total").reach(shadow_failures)
+        if first:  # a home that nobody scrapes is tidied too
+            with contextlib.suppress(Unavailable):
+                self._counted()
 
     def exposition(self) -> bytes:
         """Every metric of all workers in the Prometheus text format.
@@ -98,9 +111,18 @@ class WorkerMetrics:
         Unavailable
             When the files change too fast to be read.
         """
+        return exposed(self._counted(), routed=self._routed)
+
+    def _counted(self) -> Counted:
         if self._folder is None:
-            return exposed(counted(self._own.blocks, {self._name: self._own.blocks}), routed=self._routed)
-        return exposed(read_counts(self._folder), routed=self._routed)
+            return counted(self._own.blocks, {self._name: self._own.blocks})
+        found = read_counts(self._folder)
+        if self._clock is not None and self._named is not None:
+            now = self._clock.now()
+            if nameless(found.arms, now=now, keep=self._named):
+                rename_silent(self._folder, now=now, keep=self._named)
+                found = read_counts(self._folder)
+        return found
 
 
 def exposed(found: Counted, *, routed: Collection[str] | None = None) -> bytes:
@@ -129,11 +151,18 @@ def exposed(found: Counted, *, routed: Collection[str] | None = None) -> bytes:
 
 
 def _arms(arms: Sequence[Arm], routed: Collection[str] | None) -> Iterator[str]:
+    other = [arm for arm in arms if arm.version == OTHER]
+    arms = [arm for arm in arms if arm.version != OTHER]
     labels = {id(arm): _labels((("model", arm.model), ("version", arm.version[:12]), ("arm", arm.arm))) for arm in arms}
     yield from _family("trimtab_predictions_total", "counter", "Rows answered or scored, by arm.",
                        [(labels[id(arm)], arm.answered) for arm in arms])  # fmt: skip
     yield from _family("trimtab_prediction_failures_total", "counter", "Rows that a version could not answer, by arm.",
                        [(labels[id(arm)], arm.failed) for arm in arms])  # fmt: skip
+    # Not among those above: what moves here at once would look like answers of now to whoever asks for a rate.
+    yield from _family("trimtab_other_predictions_total", "counter", "Rows answered or scored by arms without a name.",
+                       [(_labels((("model", arm.model),)), arm.answered) for arm in other])  # fmt: skip
+    yield from _family("trimtab_other_prediction_failures_total", "counter", "Rows that arms without a name failed.",
+                       [(_labels((("model", arm.model),)), arm.failed) for arm in other])  # fmt: skip
     told = [arm for arm in arms if arm.answered + arm.failed and (routed is None or _told(arm, routed))]
     sizes = [(labels[id(arm)], _running(arm.batch_sizes), arm.answered + arm.failed) for arm in told]
     yield from _histogram("trimtab_batch_rows", "Rows in a batch.", _ROWS, sizes)

@@ -201,7 +201,8 @@ class _Process:
     def __init__(self, worker: Worker, settings: WorkerSettings, listener: socket.socket) -> None:
         self._worker, self._settings, self._listener = worker, settings, listener
         self._engine = Engine(Pipeline(worker.timer), shadow_limit=settings.shadow_limit, max_rows=settings.max_rows)
-        metrics = WorkerMetrics(settings.metrics_folder, f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}")
+        name = f"worker-{settings.number}-{os.getpid()}-{worker.timer():x}"
+        metrics = WorkerMetrics(settings.metrics_folder, name, clock=worker.clock)
         bounds = {"cache_bytes": settings.cache_bytes, "cache_ttl_ms": settings.cache_ttl_ms}
         take_shortcuts(self._engine, metrics.meter, **bounds, ahead=worker.ahead)
         self._records = KeptRecords(
