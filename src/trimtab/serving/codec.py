@@ -34,8 +34,9 @@ _YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999
 _TEXT = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 _ID = Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT)]
 _SPOKEN = {"str": "a text", "bool": "true or false", "int": "an integer", "float": "a number", "time": "a time"}
-_PLACE = re.compile(r" - at `\$?(.*)`$")
-_FIELD = re.compile(r"field `(.*)`")
+_PLACE, _FIELD = " - at `", "field `"
+"""What stands before a place and before a name in the words of the decoder. What it quotes may hold them too, so they
+are searched for from one end: a pattern would try every pair of them."""
 
 
 class Decoded(NamedTuple):
@@ -112,8 +113,7 @@ class RequestCodec:
             self._read_times(rows)
         ids = [found or new_id() for found in map(self._ids, rows)]
         if len(set(ids)) != len(ids):
-            twice = next(name for name in ids if ids.count(name) > 1)
-            raise InputError("two instances have the same id", got=repr(twice), hint="an id names one request")
+            raise InputError("two instances have the same id", got=repr(_twice(ids)), hint="an id names one request")
         return Decoded(rows, ids, single)
 
     def batch(self, rows: Sequence[Any], ids: Sequence[str], *, at: Micros) -> RequestBatch:
@@ -161,10 +161,8 @@ class RequestCodec:
         """The reason in the caller's words; only a refused body pays for it."""
         if not isinstance(error, msgspec.ValidationError):
             return not_json(error, body)
-        text = str(error)
-        place = match[1].lstrip(".") if (match := _PLACE.search(text)) else ""
-        bare = _PLACE.sub("", text)
-        named = match[1] if (match := _FIELD.search(bare)) else ""
+        bare, place = _split_place(str(error))
+        named = bare.partition(_FIELD)[2].rpartition("`")[0][:TEXT_LIMIT]
         fields = ", ".join(["id", *(f"{name} ({kind})" for name, kind, _ in self._columns)])
         hint = f"the fields are {fields}"
         if not self._columns:
@@ -264,6 +262,24 @@ def _time(value: str, name: str) -> Micros:
         raise SchemaError(
             f"{name} is not a time", got=repr(value), hint="write ISO 8601, as in 2013-03-04T06:00Z, or integer µs"
         ) from None
+
+
+def _twice(ids: Iterable[str]) -> str:
+    """The first id that was there before."""
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
+
+
+def _split_place(text: str) -> tuple[str, str]:
+    """The words of the decoder, and the place that they end with; empty for the body itself."""
+    bare, found, place = text.rpartition(_PLACE)
+    if not found or not text.endswith("`"):
+        return text, ""
+    return bare, place[:-1].removeprefix("$").lstrip(".")
 
 
 def _is_list(body: bytes) -> bool:

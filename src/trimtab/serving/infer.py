@@ -240,8 +240,8 @@ def _sent(given: Sequence[_Input], body: bytes, start: int) -> list[SentTensor]:
 
 
 def _wanted(asked: _Infer, outputs: Sequence[Tensor]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the outputs asked for, empty for all, and those that are to be sent as bytes."""
-    names = tuple(output.name for output in asked.outputs)
+    """The names of the outputs asked for, empty for all, and those that are to be sent as bytes; each name once."""
+    names = tuple(dict.fromkeys(output.name for output in asked.outputs))
     every = asked.parameters is not UNSET and asked.parameters.binary_data_output
     if not names:
         return (), tuple(tensor.name for tensor in outputs) if every else ()
@@ -258,7 +258,7 @@ def _wanted(asked: _Infer, outputs: Sequence[Tensor]) -> tuple[tuple[str, ...], 
                 )
         if every if said.binary_data is UNSET else said.binary_data:
             binary.append(output.name)
-    return names, tuple(binary)
+    return names, tuple(dict.fromkeys(binary))
 
 
 def _plain(block: NDArray[np.float64], dtype: str) -> list[Any]:

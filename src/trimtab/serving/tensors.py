@@ -259,11 +259,14 @@ def _matrix(given: SentTensor, declared: Tensor, max_rows: int) -> NDArray[np.fl
         )
     with np.errstate(over="ignore"):
         values = flat.astype(np.float32, copy=False).reshape(rows, -1)
-    if dtype.kind == "f" and bool(np.isinf(values).any()):
+        # A float64 is carried as float32; a float16 has a range of its own, which integers can be past as well.
+        kept = values.astype(np.float16) if declared.dtype == "float16" else values
+    if (dtype.kind == "f" or kept is not values) and bool(np.isinf(kept).any()):
         raise SchemaError(
-            f"input {given.name!r} holds a value past the range of {declared.dtype}",
+            f"input {given.name!r} holds a value past the range of {kept.dtype}",
             got="an infinity, or a number that becomes one",
-            hint="a missing value is NaN; in JSON, null",
+            hint=f"stay within {float(np.finfo(kept.dtype).max):g} on either side of 0; "
+            "a missing value is NaN; in JSON, null",
         )
     return values
 

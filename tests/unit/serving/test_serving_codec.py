@@ -154,6 +154,25 @@ def test_an_id_names_one_request():
         decode({"instances": [GOOD, GOOD]})
 
 
+def test_the_repeated_id_is_found_in_one_pass():
+    """Each against each other, they would be compared for hours."""
+    codec = RequestCodec(SMALL, max_rows=500_000)
+    rows = [{"id": str(index), "shop": "a", "basket": 1} for index in range(300_000)]
+    with pytest.raises(InputError, match="same id") as caught:
+        decode({"instances": [*rows, rows[-1]]}, codec)
+    assert caught.value.got == "'299999'"
+
+
+@pytest.mark.parametrize("text", [" - at `", " - at `$", "field `", "field `\n", "[1", "`", "\n"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_unknown_field_is_explained_in_one_pass_whatever_its_name_is(text, inside):
+    """A pattern that looks for where the decoder stopped would look hours in a name made of those words."""
+    row = {"shop": "a", "basket": 1, text * 200_000 + "\n": 1}
+    with pytest.raises(SchemaError, match="unknown field") as caught:
+        decode({"instances": [row]} if inside else row, RequestCodec(SMALL))
+    assert len(str(caught.value)) < 2000
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*GOOD, "instances", "z"]), inner, max_size=9),

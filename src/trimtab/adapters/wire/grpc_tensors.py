@@ -63,7 +63,7 @@ def decode_message(
     raw = message.raw_input_contents
     if raw:
         sent = _raw(message, sent)
-    names = tuple(output.name for output in message.outputs)
+    names = tuple(dict.fromkeys(output.name for output in message.outputs))
     check_outputs(names, outputs)
     for tensor in (*message.inputs, *message.outputs):
         for name in ("classification", "shared_memory_region"):
