@@ -20,7 +20,7 @@ from trimtab.core.clock import Micros
 from trimtab.core.ids import sha256
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
-from trimtab.features.plan import Plan, RequestShape
+from trimtab.features.plan import Plan, RequestShape, unaskable
 from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, module_path, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.transforms import Stage, load_transform
@@ -196,7 +196,7 @@ def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> P
     ------
     InputError
         When the model could not be asked by its name, which stands in paths, a column by its own, or an optional column
-        is none.
+        is no column.
     """
     if _NAME.fullmatch(name) is None:
         raise InputError("not a name of a model", got=repr(name), hint="letters, digits, _ . - and at most 64 of them")
@@ -206,6 +206,13 @@ def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> P
             got=", ".join(names),
             hint="name it otherwise, as in item_id; the model does not know the names",
         )
+    for column in names:
+        if why := unaskable(column):
+            raise InputError(
+                "no request could send a column of this name",
+                got=repr(column),
+                hint=f"{why}; name it otherwise, the model does not know the names",
+            )
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
     inputs = dict.fromkeys(names, "float")
