@@ -30,6 +30,8 @@ MISSING_TIME = -(2**63)
 """A missing time in an int64 column: numpy's NaT."""
 MAX_ROWS = 10_000
 
+_EXACT = 2.0**53 - 1
+"""Up to this, a whole float64 is one integer and no other."""
 _YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999
 _TEXT = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 _ID = Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT)]
@@ -172,7 +174,7 @@ class RequestCodec:
         if bare.startswith("Object missing required field"):
             return SchemaError(f"field {named!r} is missing", got=_at(place), hint=hint)
         return SchemaError(
-            f"{place or 'the body'} is not acceptable: {_lower(bare)}",
+            f"{place or 'the body'} is not acceptable: {_lower(_of_integers(bare))}",
             got=_shown(body, place),
             hint=self._wanted(place) or f"send an object with the fields {fields}",
         )
@@ -182,7 +184,7 @@ class RequestCodec:
         for column, kind, optional in self._columns:
             if column == name:
                 span = self.shape.ranges.get(column)
-                between = f" between {span[0]:g} and {span[1]:g}" if span else ""
+                between = f" between {_bound(span[0])} and {_bound(span[1])}" if span else ""
                 return f"{column} is {_SPOKEN[kind]}{between}{', or null' if optional else ''}"
         return ""
 
@@ -217,12 +219,16 @@ def _id_names(shape: RequestShape, kinds: dict[str, str]) -> list[str]:
 def _id_reader(shape: RequestShape, kinds: dict[str, str]) -> Callable[[Any], str | None]:
     if shape.id in kinds:  # the id is one of the inputs as well
         column = operator.attrgetter(f"c{list(kinds).index(shape.id)}")
-        return lambda row: None if (value := column(row)) is None else str(value)
+        return lambda row: None if (value := column(row)) is None else _id_text(value)
     names = _id_names(shape, kinds)
     if len(names) == 1:
         only: Callable[[Any], str | None] = operator.attrgetter("i0")
         return only
     return lambda row: row.i0 or row.i1
+
+
+def _id_text(value: Any) -> str:
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _type(kind: str, between: tuple[float, float] | None, *, is_id: bool) -> Any:
@@ -235,7 +241,9 @@ def _type(kind: str, between: tuple[float, float] | None, *, is_id: bool) -> Any
         case "float":
             return Annotated[float, Meta(ge=max(low, -sys.float_info.max), le=min(high, sys.float_info.max))]
         case "int":
-            return Annotated[int, Meta(ge=math.ceil(max(low, -(2**63))), le=math.floor(min(high, 2**63 - 1)))]
+            # JSON knows only numbers: many callers write 3 as 3.0. A column makes integers of both.
+            whole = Annotated[float, Meta(ge=max(low, -_EXACT), le=min(high, _EXACT), multiple_of=1)]
+            return Annotated[int, Meta(ge=math.ceil(max(low, -(2**63))), le=math.floor(min(high, 2**63 - 1)))] | whole
         case _:
             first, last = math.ceil(max(low, _YEAR_1)), math.floor(min(high, _YEAR_9999))
             return Annotated[int, Meta(ge=first, le=last)] | Annotated[str, Meta(max_length=40)]
@@ -280,6 +288,17 @@ def _split_place(text: str) -> tuple[str, str]:
     if not found or not text.endswith("`"):
         return text, ""
     return bare, place[:-1].removeprefix("$").lstrip(".")
+
+
+def _bound(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() and abs(number) <= _EXACT else f"{number:g}"
+
+
+def _of_integers(text: str) -> str:
+    """The words of the decoder for what may be an integer, or a float that is whole."""
+    if "that's a multiple of" in text:
+        return "Expected `int`, got `float`"
+    return text.replace("`int | float", "`int")
 
 
 def _is_list(body: bytes) -> bool:

@@ -189,8 +189,19 @@ def different(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
+def tensor_plan(
+    name: str,
+    names: tuple[str, ...],
+    optional: Sequence[str],
+    *,
+    whole: Mapping[str, tuple[float, float]] | None = None,
+) -> Plan:
     """A plan without parts: the caller sends the columns themselves.
+
+    Parameters
+    ----------
+    whole
+        Columns of integers, and the smallest and largest that the model can be given.
 
     Raises
     ------
@@ -215,8 +226,10 @@ def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> P
             )
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
-    inputs = dict.fromkeys(names, "float")
-    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges={}), ())
+    ranges = dict(whole or {})
+    inputs = {column: "int" if column in ranges else "float" for column in names}
+    shape = RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges=ranges)
+    return Plan(shape, ())
 
 
 def _from_estimator(
