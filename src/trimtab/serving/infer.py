@@ -34,6 +34,7 @@ from trimtab.serving.tensors import (
     TensorAnswer,
     TensorRequest,
     check_id,
+    check_inputs,
     check_outputs,
     from_bytes,
     read_inputs,
@@ -173,6 +174,7 @@ def decode_infer(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(error, bytes(head[:80])) from None
     check_id(asked.id)
+    check_inputs(asked.inputs, inputs)
     sent = _sent(asked.inputs, body, len(body) if header_length < 0 else header_length)
     names, binary = _wanted(asked, outputs)
     return TensorRequest(asked.id, read_inputs(sent, inputs, max_rows=max_rows), names, binary)

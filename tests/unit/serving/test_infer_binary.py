@@ -89,6 +89,14 @@ def test_bytes_that_do_not_fit_are_refused(tensors, blobs, word):
         decode_raw(tensors, blobs)
 
 
+def test_what_is_no_input_is_refused_before_anything_is_made_of_it():
+    """A body has room for many thousands."""
+    for tensors in ([raw(size=10**6), raw("z")], [raw("z", size=10**6)], [raw(size=10**6)] * 1000, []):
+        with pytest.raises(SchemaError, match="these are not the inputs of the model") as refused:
+            decode_raw(tensors, [])
+        assert len(refused.value.got) <= 200
+
+
 def test_a_header_longer_than_the_body_is_refused():
     with pytest.raises(InputError, match="shorter than"):
         decode_raw([raw()], [FOUR.tobytes()], length=10_000)

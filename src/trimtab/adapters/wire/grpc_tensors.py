@@ -22,6 +22,7 @@ from trimtab.serving.tensors import (
     TensorAnswer,
     TensorRequest,
     check_id,
+    check_inputs,
     check_outputs,
     from_bytes,
     read_inputs,
@@ -57,6 +58,7 @@ def decode_message(
         More rows than allowed.
     """
     check_id(message.id)
+    check_inputs(message.inputs, inputs)
     sent = [
         SentTensor(tensor.name, tensor.shape, tensor.datatype, partial(_typed, tensor)) for tensor in message.inputs
     ]
