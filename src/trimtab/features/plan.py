@@ -109,6 +109,29 @@ class RequestShape(msgspec.Struct, frozen=True):
     ranges: dict[str, tuple[float, float]]
 
 
+LIST = "instances"
+"""The field under which a body has several requests."""
+
+
+def unaskable(name: str) -> str:
+    """Why no request could send something under that name; empty when it can.
+
+    Examples
+    --------
+    >>> unaskable("basket size"), unaskable("instances")
+    ('', 'under that name a request holds a list of requests')
+    >>> unaskable('size"')
+    'it holds a quotation mark, a backslash or a control character'
+    """
+    if name == LIST:
+        return "under that name a request holds a list of requests"
+    if any(letter in '"\\' or letter < " " for letter in name):
+        return "it holds a quotation mark, a backslash or a control character"
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        return "it is no valid Unicode: half of a surrogate pair"
+    return ""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """All features of a model, in column order, and the request they are computed for."""
 

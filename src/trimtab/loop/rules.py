@@ -27,6 +27,7 @@ from itertools import pairwise
 
 from trimtab.core.ids import Json
 from trimtab.errors import ProjectError, TrimtabError
+from trimtab.features.plan import unaskable
 from trimtab.features.sources import Column, Entity, Source
 from trimtab.features.views import LatestView, OnRequest, View, WindowView
 from trimtab.gates.declare import Comparison, Floor
@@ -123,9 +124,26 @@ def check_source(source: Source) -> Iterator[Problem]:
     if source.kind == "requests" and "at" in source.columns and source.time != "at":
         hint = f"rename it: on-request modules are given {source.time!r} under that name"
         yield Problem(f"an input of {source.name!r} is named 'at'", "", hint, source.where)
+    if source.kind == "requests":
+        yield from _sent_names(source)
     doubled = sorted({key for key in source.key_names if source.key_names.count(key) > 1})
     if doubled:
         yield Problem(f"{source.name!r} names a key twice", ", ".join(doubled), "name each entity once", source.where)
+
+
+def _sent_names(source: Source) -> Iterator[Problem]:
+    """What a caller sends has names that can stand in the body of a request."""
+    roles = {source.id: "an id"}
+    roles |= dict.fromkeys(source.columns, "an input") | dict.fromkeys(source.key_names, "a key")
+    places = {key.name: key.where for key in source.keys}
+    for name, role in roles.items():
+        if why := unaskable(name):
+            yield Problem(
+                f"no request could send {role} of this name",
+                f"{name!r}, of {source.name!r}",
+                f"{why}; name it otherwise",
+                places.get(name, source.where),
+            )
 
 
 def check_window(view: WindowView, spec: ModelSpec) -> Iterator[Problem]:

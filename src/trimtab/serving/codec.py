@@ -30,12 +30,15 @@ MISSING_TIME = -(2**63)
 """A missing time in an int64 column: numpy's NaT."""
 MAX_ROWS = 10_000
 
+_EXACT = 2.0**53 - 1
+"""Up to this, a whole float64 is one integer and no other."""
 _YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999
 _TEXT = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 _ID = Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT)]
 _SPOKEN = {"str": "a text", "bool": "true or false", "int": "an integer", "float": "a number", "time": "a time"}
-_PLACE = re.compile(r" - at `\$?(.*)`$")
-_FIELD = re.compile(r"field `(.*)`")
+_PLACE, _FIELD = " - at `", "field `"
+"""What stands before a place and before a name in the words of the decoder. What it quotes may hold them too, so they
+are searched for from one end: a pattern would try every pair of them."""
 _NOWHERE = object()
 
 
@@ -113,8 +116,7 @@ class RequestCodec:
             self._read_times(rows)
         ids = [found or new_id() for found in map(self._ids, rows)]
         if len(set(ids)) != len(ids):
-            twice = next(name for name in ids if ids.count(name) > 1)
-            raise InputError("two instances have the same id", got=repr(twice), hint="an id names one request")
+            raise InputError("two instances have the same id", got=repr(_twice(ids)), hint="an id names one request")
         return Decoded(rows, ids, single)
 
     def batch(self, rows: Sequence[Any], ids: Sequence[str], *, at: Micros) -> RequestBatch:
@@ -162,10 +164,8 @@ class RequestCodec:
         """The reason in the caller's words; only a refused body pays for it."""
         if not isinstance(error, msgspec.ValidationError):
             return not_json(error, body)
-        text = str(error)
-        place = match[1].lstrip(".") if (match := _PLACE.search(text)) else ""
-        bare = _PLACE.sub("", text)
-        named = match[1] if (match := _FIELD.search(bare)) else ""
+        bare, place = _split_place(str(error))
+        named = bare.partition(_FIELD)[2].rpartition("`")[0][:TEXT_LIMIT]
         fields = ", ".join(["id", *(f"{name} ({kind})" for name, kind, _ in self._columns)])
         hint = f"the fields are {fields}"
         if not self._columns:
@@ -178,7 +178,7 @@ class RequestCodec:
             wanted = self._wanted(place) or hint
             return SchemaError(f"{place} may not be missing", got="null, as which NaN is sent in JSON", hint=wanted)
         return SchemaError(
-            f"{place or 'the body'} is not acceptable: {_lower(bare)}",
+            f"{place or 'the body'} is not acceptable: {_lower(_of_integers(bare))}",
             got=_shown(body, place),
             hint=self._wanted(place) or f"send an object with the fields {fields}",
         )
@@ -188,7 +188,7 @@ class RequestCodec:
         for column, kind, optional in self._columns:
             if column == name:
                 span = self.shape.ranges.get(column)
-                between = f" between {span[0]:g} and {span[1]:g}" if span else ""
+                between = f" between {_bound(span[0])} and {_bound(span[1])}" if span else ""
                 return f"{column} is {_SPOKEN[kind]}{between}{', or null' if optional else ''}"
         return ""
 
@@ -223,12 +223,16 @@ def _id_names(shape: RequestShape, kinds: dict[str, str]) -> list[str]:
 def _id_reader(shape: RequestShape, kinds: dict[str, str]) -> Callable[[Any], str | None]:
     if shape.id in kinds:  # the id is one of the inputs as well
         column = operator.attrgetter(f"c{list(kinds).index(shape.id)}")
-        return lambda row: None if (value := column(row)) is None else str(value)
+        return lambda row: None if (value := column(row)) is None else _id_text(value)
     names = _id_names(shape, kinds)
     if len(names) == 1:
         only: Callable[[Any], str | None] = operator.attrgetter("i0")
         return only
     return lambda row: row.i0 or row.i1
+
+
+def _id_text(value: Any) -> str:
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _type(kind: str, between: tuple[float, float] | None, *, is_id: bool) -> Any:
@@ -241,7 +245,9 @@ def _type(kind: str, between: tuple[float, float] | None, *, is_id: bool) -> Any
         case "float":
             return Annotated[float, Meta(ge=max(low, -sys.float_info.max), le=min(high, sys.float_info.max))]
         case "int":
-            return Annotated[int, Meta(ge=math.ceil(max(low, -(2**63))), le=math.floor(min(high, 2**63 - 1)))]
+            # JSON knows only numbers: many callers write 3 as 3.0. A column makes integers of both.
+            whole = Annotated[float, Meta(ge=max(low, -_EXACT), le=min(high, _EXACT), multiple_of=1)]
+            return Annotated[int, Meta(ge=math.ceil(max(low, -(2**63))), le=math.floor(min(high, 2**63 - 1)))] | whole
         case _:
             first, last = math.ceil(max(low, _YEAR_1)), math.floor(min(high, _YEAR_9999))
             return Annotated[int, Meta(ge=first, le=last)] | Annotated[str, Meta(max_length=40)]
@@ -268,6 +274,35 @@ def _time(value: str, name: str) -> Micros:
         raise SchemaError(
             f"{name} is not a time", got=repr(value), hint="write ISO 8601, as in 2013-03-04T06:00Z, or integer µs"
         ) from None
+
+
+def _twice(ids: Iterable[str]) -> str:
+    """The first id that was there before."""
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
+
+
+def _split_place(text: str) -> tuple[str, str]:
+    """The words of the decoder, and the place that they end with; empty for the body itself."""
+    bare, found, place = text.rpartition(_PLACE)
+    if not found or not text.endswith("`"):
+        return text, ""
+    return bare, place[:-1].removeprefix("$").lstrip(".")
+
+
+def _bound(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() and abs(number) <= _EXACT else f"{number:g}"
+
+
+def _of_integers(text: str) -> str:
+    """The words of the decoder for what may be an integer, or a float that is whole."""
+    if "that's a multiple of" in text:
+        return "Expected `int`, got `float`"
+    return text.replace("`int | float", "`int")
 
 
 def _is_list(body: bytes) -> bool:

@@ -34,6 +34,7 @@ from trimtab.serving.tensors import (
     TensorAnswer,
     TensorRequest,
     check_id,
+    check_inputs,
     check_outputs,
     from_bytes,
     read_inputs,
@@ -173,6 +174,7 @@ def decode_infer(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(error, bytes(head[:80])) from None
     check_id(asked.id)
+    check_inputs(asked.inputs, inputs)
     sent = _sent(asked.inputs, body, len(body) if header_length < 0 else header_length)
     names, binary = _wanted(asked, outputs)
     return TensorRequest(asked.id, read_inputs(sent, inputs, max_rows=max_rows), names, binary)
@@ -240,8 +242,8 @@ def _sent(given: Sequence[_Input], body: bytes, start: int) -> list[SentTensor]:
 
 
 def _wanted(asked: _Infer, outputs: Sequence[Tensor]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the outputs asked for, empty for all, and those that are to be sent as bytes."""
-    names = tuple(output.name for output in asked.outputs)
+    """The names of the outputs asked for, empty for all, and those that are to be sent as bytes; each name once."""
+    names = tuple(dict.fromkeys(output.name for output in asked.outputs))
     every = asked.parameters is not UNSET and asked.parameters.binary_data_output
     if not names:
         return (), tuple(tensor.name for tensor in outputs) if every else ()
@@ -258,7 +260,7 @@ def _wanted(asked: _Infer, outputs: Sequence[Tensor]) -> tuple[tuple[str, ...], 
                 )
         if every if said.binary_data is UNSET else said.binary_data:
             binary.append(output.name)
-    return names, tuple(binary)
+    return names, tuple(dict.fromkeys(binary))
 
 
 def _plain(block: NDArray[np.float64], dtype: str) -> list[Any]:

@@ -269,6 +269,7 @@ def _value(kind: str, between: tuple[float, float] | None) -> Any:
         case "bool":
             return True
         case "int":
+            low = 0 if low <= 0 <= high and math.isfinite(low) else low
             return math.ceil(low) if math.isfinite(low) else min(1, math.floor(min(high, 1)))
         case "float":
             if math.isfinite(low) and math.isfinite(high):

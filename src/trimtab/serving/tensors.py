@@ -42,6 +42,8 @@ _WHY = {
     "BYTES": "; BYTES is not taken, a model here has numbers",
     "BF16": "; BF16 is not taken, what it holds is an FP32 without its last bits",
 }
+_SHOWN = 200
+"""Characters of what was sent that an error repeats."""
 _EXACT = 2**24
 """Largest integer up to which every one is a float32."""
 
@@ -112,26 +114,45 @@ class SentTensor(NamedTuple):
     """Gives the values, flat, as the dtype; raises ``SchemaError`` when they are no such values."""
 
 
-def read_inputs(sent: Sequence[SentTensor], inputs: Sequence[Tensor], *, max_rows: int) -> NDArray[np.float32]:
-    """The inputs of a model side by side, shape (n, features), in the order of its signature.
+def check_inputs(sent: Sequence[Any], inputs: Sequence[Tensor]) -> None:
+    """Refuse tensors with other names than the inputs of a model, before anything is made of them: there may be many.
+
+    Parameters
+    ----------
+    sent
+        Each with a ``name``, however it was written.
 
     Raises
     ------
     SchemaError
-        A tensor is missing, unknown, of a type that would lose information, or of another shape.
+        When one is missing, unknown, or there twice.
+    """
+    if len(sent) != len(inputs) or {tensor.name for tensor in sent} != {tensor.name for tensor in inputs}:
+        raise SchemaError(
+            "these are not the inputs of the model",
+            got=", ".join(tensor.name[:_SHOWN] for tensor in sent[:_SHOWN])[:_SHOWN] or "none",
+            hint=f"send {', '.join(tensor.name for tensor in inputs)}, each once",
+        )
+
+
+def read_inputs(sent: Sequence[SentTensor], inputs: Sequence[Tensor], *, max_rows: int) -> NDArray[np.float32]:
+    """The inputs of a model side by side, shape (n, features), in the order of its signature.
+
+    Parameters
+    ----------
+    sent
+        With the names of the inputs, see :func:`check_inputs`.
+
+    Raises
+    ------
+    SchemaError
+        A tensor is of a type that would lose information, or of another shape.
     TooLarge
         More rows than allowed.
     InputError
         There are no rows.
     """
     given = {tensor.name: tensor for tensor in sent}
-    names = [tensor.name for tensor in inputs]
-    if len(given) != len(sent) or given.keys() != set(names):
-        raise SchemaError(
-            "these are not the inputs of the model",
-            got=", ".join(tensor.name for tensor in sent)[:200] or "none",
-            hint=f"send {', '.join(names)}, each once",
-        )
     if len(inputs) == 1:
         return _matrix(sent[0], inputs[0], max_rows)
     blocks = [_matrix(given[tensor.name], tensor, max_rows) for tensor in inputs]
@@ -259,11 +280,14 @@ def _matrix(given: SentTensor, declared: Tensor, max_rows: int) -> NDArray[np.fl
         )
     with np.errstate(over="ignore"):
         values = flat.astype(np.float32, copy=False).reshape(rows, -1)
-    if dtype.kind == "f" and bool(np.isinf(values).any()):
+        # A float64 is carried as float32; a float16 has a range of its own, which integers can be past as well.
+        kept = values.astype(np.float16) if declared.dtype == "float16" else values
+    if (dtype.kind == "f" or kept is not values) and bool(np.isinf(kept).any()):
         raise SchemaError(
-            f"input {given.name!r} holds a value past the range of {declared.dtype}",
+            f"input {given.name!r} holds a value past the range of {kept.dtype}",
             got="an infinity, or a number that becomes one",
-            hint="a missing value is NaN; in JSON, null",
+            hint=f"stay within {float(np.finfo(kept.dtype).max):g} on either side of 0; "
+            "a missing value is NaN; in JSON, null",
         )
     return values
 

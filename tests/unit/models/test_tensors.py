@@ -113,6 +113,9 @@ def test_some_outputs_may_be_left_out():
         ("int8", 128, "from -128 to 127"),
         ("uint8", -1, "from 0 to 255"),
         ("bool", 2, "from 0 to 1"),
+        ("float16", 65520, "past the range of float16"),
+        ("float16", -1e30, "past the range of float16"),
+        ("float16", np.inf, "past the range of float16"),
     ],
 )
 def test_a_value_that_is_none_of_its_type_is_refused(dtype, value, sentence):

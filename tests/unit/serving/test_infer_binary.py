@@ -89,6 +89,14 @@ def test_bytes_that_do_not_fit_are_refused(tensors, blobs, word):
         decode_raw(tensors, blobs)
 
 
+def test_what_is_no_input_is_refused_before_anything_is_made_of_it():
+    """A body has room for many thousands."""
+    for tensors in ([raw(size=10**6), raw("z")], [raw("z", size=10**6)], [raw(size=10**6)] * 1000, []):
+        with pytest.raises(SchemaError, match="these are not the inputs of the model") as refused:
+            decode_raw(tensors, [])
+        assert len(refused.value.got) <= 200
+
+
 def test_a_header_longer_than_the_body_is_refused():
     with pytest.raises(InputError, match="shorter than"):
         decode_raw([raw()], [FOUR.tobytes()], length=10_000)
@@ -116,6 +124,27 @@ def test_integers_that_would_be_rounded_are_refused_where_the_model_takes_intege
                 decode(sent, inputs=counts)
 
 
+HALF = Tensor("x", "float16", (-1, 1))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [("FP32", -70000), ("FP64", 65520), ("FP32", 1e30), ("INT64", 70000), ("UINT16", 65535), ("FP16", 70000)],
+)
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_number_past_float16_is_refused_where_the_model_takes_float16(datatype, value, as_bytes):
+    def send(number):
+        if not as_bytes:
+            return decode({"name": "x", "shape": [1, 1], "datatype": datatype, "data": [number]}, inputs=(HALF,))
+        with np.errstate(over="ignore"):
+            data = np.array(number).astype(np.dtype(DATATYPES[datatype]).newbyteorder("<")).tobytes()
+        return decode_raw([raw(shape=(1, 1), datatype=datatype, size=len(data))], [data], inputs=(HALF,))
+
+    with pytest.raises(SchemaError, match=r"past the range of float16.*65504"):
+        send(value)
+    assert send(65504).values.tolist() == [[65504]]
+
+
 OUTPUTS = (Tensor("p", "float32", (-1, 2)), Tensor("label", "int64", (-1,)))
 
 
@@ -135,6 +164,7 @@ OUTPUTS = (Tensor("p", "float32", (-1, 2)), Tensor("label", "int64", (-1,)))
             ("p", "label"),
             ("label",),
         ),
+        ({"outputs": [{"name": "p", "parameters": {"binary_data": True}}] * 3}, ("p",), ("p",)),
     ],
 )
 def test_which_outputs_are_wanted_as_bytes(asked, names, binary):

@@ -88,7 +88,11 @@ def test_a_missing_optional_time_is_not_a_time():
         ({"basket": -1}, "basket is not acceptable", "-1", "between 0 and 1000"),
         ({"basket": None}, "basket may not be missing", "null, as which NaN is sent", "a number between 0 and 1000"),
         ({"items": 100}, "items is not acceptable", "100", "between 0 and 99"),
-        ({"items": 1.5}, "items is not acceptable", "1.5", "an integer"),
+        ({"items": 1.5}, "items is not acceptable: expected `int`, got `float`", "1.5", "an integer"),
+        ({"items": "x"}, "items is not acceptable: expected `int`, got `str`", "'x'", "between 0 and 99"),
+        ({"items": 100.0}, "items is not acceptable", "100.0", "between 0 and 99"),
+        ({"till": 2.0**53}, "till is not acceptable", "9007199254740992.0", "an integer"),
+        ({"age": 1.5}, "age is not acceptable: expected `int`, got `float`", "1.5", "an integer, or null"),
         ({"items": 2**70}, "items is not acceptable", str(2**70), "an integer"),
         ({"member": 1}, "member is not acceptable", "1", "true or false"),
         ({"since": "soon"}, "since is not a time", "'soon'", "ISO 8601"),
@@ -106,6 +110,14 @@ def test_a_bad_field_is_explained(change, what, got, hint):
     assert what in caught.value.what
     assert got in caught.value.got
     assert hint in caught.value.hint
+
+
+def test_an_integer_may_be_written_as_a_number_with_nothing_after_the_point():
+    batch = columns(GOOD | {"till": 4.0, "items": 2.0, "age": 3e1})
+    assert (batch.keys["till"].dtype, batch.inputs["items"].dtype) == (np.int64, np.int64)
+    assert [batch.keys["till"][0], batch.inputs["items"][0], batch.inputs["age"][0]] == [4, 2, 30]
+    ticket = RequestCodec(RequestShape("s", "ticket", "at", {}, {"ticket": "int"}, (), {}))
+    assert decode({"ticket": 12.0}, ticket).ids == ["12"]
 
 
 def test_a_missing_field_is_named():
@@ -152,6 +164,25 @@ def test_too_many_rows_are_refused():
 def test_an_id_names_one_request():
     with pytest.raises(InputError, match="same id"):
         decode({"instances": [GOOD, GOOD]})
+
+
+def test_the_repeated_id_is_found_in_one_pass():
+    """Each against each other, they would be compared for hours."""
+    codec = RequestCodec(SMALL, max_rows=500_000)
+    rows = [{"id": str(index), "shop": "a", "basket": 1} for index in range(300_000)]
+    with pytest.raises(InputError, match="same id") as caught:
+        decode({"instances": [*rows, rows[-1]]}, codec)
+    assert caught.value.got == "'299999'"
+
+
+@pytest.mark.parametrize("text", [" - at `", " - at `$", "field `", "field `\n", "[1", "`", "\n"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_unknown_field_is_explained_in_one_pass_whatever_its_name_is(text, inside):
+    """A pattern that looks for where the decoder stopped would look hours in a name made of those words."""
+    row = {"shop": "a", "basket": 1, text * 200_000 + "\n": 1}
+    with pytest.raises(SchemaError, match="unknown field") as caught:
+        decode({"instances": [row]} if inside else row, RequestCodec(SMALL))
+    assert len(str(caught.value)) < 2000
 
 
 json_values = st.recursive(

@@ -90,3 +90,30 @@ def test_a_small_integer_out_of_its_range_is_refused():
         sent.contents.int_contents.extend([value, 0])
         with pytest.raises(SchemaError, match="past the range of INT8"):
             decode(message, inputs=INPUTS[:1])
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_number_past_float16_is_refused_where_the_model_takes_float16(raw):
+    half = [Tensor("x", "float16", (-1, 2))]
+    for value, fits in ((65504, True), (-70000, False)):
+        message = REQUEST(model_name="m")
+        sent = message.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+        if raw:
+            message.raw_input_contents.append(np.array([value, 0], "<f4").tobytes())
+        else:
+            sent.contents.fp32_contents.extend([value, 0])
+        if fits:
+            assert decode(message, inputs=half).values.tolist() == [[value, 0]]
+        else:
+            with pytest.raises(SchemaError, match="past the range of float16"):
+                decode(message, inputs=half)
+
+
+def test_an_output_that_is_asked_for_often_is_given_once():
+    message = REQUEST(model_name="m", raw_input_contents=[np.zeros(2, "<f4").tobytes()])
+    message.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    for _ in range(3):
+        message.outputs.add(name="p")
+    outputs = [Tensor("p", "float32", (-1, 1))]
+    found = decode_message(message, inputs=INPUTS[:1], outputs=outputs, max_rows=3)
+    assert (found.outputs, found.binary) == (("p",), ("p",))

@@ -62,7 +62,8 @@ class IsolatedModel:
             "memory_bytes": foreign.memory_mb * 1024 * 1024,
         }  # fmt: skip
         self.found: dict[str, Any] = {}
-        """What the child said when it had loaded the model: ``libraries`` and ``columns``."""
+        """What the child said when it had loaded the model: ``libraries``, ``columns`` with their types, and
+        ``every``, the type of all columns where they are one tensor."""
         self._calls = threading.Lock()
         self._closed = threading.Event()
         self._child: IsolatedProcess | None = None
@@ -98,7 +99,7 @@ class IsolatedModel:
         Raises
         ------
         InputError
-            When the rows have another number of columns.
+            When the rows have another number of columns, or a value is none of its column's type.
         ModelFailed
             When the model's own code raised an error; its name stands first in ``got``.
         Unavailable
@@ -136,7 +137,7 @@ class IsolatedModel:
                 child.kill()  # its keeper sees it end, and starts another
                 what = "did not answer in time" if isinstance(error, Late) else "has ended"
                 raise Unavailable(f"the process of the model {what}", got=str(error)) from None
-            except ModelFailed:
+            except (InputError, ModelFailed):
                 self._pause = _FIRST_PAUSE_S
                 raise
             self._pause = _FIRST_PAUSE_S

@@ -12,6 +12,7 @@ frame     body                                       answered by
 ``F``     empty                                      ``R``, JSON: names of the outputs as the last answer had them
 ``E``     (only answers) JSON: ``kind``, ``message``
 ``L``     (only answers) JSON: ``library`` and ``python``: this interpreter lacks what the kind of model needs
+``V``     (only answers) JSON: ``what``, ``got`` and ``hint``: a value that the model must not be given
 ========= ========================================== =====================================================
 
 An error of the model's own code is an ``E`` and the process lives on. The end of the socket is the end of the process
@@ -41,12 +42,18 @@ HEAD = struct.Struct("<cQ")
 SHAPE = struct.Struct("<II")
 Frame = Any
 """A letter and a body."""
+MOST_WHOLE = 2**24 - 1
+"""Up to this a float32 that is whole is one integer and no other."""
 _WATCH_S = 1.0
 _LIBRARIES = ("numpy", "pandas", "mlflow", "mlflow-skinny", "scikit-learn", "torch", "xgboost", "lightgbm", "catboost")
 
 
 class MissingLibrary(Exception):
     """This interpreter lacks a library that we need, whatever the model's code needs."""
+
+
+class Refused(Exception):
+    """A value that is none of its column: what, got, hint."""
 
 
 def library(name: str) -> Any:
@@ -144,9 +151,12 @@ class HandlerModel:
     def columns(self) -> list[list[str]]:
         return []
 
+    def every(self) -> str:
+        return ""
+
 
 class PyfuncModel:
-    """A model directory of MLflow, by ``mlflow.pyfunc``; columns are cast to the types of its signature."""
+    """A model directory of MLflow, by ``mlflow.pyfunc``; columns are cast to the types of its signature, unrounded."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.model = library("mlflow.pyfunc").load_model(told["directory"])
@@ -162,15 +172,45 @@ class PyfuncModel:
     def columns(self) -> list[list[str]]:
         return [[name, str(kind)] for name, kind in self.types.items()]
 
+    def every(self) -> str:
+        return str(self.dtype) if self.tensor else ""
+
     def predict(self, values: Any) -> Any:
         if self.tensor:
-            return self.model.predict(values.astype(self.dtype))
+            return self.model.predict(as_kind("a value", values, self.dtype))
         frame = library("pandas").DataFrame(values, columns=self.inputs or list(self.types))
-        # A row of a float matrix holds whole numbers exactly up to 2**24; a missing one cannot be an integer.
         for name, kind in self.types.items():
             if kind.kind in "biuf" and kind != frame[name].dtype:
-                frame[name] = frame[name].astype(kind)
+                frame[name] = as_kind("column " + repr(name), frame[name].to_numpy(), kind)
         return self.model.predict(frame)
+
+
+def as_kind(name: str, values: Any, kind: Any) -> Any:
+    """float32 as another type of number; what would be another number then is refused.
+
+    From 2**24 on, a float32 may stand for an integer beside it, and nobody can tell any more.
+    """
+    import numpy as np
+
+    if kind.kind not in "biu":
+        with np.errstate(over="ignore"):
+            cast = values.astype(kind)
+        if kind.kind == "f":
+            refuse(name, values, np.isinf(cast), "is past the range of " + str(kind), "a missing value is NaN")
+        return cast
+    low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    low, high = max(low, -MOST_WHOLE), min(high, MOST_WHOLE)
+    takes = f"the signature of the model has {kind} there: send whole numbers from {low} to {high}"
+    refuse(name, values, np.isnan(values), "is missing, and the signature of the model has an integer there", takes)
+    refuse(name, values, values != np.trunc(values), "is no whole number", takes)
+    refuse(name, values, (values < low) | (values > high), "is past what is carried exactly", takes)
+    return values.astype(kind)
+
+
+def refuse(name: str, values: Any, wrong: Any, what: str, hint: str) -> None:
+    """Refuse the first of the wrong values."""
+    if wrong.any():
+        raise Refused(name + " " + what, repr(float(values[wrong][0])), hint)
 
 
 KINDS = {"handler": HandlerModel, "pyfunc": PyfuncModel}
@@ -248,6 +288,8 @@ class Conversation:
                 answer = {b"S": self.start, b"M": self.predict, b"F": self.facts}[letter](body)
             except MemoryError as error:
                 answer = failed(error, "memory ran out: give the model more, or smaller batches")
+            except Refused as error:
+                answer = b"V", json.dumps(dict(zip(("what", "got", "hint"), error.args))).encode()  # noqa: B905
             except MissingLibrary as error:
                 answer = b"L", json.dumps({"library": str(error), "python": sys.executable}).encode()
             except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
@@ -265,7 +307,7 @@ class Conversation:
 
         self.outputs = told["outputs"]
         self.model = KINDS[told["kind"]](told)
-        said = {"libraries": libraries(), "columns": self.model.columns()}
+        said = {"libraries": libraries(), "columns": self.model.columns(), "every": self.model.every()}
         return b"R", json.dumps(said).encode()
 
     def predict(self, body: bytes) -> Frame:

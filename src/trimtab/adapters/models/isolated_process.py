@@ -15,7 +15,7 @@ from typing import Any
 
 from trimtab.adapters.models import isolated_child
 from trimtab.adapters.models.isolated_child import HEAD
-from trimtab.errors import MissingExtra, ModelFailed, Unavailable
+from trimtab.errors import InputError, MissingExtra, ModelFailed, Unavailable
 
 PROGRAM = Path(isolated_child.__file__)
 MOST_ANSWERED = 256 * 1024 * 1024
@@ -90,6 +90,8 @@ class IsolatedProcess:
 
         Raises
         ------
+        InputError
+            When the model must not be given a value; the process lives on.
         ModelFailed
             When the model's own code raised an error; the process lives on.
         Gone
@@ -101,7 +103,7 @@ class IsolatedProcess:
             self._socket.settimeout(within)
             self._socket.sendall(HEAD.pack(letter, len(body)) + body)
             kind, size = HEAD.unpack(self._read(HEAD.size, deadline))
-            if kind not in (b"M", b"R", b"E", b"L") or size > MOST_ANSWERED:
+            if kind not in (b"M", b"R", b"E", b"L", b"V") or size > MOST_ANSWERED:
                 raise Gone(f"it sent a frame {kind!r} of {size} bytes")
             answer = self._read(size, deadline)
         except TimeoutError:
@@ -112,6 +114,9 @@ class IsolatedProcess:
             said = json.loads(answer)
             hint = _OTHER_PYTHON if said["kind"] == "ModuleNotFoundError" else ""
             raise ModelFailed("the model's own code failed", got=f"{said['kind']}: {said['message']}", hint=hint)
+        if kind == b"V":
+            said = json.loads(answer)
+            raise InputError(said["what"], got=said["got"], hint=said["hint"])
         if kind == b"L":
             said = json.loads(answer)
             raise MissingExtra(

@@ -172,6 +172,8 @@ def _cast(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[Any]:
     """Columns as the tensor that they are; nothing is rounded silently."""
     dtype = np.dtype(tensor.dtype)
     shape = (len(values), *tensor.shape[1:])
+    if dtype == np.float16:
+        return _half(tensor, values.reshape(shape))
     if dtype.kind == "f":
         return np.ascontiguousarray(values.reshape(shape), dtype)
     if dtype.kind == "b":
@@ -189,6 +191,19 @@ def _cast(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[Any]:
             hint=f"send whole numbers from {low:.0f} to {high:.0f}{exact if abs(odd) > EXACT else ''}",
         )
     return np.ascontiguousarray(values.reshape(shape)).astype(dtype)
+
+
+def _half(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        halves = np.ascontiguousarray(values, np.float16)
+    endless = np.isinf(halves)
+    if endless.any():
+        raise InputError(
+            f"input {tensor.name!r} holds a value past the range of float16",
+            got=f"{float(values[endless][0]):g}",
+            hint=f"stay within {float(np.finfo(np.float16).max):g} on either side of 0; a missing value is NaN",
+        )
+    return halves
 
 
 def _flat(tensor: Tensor, block: NDArray[Any], *, rows: int) -> NDArray[np.float32]:

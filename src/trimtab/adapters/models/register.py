@@ -20,7 +20,7 @@ from trimtab.core.clock import Micros
 from trimtab.core.ids import sha256
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
-from trimtab.features.plan import Plan, RequestShape
+from trimtab.features.plan import Plan, RequestShape, unaskable
 from trimtab.registry.bundle import CARD, COLUMNS, FORMAT, MODEL, PLAN, module_path, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.transforms import Stage, load_transform
@@ -189,14 +189,25 @@ def different(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> Plan:
+def tensor_plan(
+    name: str,
+    names: tuple[str, ...],
+    optional: Sequence[str],
+    *,
+    whole: Mapping[str, tuple[float, float]] | None = None,
+) -> Plan:
     """A plan without parts: the caller sends the columns themselves.
+
+    Parameters
+    ----------
+    whole
+        Columns of integers, and the smallest and largest that the model can be given.
 
     Raises
     ------
     InputError
         When the model could not be asked by its name, which stands in paths, a column by its own, or an optional column
-        is none.
+        is no column.
     """
     if _NAME.fullmatch(name) is None:
         raise InputError("not a name of a model", got=repr(name), hint="letters, digits, _ . - and at most 64 of them")
@@ -206,10 +217,19 @@ def tensor_plan(name: str, names: tuple[str, ...], optional: Sequence[str]) -> P
             got=", ".join(names),
             hint="name it otherwise, as in item_id; the model does not know the names",
         )
+    for column in names:
+        if why := unaskable(column):
+            raise InputError(
+                "no request could send a column of this name",
+                got=repr(column),
+                hint=f"{why}; name it otherwise, the model does not know the names",
+            )
     if unknown := sorted(set(optional) - set(names)):
         raise InputError("an optional column is no column", got=", ".join(unknown), hint=f"of {', '.join(names)}")
-    inputs = dict.fromkeys(names, "float")
-    return Plan(RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges={}), ())
+    ranges = dict(whole or {})
+    inputs = {column: "int" if column in ranges else "float" for column in names}
+    shape = RequestShape(name, id="id", at="at", keys={}, inputs=inputs, optional=tuple(optional), ranges=ranges)
+    return Plan(shape, ())
 
 
 def _from_estimator(

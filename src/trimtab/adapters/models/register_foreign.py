@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 
 from trimtab.adapters.models.foreign import FILE, Foreign, own_files, read_directory
 from trimtab.adapters.models.isolated import IsolatedModel
+from trimtab.adapters.models.isolated_child import MOST_WHOLE
 from trimtab.adapters.models.probabilities import check_probabilities
 from trimtab.adapters.models.register import column_order, different, tensor_plan
 from trimtab.core.clock import Micros
 from trimtab.core.ports import Blobs
 from trimtab.errors import InputError
+from trimtab.features.plan import Plan
 from trimtab.registry.bundle import CARD, FORMAT, PLAN, pack
 from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.training.task import Task
@@ -71,7 +74,7 @@ def register_foreign(
         names = _columns(model.foreign.inputs or [name for name, _ in running.found["columns"]])
         answer = running.run(np.zeros((2, len(names)), np.float32) if rows is None else np.asarray(rows, np.float32))
         said = running.output_names()
-        libraries = running.found["libraries"]
+        libraries, whole = running.found["libraries"], _whole(running.found, names)
     finally:
         running.close()
         running.wait()
@@ -86,7 +89,8 @@ def register_foreign(
     check_probabilities(answer, model.task, rows=tried, hint="answer with probabilities, or use --task regression")
     called = tuple(said) or ("output",)
     files[FILE] = msgspec.json.encode(msgspec.structs.replace(foreign, inputs=names, outputs=called))
-    return _packed(blobs, model, files, libraries=libraries, names=names)
+    plan = tensor_plan(model.name, names, model.optional, whole=whole)
+    return _packed(blobs, model, files, libraries=libraries, plan=plan, names=names)
 
 
 def _fitting(task: Task) -> str:
@@ -113,15 +117,29 @@ def _columns(names: Sequence[str]) -> tuple[str, ...]:
     return different(names)
 
 
+def _whole(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The columns of integers, by the signature of the model, and the smallest and largest number for each."""
+    types = dict(found["columns"]) | (dict.fromkeys(names, found["every"]) if found["every"] else {})
+    spans = {}
+    for name in names:
+        kind: np.dtype[Any] = np.dtype(types.get(name, "float32"))
+        if kind.kind in "iu":
+            low, high = np.iinfo(kind).min, np.iinfo(kind).max
+            spans[name] = (float(max(low, -MOST_WHOLE)), float(min(high, MOST_WHOLE)))
+        elif kind.kind == "b":
+            spans[name] = (0.0, 1.0)
+    return spans
+
+
 def _packed(
     blobs: Blobs,
     model: ForeignModel,
     files: dict[str, bytes],
     *,
     libraries: dict[str, str],
+    plan: Plan,
     names: tuple[str, ...],
 ) -> str:
-    plan = tensor_plan(model.name, names, model.optional)
     card = f"# {model.name}\n\nMade elsewhere; it runs in a process of its own.\n"
     manifest = Manifest(
         format=FORMAT,

@@ -120,7 +120,15 @@ def read_texts(column: pa.ChunkedArray, kind: str) -> NDArray[Any] | list[object
     return [None if text is None else _value(text, kind) for text in column.to_pylist()]
 
 
+_EXACT = 2**53
+"""Below this, a whole float is one integer and no other."""
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _whole(text: str) -> object:
+    """A number with nothing after its point as the integer that it is; another stays a text."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < _EXACT else text
 
 
 def _value(text: str, kind: str) -> object:
@@ -129,7 +137,7 @@ def _value(text: str, kind: str) -> object:
             case "bool":
                 return _WORDS.get(text.lower(), text)
             case "int":
-                return int(text)
+                return int(text) if text.lstrip("+-").isdigit() else _whole(text)
             case "time":
                 return int(text) if text.lstrip("-").isdigit() else instant(text)
             case _:

@@ -22,6 +22,7 @@ from trimtab.serving.tensors import (
     TensorAnswer,
     TensorRequest,
     check_id,
+    check_inputs,
     check_outputs,
     from_bytes,
     read_inputs,
@@ -57,13 +58,14 @@ def decode_message(
         More rows than allowed.
     """
     check_id(message.id)
+    check_inputs(message.inputs, inputs)
     sent = [
         SentTensor(tensor.name, tensor.shape, tensor.datatype, partial(_typed, tensor)) for tensor in message.inputs
     ]
     raw = message.raw_input_contents
     if raw:
         sent = _raw(message, sent)
-    names = tuple(output.name for output in message.outputs)
+    names = tuple(dict.fromkeys(output.name for output in message.outputs))
     check_outputs(names, outputs)
     for tensor in (*message.inputs, *message.outputs):
         for name in ("classification", "shared_memory_region"):
