@@ -5,6 +5,7 @@ import sqlite3
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.e2e.live_house import LiveHouse, cli, wait_until
 from tests.projects.staged import stage_parcels
@@ -14,13 +15,15 @@ from trimtab.adapters.wire.client import JsonClient
 from trimtab.app.home import HOME, Home
 from trimtab.app.keeping import Compactor, Keep
 from trimtab.app.live_parity import LiveParity
-from trimtab.core.clock import VirtualClock, instant
+from trimtab.app.observer_state import read_observer_state
+from trimtab.core.clock import DAY, VirtualClock, instant
 from trimtab.core.ledger import PLATFORM, model_stream
 from trimtab.governance import audit
 from trimtab.loop import events as e
 from trimtab.loop.fold import fold_all
 from trimtab.loop.sentences import describe
-from trimtab.serving.record import PREDICTIONS
+from trimtab.monitoring.observer import Observer, ObserverConfig
+from trimtab.serving.record import ASIDE, PREDICTIONS, decode_record
 
 STORED = Path(__file__).parent / "home-v1" / "home.tar.xz"
 MODEL, STOPPED = "parcel_hours", "2024-05-12T18:00:01Z"
@@ -108,6 +111,23 @@ def test_it_says_nothing_about_what_version_1_did_not_know(events):
     assert describe(first) == (
         "Week of 2024-04-16: loss 10.0522 is above the limit 1.4330 (998 labels, 97.6% coverage)"
     )
+
+
+def test_what_its_observer_held_is_read(staged):
+    """Its arms have three counts and its records no word of rows that fell together: all were drawn for themselves."""
+    kept = read_observer_state(staged / HOME, MODEL)
+    assert kept is not None
+    state = msgspec.msgpack.decode(kept[0])
+    assert "together" not in state
+    assert {len(counts) for _, counts in state["arms"]} == {3}
+    observer = Observer.restore(ObserverConfig(MODEL, "regression", "squared_error", matures=2 * DAY), kept[0])
+    for (rollout, arm, version), counts in state["arms"]:
+        if arm not in ASIDE:
+            [found] = [one for one in observer.arms(rollout) if (one.arm, one.version) == (arm, version)]
+            assert found.answered >= counts[0] > 0
+            assert found.together == 0
+    rows = [decode_record(row) for _, row in Home(staged / HOME).records("reader").scan(PREDICTIONS)]
+    assert not any(row.together for row in rows)
 
 
 def test_its_fold_comes_to_its_champion(events):

@@ -162,8 +162,8 @@ class LiveObserver:
             return
         for answers in found:
             self.observer.answered(answers)
-        for (rollout, arm, failed), count in failures(records).items():
-            self.observer.failed(rollout, arm, failed, count=count)
+        for (rollout, arm, failed), lost in failures(records).items():
+            self.observer.failed(rollout, arm, failed, count=lost.rows, together=lost.together)
 
     def save(self) -> None:
         """Keep what is held, with the cursors that belong to it."""

@@ -30,6 +30,14 @@ class Tally(NamedTuple):
     """Requests that fell to the arm, failed ones included."""
     errors: int
     slow: int
+    together: int = 0
+    """Requests that fell to the arm together with others: a user's, or the rows of one body. They are not independent
+    draws, so the split is judged without them."""
+
+    @property
+    def drawn(self) -> int:
+        """Requests that the arm was drawn for, each by itself."""
+        return self.asked - self.together
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     >>> [rail.state for rail in judge_counts(Tally(4500, 0, 0), Tally(500, 0, 0), share=0.1)]
     ['go', 'go', 'go']
     """
-    split = min(split_e_value(canary.asked, champion.asked, share), REPORTED_MOST)
+    split = min(split_e_value(canary.drawn, champion.drawn, share), REPORTED_MOST)
     rails = [Guardrail("split", "stop" if split > 1 / SPLIT_ALPHA else "go", split, 1 / SPLIT_ALPHA)]
     for name, old, new in (
         ("errors", champion.errors, canary.errors),

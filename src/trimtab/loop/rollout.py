@@ -244,7 +244,7 @@ def evidence_of(rollout: Rollout) -> dict[str, Json]:
 
 def _tally(arm: ArmCount | None) -> Tally:
     """What an arm did; an :class:`ArmCount` keeps its errors beside its answers, a tally of trials has them inside."""
-    return Tally(0, 0, 0) if arm is None else Tally(arm.answered + arm.errors, arm.errors, arm.slow)
+    return Tally(0, 0, 0) if arm is None else Tally(arm.answered + arm.errors, arm.errors, arm.slow, arm.together)
 
 
 def _summary(evidence: PairedEvidence) -> dict[str, Json]:

@@ -58,6 +58,9 @@ class ArmCount(msgspec.Struct, frozen=True):
     answered: int
     errors: int
     slow: int
+    together: int = 0
+    """Those of the answers and errors that fell to the arm together with others: it was not drawn for each of them, so
+    they say nothing about how traffic is split."""
 
 
 class FeatureDrift(msgspec.Struct, frozen=True):

@@ -24,6 +24,8 @@ class Chunk(NamedTuple):
     values: NDArray[np.float32] | None
     """Only of answers that were given."""
     slow: bool
+    together: NDArray[np.bool_] | None = None
+    """Rows that fell to the arm together with others; None where there are none."""
 
 
 def rows_of(chunk: Chunk, mask: NDArray[np.bool_]) -> Chunk:
@@ -35,6 +37,7 @@ def rows_of(chunk: Chunk, mask: NDArray[np.bool_]) -> Chunk:
         at=chunk.at[mask],
         outputs=chunk.outputs[mask],
         values=None if chunk.values is None else chunk.values[mask],
+        together=None if chunk.together is None else chunk.together[mask],
     )
 
 
@@ -58,6 +61,8 @@ class State(msgspec.Struct):
     marks: tuple[int, int, int, int]
     step: tuple[str, int] = ("", -1)
     before: list[tuple[tuple[str, str, str], list[int]]] = []
+    together: dict[int, bytes] = {}
+    """Of pending chunks, by their place, which rows fell to the arm together with others."""
 
 
 def pack(chunk: Chunk) -> PackedChunk:
@@ -67,11 +72,19 @@ def pack(chunk: Chunk) -> PackedChunk:
     return (chunk.version, chunk.arm, chunk.rollout, list(chunk.ids), at, outputs, values, chunk.slow)
 
 
-def unpack(packed: PackedChunk, width: int) -> Chunk:
+def unpack(packed: PackedChunk, width: int, *, together: bytes | None = None) -> Chunk:
     """The chunk again; ``width`` is how many numbers an output has."""
     version, arm, rollout, ids, at, outputs, values, slow = packed
     matrix = None if values is None else np.frombuffer(values, dtype=np.float32).reshape(len(ids), -1)
-    return Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), rows_of_bytes(outputs, width), matrix, slow)
+    said = rows_of_bytes(outputs, width)
+    shared = None if together is None else np.frombuffer(together, np.bool_)
+    return Chunk(version, arm, rollout, ids, np.frombuffer(at, np.int64), said, matrix, slow, shared)
+
+
+def pack_together(chunks: Sequence[Chunk]) -> dict[int, bytes]:
+    """Which rows fell to their arm together with others, by the place of the chunk."""
+    found = ((place, chunk.together) for place, chunk in enumerate(chunks))
+    return {place: together.tobytes() for place, together in found if together is not None}
 
 
 def pack_rows(rows: VersionDay) -> PackedRows:

@@ -20,7 +20,7 @@ from trimtab.core.clock import DAY, WEEK, Micros
 from trimtab.datasets.profile import Profile
 from trimtab.errors import InputError
 from trimtab.monitoring.blocks import ArmCount, DriftReport
-from trimtab.monitoring.chunks import Chunk, State, pack, pack_rows, rows_of, unpack, unpack_rows
+from trimtab.monitoring.chunks import Chunk, State, pack, pack_rows, pack_together, rows_of, unpack, unpack_rows
 from trimtab.monitoring.days import Labels, MaturedDay, VersionDay, close_day
 from trimtab.monitoring.drift import DriftPolicy, compare
 from trimtab.monitoring.tally import Tallies, day_of, tally_restored, tally_state
@@ -111,7 +111,7 @@ class Observer:
         if n == 0:
             return
         if answers.error:
-            self.failed(answers.rollout, arm, answers.version, count=n)
+            self.failed(answers.rollout, arm, answers.version, count=n, together=sum(answers.together))
             return
         at = requests.at
         first = int(at[0]) if n == 1 else int(at.min())
@@ -122,8 +122,9 @@ class Observer:
         slow = given and self.config.slow_after is not None and sum(answers.timings) > self.config.slow_after
         read = answers.features.values
         values = read if given and read.shape[1] else None  # an answer computed ahead has none
+        shared = np.array(answers.together, dtype=np.bool_) if any(answers.together) else None
         self._pending.append(
-            Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow)
+            Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow, shared)
         )
         self._rows += n
         if self._rows >= _BATCH:
@@ -141,9 +142,17 @@ class Observer:
         """
         self._labels.add(ids, values.tolist(), known.tolist())
 
-    def failed(self, rollout: str, arm: str, version: str, *, count: int = 1) -> None:
-        """Requests that an arm should have answered and could not, where no :class:`Answers` says so."""
-        self._arm(rollout, arm, version)[1] += count
+    def failed(self, rollout: str, arm: str, version: str, *, count: int = 1, together: int = 0) -> None:
+        """Requests that an arm should have answered and could not, where no :class:`Answers` says so.
+
+        Parameters
+        ----------
+        together
+            How many of them fell to the arm together with others.
+        """
+        counts = self._arm(rollout, arm, version)
+        counts[1] += count
+        counts[3] += together
 
     def arms(self, rollout: str) -> tuple[ArmCount, ...]:
         """What the answering arms did since the rollout began: answers, errors (not among them), slow answers.
@@ -168,7 +177,7 @@ class Observer:
             held = self._arms if self._at_restore is None else self._at_restore
             self._before = {key: list(counts) for key, counts in held.items() if key[0] == rollout}
         self._at_restore = None
-        nothing = [0, 0, 0]
+        nothing = [0, 0, 0, 0]
         return tuple(_since(arm, self._before.get((rollout, arm.arm, arm.version), nothing)) for arm in arms)
 
     def no_step(self) -> None:
@@ -233,6 +242,7 @@ class Observer:
             step=self._step,
             before=[(key, counts) for key, counts in self._before.items()],
             marks=(self.late, self._closed, self._due, self._drift_day),
+            together=pack_together(self._pending),
         )
         return msgspec.msgpack.encode(state)
 
@@ -250,7 +260,10 @@ class Observer:
         observer = Observer(config)
         for version, text in state.profiles.items():
             observer._tallies.profile(version, Profile.from_json(text))
-        observer._pending = [unpack(packed, config.outputs) for packed in state.pending]
+        observer._pending = [
+            unpack(packed, config.outputs, together=state.together.get(place))
+            for place, packed in enumerate(state.pending)
+        ]
         observer._rows = sum(len(chunk.ids) for chunk in observer._pending)
         observer._days = {
             day: {version: unpack_rows(rows, config.outputs) for version, rows in versions.items()}
@@ -259,15 +272,15 @@ class Observer:
         observer._labels.reports = state.labels
         observer._tallies.features = tally_restored(state.features)
         observer._tallies.predictions = tally_restored(state.predictions)
-        observer._arms = dict(state.arms)
+        observer._arms = {key: _counts(counts) for key, counts in state.arms}
         observer._rollouts = state.rollouts
         observer._champion = state.champion
-        observer._step, observer._before = state.step, dict(state.before)
+        observer._step, observer._before = state.step, {key: _counts(counts) for key, counts in state.before}
         observer.late, observer._closed, observer._due, observer._drift_day = state.marks
         return observer
 
     def _arm(self, rollout: str, arm: str, version: str) -> list[int]:
-        return self._arms.setdefault((rollout, arm, version), [0, 0, 0])
+        return self._arms.setdefault((rollout, arm, version), [0, 0, 0, 0])
 
     def _close(self, day: Micros) -> MaturedDay:
         versions = self._days.pop(day)
@@ -289,20 +302,23 @@ class Observer:
         """Sort what waits into days; one numpy pass per version and arm, not per batch."""
         if not self._pending:
             return
-        groups: dict[tuple[str, str, str, bool, bool], list[Chunk]] = {}
+        groups: dict[tuple[str, str, str, bool, bool, bool], list[Chunk]] = {}
         for chunk in self._pending:
-            key = (chunk.version, chunk.arm, chunk.rollout, chunk.slow, chunk.values is not None)
+            bare, alone = chunk.values is None, chunk.together is None
+            key = (chunk.version, chunk.arm, chunk.rollout, chunk.slow, bare, alone)
             groups.setdefault(key, []).append(chunk)
         self._pending, self._rows = [], 0
-        for (version, arm, rollout, slow, _), chunks in groups.items():
+        for (version, arm, rollout, slow, bare, alone), chunks in groups.items():
             ids = list(chain.from_iterable(chunk.ids for chunk in chunks))
             at = np.concatenate([chunk.at for chunk in chunks])
             outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
-            values = [chunk.values for chunk in chunks if chunk.values is not None]
-            chunk = Chunk(version, arm, rollout, ids, at, outputs, np.concatenate(values) if values else None, slow)
+            values = None if bare else np.concatenate([one.values for one in chunks if one.values is not None])
+            together = None if alone else np.concatenate([one.together for one in chunks if one.together is not None])
+            chunk = Chunk(version, arm, rollout, ids, at, outputs, values, slow, together)
             finite = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
             if not finite.all():
-                self.failed(rollout, arm, version, count=int((~finite).sum()))
+                shared = 0 if together is None else int(together[~finite].sum())
+                self.failed(rollout, arm, version, count=int((~finite).sum()), together=shared)
                 chunk = rows_of(chunk, finite)
             for day in np.unique(chunk.at // DAY).tolist():
                 self._count_day(day * DAY, rows_of(chunk, chunk.at // DAY == day))
@@ -320,11 +336,17 @@ class Observer:
             counts = self._arm(chunk.rollout, chunk.arm, chunk.version)
             counts[0] += len(new.ids)
             counts[2] += len(new.ids) if chunk.slow else 0
+            counts[3] += 0 if new.together is None else int(new.together.sum())
         if new.values is not None:
             self._tallies.add_features(chunk.version, day, new.values)
         self._tallies.add_predictions(chunk.version, day, new.outputs)
 
 
 def _since(arm: ArmCount, before: Sequence[int]) -> ArmCount:
-    answered, errors, slow = before
-    return ArmCount(arm.rollout, arm.arm, arm.version, arm.answered - answered, arm.errors - errors, arm.slow - slow)
+    now = (arm.answered, arm.errors, arm.slow, arm.together)
+    return ArmCount(arm.rollout, arm.arm, arm.version, *(new - old for new, old in zip(now, before, strict=True)))
+
+
+def _counts(stored: Sequence[int]) -> list[int]:
+    """Counts of an arm; snapshots of old knew of none that came together with others."""
+    return [*stored, 0][:4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +43,26 @@ def answers_from_records(records: Iterable[PredictionRecord], plan: Plan) -> Ite
             yield _answers(batch, plan, width)
 
 
-def failures(records: Iterable[PredictionRecord]) -> dict[tuple[str, str, str], int]:
+class Failed(NamedTuple):
+    """Failed requests of an arm."""
+
+    rows: int
+    together: int
+    """Those of them that fell to the arm together with others."""
+
+
+def failures(records: Iterable[PredictionRecord]) -> dict[tuple[str, str, str], Failed]:
     """Failed requests by ``(rollout, arm, version)``, for :meth:`trimtab.monitoring.observer.Observer.failed`.
 
     What the observer was told of answers as they were given, it is told of their records: an error, or an output that
     is not finite, has a status that begins with ``error``.
     """
-    found: dict[tuple[str, str, str], int] = {}
+    found: dict[tuple[str, str, str], Failed] = {}
     for record in records:
         if record.status.startswith("error"):
             key = (record.rollout, record.arm, record.version)
-            found[key] = found.get(key, 0) + 1
+            rows, together = found.get(key, (0, 0))
+            found[key] = Failed(rows + 1, together + record.together)
     return found
 
 
@@ -110,6 +120,7 @@ def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:
             )
     ages = np.frombuffer(b"".join(record.ages for record in batch), dtype="<f4").reshape(len(batch), -1)
     stale = first.status.removeprefix("stale:").split(",") if first.status.startswith("stale:") else []
+    together = [record.together for record in batch]
     return Answers(
         requests=RequestBatch(
             ids=ids,
@@ -128,4 +139,5 @@ def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:
         rollout=first.rollout,
         outputs=_outputs(batch),
         timings=first.timings,
+        together=together if any(together) else (),
     )

@@ -1,4 +1,4 @@
-"""What stays with one arm of an A/B test, and the answer that no model gives."""
+"""What stays with one arm of a split, and the answer that no model gives."""
 
 from __future__ import annotations
 
@@ -43,6 +43,23 @@ def units_of(
         return [ids[row] if units is None else units[row] or ids[row] for row in wanted]
     said = [""] * len(ids) if units is None else units
     return [said[row] if said[row] not in ("", ids[row]) else str(column[row]) for row in wanted]
+
+
+def drawn_together(route: Route, batch: RequestBatch, units: Sequence[str] | None) -> Sequence[bool]:
+    """Per row whether something else than its own id drew its arm; empty where that is so of none.
+
+    Examples
+    --------
+    >>> batch = RequestBatch(["r/0", "r/1"], np.zeros(2, np.int64), {}, {})
+    >>> from trimtab.serving.routing import Arm
+    >>> halves = Route("m", (Arm("champion", "a", 0.5), Arm("canary", "b", 0.5)))
+    >>> drawn_together(halves, batch, ["r/0", "r/0"]), drawn_together(halves, batch, ["r/0", "r/1"])
+    ([False, True], ())
+    """
+    if units is None or units is batch.ids or sum(arm.share > 0 for arm in route.arms) < 2:
+        return ()
+    found = [unit != name for unit, name in zip(units, batch.ids, strict=True)]
+    return found if any(found) else ()
 
 
 def constant_answers(batch: RequestBatch, model: str, constant: Sequence[float], outputs: Sequence[Tensor]) -> Answers:

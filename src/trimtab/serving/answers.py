@@ -33,9 +33,12 @@ class Answers(msgspec.Struct, frozen=True, eq=False):
     """Of an answer that no version gave; empty where the version says it."""
     precomputed: bool = False
     """Whether the version said it ahead of time: there are no features then."""
+    together: Sequence[bool] = ()
+    """Per row whether it fell to its arm together with others (see
+    :class:`trimtab.serving.record.PredictionRecord`); empty where every row was drawn for itself."""
 
     def timed(self, *, decode_us: int, encode_us: int) -> Answers:
         """The same with what was measured around the pipeline."""
         timings = (decode_us, *self.timings[1:-1], encode_us)
         given = (self.requests, self.features, self.version, self.arm, self.rollout, self.outputs)
-        return Answers(*given, timings, self.error, self.units, self.model, self.precomputed)
+        return Answers(*given, timings, self.error, self.units, self.model, self.precomputed, self.together)

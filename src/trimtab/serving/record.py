@@ -47,6 +47,10 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     """What the caller sent besides the keys, times as microseconds: a later training recomputes features from it."""
     unit: str = ""
     """In an A/B test, what stays with one arm: a user, a shop; empty outside of one."""
+    together: bool = False
+    """Outside of an A/B test, whether the row fell to its arm together with others: by what its caller says stays with
+    one arm, or by the first row of its body. It was drawn for no arm by itself, so it says nothing about how traffic is
+    split."""
 
     def feature_values(self) -> NDArray[np.float32]:
         return np.frombuffer(self.features, dtype="<f4")

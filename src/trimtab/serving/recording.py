@@ -1,7 +1,7 @@
 """From answers to prediction records: columns in, rows out.
 
 The rows are what :func:`trimtab.serving.record.encode_record` makes of a
-:class:`~trimtab.serving.record.PredictionRecord`, without the unit where there is none.
+:class:`~trimtab.serving.record.PredictionRecord`, without the last fields where they say nothing.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ def encode_records(given: Answers, model: str) -> list[bytes]:
         _maps(requests.inputs),
         strict=False,
     )
-    records = []
+    records, ends = [], bool(given.units or given.together)
     for at_row, (name, at, keys, values, ages, said, status, inputs) in enumerate(rows):
         # The prediction's id, as `derived_id` makes it.
         own = sha256(name.encode() + suffix).hexdigest()[:20]
         record = (name, own, at, model, version, arm, rollout, keys, values, ages, marks, said, times, status, inputs)
-        records.append(_encode((*record, given.units[at_row]) if given.units else record))
+        records.append(_encode((*record, *_ending(given, at_row)) if ends else record))
     return records
 
 
@@ -123,7 +123,15 @@ def _encode_one(given: Answers, model: str) -> bytes:
         name, own, at, model, version, arm, given.rollout, _lone(requests.keys), _bytes(features.values),
         _bytes(features.ages), features.watermarks, said, given.timings, status, _lone(requests.inputs),
     )  # fmt: skip
-    return _encode((*record, given.units[0]) if given.units else record)
+    return _encode((*record, *_ending(given, 0)) if given.units or given.together else record)
+
+
+def _ending(given: Answers, row: int) -> tuple[Any, ...]:
+    """The last fields of a row, as far as they say something."""
+    unit = given.units[row] if given.units else ""
+    if given.together and given.together[row]:
+        return unit, True
+    return (unit,) if given.units else ()
 
 
 def _lone(columns: Columns) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.clock import DAY, HOUR, instant
 from trimtab.core.ids import canonical
 from trimtab.errors import ConflictError, IntegrityError
-from trimtab.serving.record import PREDICTIONS, PredictionRecord, encode_record
+from trimtab.serving.record import PREDICTIONS, PredictionRecord, decode_record, encode_record
 from trimtab.testing.memory import MemoryRecords
 
 START = instant("2013-03-04")
@@ -224,6 +224,8 @@ def record(name, **changes):
 ODD = [
     record("usual"),
     record("unit", unit="user-7"),
+    record("together", together=True),
+    record("together in a test", unit="user-7", together=True),
     record("inputs", inputs={"a": 1.5, "b": 3, "c": 3.0, "d": None, "e": True, "f": "é", "g": 1e300, "h": -0.0}),
     record("not a number", inputs={"a": float("nan")}, outputs=(float("nan"), float("inf"), -0.0)),
     record("keys out of order", keys={"z": 1, "a": "1", "m": -(2**63)}),
@@ -260,6 +262,31 @@ def test_usual_rows_are_not_kept_twice(tmp_path):
     compact(records, records.index(PREDICTIONS).directory)
     (path,) = tmp_path.rglob("*.parquet")
     assert pq.read_table(path)["raw"].null_count == 2
+
+
+def test_what_fell_together_is_a_column_and_not_kept_twice(tmp_path):
+    records = SpoolRecords(tmp_path, "w1")
+    records.write(PREDICTIONS, [record("a", together=True), record("b", unit="u", together=True)])
+    compact(records, records.index(PREDICTIONS).directory)
+    (path,) = tmp_path.rglob("*.parquet")
+    found = pq.read_table(path)
+    assert (found["raw"].null_count, found["together"].to_pylist()) == (2, [True, True])
+
+
+def test_a_file_of_before_rows_fell_together_gives_its_rows_back(tmp_path):
+    rows = [msgspec.msgpack.encode(msgspec.msgpack.decode(record(name, unit="u"))[:16]) for name in ("a", "b")]
+    rows.append(msgspec.msgpack.encode(msgspec.msgpack.decode(record("c"))[:15]))
+    records = SpoolRecords(tmp_path, "w1")
+    records.write(PREDICTIONS, rows)
+    records.close()
+    compact(records, records.index(PREDICTIONS).directory)
+    assert delete_compacted(records, PREDICTIONS).files == 1
+    (path,) = tmp_path.rglob("*.parquet")
+    content = pq.read_table(path, partitioning=None)
+    assert content["raw"].null_count == 3
+    pq.write_table(content.drop_columns(["together"]), path)
+    assert [row for _, row in records.scan(PREDICTIONS)] == rows
+    assert [decode_record(row).together for row in rows] == [False] * 3
 
 
 def as_of_old(directory):

@@ -139,6 +139,19 @@ def test_five_hundred_answers_without_a_failure_are_enough_and_four_hundred_are_
     assert states(400) == ["go", "wait", "wait"]
 
 
+def test_the_split_is_judged_by_what_was_drawn_alone_and_the_rest_by_all():
+    def rails(champion, canary):
+        return {rail.name: rail for rail in judge_counts(champion, canary, share=0.3)}
+
+    assert rails(Tally(3503, 0, 0), Tally(497, 0, 0))["split"].state == "stop"
+    assert rails(Tally(3503, 0, 0, together=2803), Tally(497, 0, 0, together=197))["split"].state == "go"
+    nobody = rails(Tally(3503, 0, 0, together=3503), Tally(497, 0, 0, together=497))
+    assert (nobody["split"].state, nobody["split"].e_value) == ("go", 1.0)
+    assert nobody["errors"] == rails(Tally(3503, 0, 0), Tally(497, 0, 0))["errors"]
+    wrong = rails(Tally(3503, 0, 0, together=2503), Tally(3497, 0, 0, together=2497))
+    assert wrong["split"].state == "stop"
+
+
 def test_guardrails_on_the_field_s_own_case():
     """100 canary and 1900 champion requests a tick, 2 % errors; the canary then has 4 %, and 8 %."""
     rng = np.random.default_rng(4)

@@ -1,5 +1,6 @@
 """The observer: each day once, in order, from whatever order and batches things arrive in."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ START = 20 * WEEK
 CONFIG = ObserverConfig("late", "binary", "log_loss", matures=48 * HOUR)
 
 
-def batch(ids, at, outputs, *, version="A", arm="champion", rollout="", values=None, timings=(1, 2, 3)):
+def batch(ids, at, outputs, *, version="A", arm="champion", rollout="", values=None, timings=(1, 2, 3), **more):
     n = len(ids)
     matrix = np.zeros((n, 2), dtype=np.float32) if values is None else values
     return Answers(
@@ -30,6 +31,7 @@ def batch(ids, at, outputs, *, version="A", arm="champion", rollout="", values=N
         rollout=rollout,
         outputs=np.asarray(outputs, dtype=np.float64),
         timings=timings,
+        **more,
     )
 
 
@@ -138,6 +140,54 @@ def test_arms_count_answers_errors_and_slow_answers_of_one_rollout():
     observer.failed("r1", "canary", "B")
     assert observer.arms("r1") == (ArmCount("r1", "canary", "B", 1, 1, 0), ArmCount("r1", "champion", "A", 3, 0, 2))
     assert observer.arms("other") == ()
+
+
+def test_arms_count_what_fell_to_them_together_each_row_once():
+    observer = Observer(CONFIG)
+    flags = [True, False, True, True]
+    observer.answered(batch(["a", "b", "c", "d"], [START] * 4, [0.5, 0.5, np.nan, 0.5], together=flags))
+    observer.answered(batch(["e", "f"], [START] * 2, [0.5] * 2))
+    observer.answered(batch(["a", "g"], [START, START + DAY], [0.5] * 2, together=[True, True]))
+    observer.answered(
+        msgspec.structs.replace(batch(["x", "y"], [START] * 2, [0.5] * 2, together=[True, False]), error="x")
+    )
+    observer.failed("", "champion", "A", count=5, together=2)
+    waiting = Observer.restore(CONFIG, observer.snapshot())
+    expected = (ArmCount("", "champion", "A", 6, 8, 0, 7),)
+    assert observer.arms("") == expected
+    assert waiting.arms("") == expected
+    assert Observer.restore(CONFIG, observer.snapshot()).arms("") == expected
+
+
+def test_a_step_counts_what_fell_together_since_it_began():
+    observer = Observer(CONFIG)
+    assert observer.step_arms("r1", 0) == ()
+    observer.answered(batch(["a", "b"], [START] * 2, [0.5] * 2, rollout="r1", together=[True, True]))
+    assert observer.step_arms("r1", 0)[0].together == 2
+    assert observer.step_arms("r1", 1)[0] == ArmCount("r1", "champion", "A", 0, 0, 0, 0)
+    observer.answered(batch(["c", "d"], [START] * 2, [0.5] * 2, rollout="r1", together=[True, False]))
+    restored = Observer.restore(CONFIG, observer.snapshot())
+    for one in (observer, restored):
+        assert one.step_arms("r1", 1)[0] == ArmCount("r1", "champion", "A", 2, 0, 0, 1)
+
+
+def test_a_snapshot_of_before_rows_fell_together_goes_on():
+    """Its arms have three counts, and nothing is said of the chunks that wait."""
+    observer = Observer(CONFIG)
+    observer.answered(batch(["a", "b"], [START] * 2, [0.5] * 2, rollout="r1"))
+    observer.step_arms("r1", 0)
+    observer.answered(batch(["c"], [START], [0.5], rollout="r1"))
+    observer.step_arms("r1", 1)
+    observer.answered(batch(["d"], [START], [0.5], rollout="r1"))
+    state = msgspec.msgpack.decode(observer.snapshot())
+    assert len(state["pending"]) == 1
+    del state["together"]
+    for field in ("arms", "before"):
+        state[field] = [(key, counts[:3]) for key, counts in state[field]]
+    old = Observer.restore(CONFIG, msgspec.msgpack.encode(state))
+    old.answered(batch(["e"], [START], [0.5], rollout="r1", together=[True]))
+    assert old.arms("r1") == (ArmCount("r1", "champion", "A", 5, 0, 0, 1),)
+    assert old.step_arms("r1", 1) == (ArmCount("r1", "champion", "A", 2, 0, 0, 1),)
 
 
 def scenario(seed, days=6, per_day=40):

@@ -17,7 +17,7 @@ PLAN = Plan(
 )
 
 
-def record(number, *, version="A", arm="champion", mark=3, status="ok", features=None, rollout="r"):
+def record(number, *, version="A", arm="champion", mark=3, status="ok", features=None, rollout="r", together=False):
     values = np.array([number, -number], dtype="<f4").tobytes() if features is None else features
     return PredictionRecord(
         request_id=f"v{number}",
@@ -34,6 +34,7 @@ def record(number, *, version="A", arm="champion", mark=3, status="ok", features
         outputs=(number / 100,),
         timings=(1, 2, 3),
         status=status,
+        together=together,
     )
 
 
@@ -60,7 +61,16 @@ def test_failed_requests_are_counted_apart():
     rows = [record(1), record(2, status="error:timeout"), record(3, status="stale:stock")]
     made = list(answers_from_records(rows, PLAN))
     assert [(list(a.requests.ids), a.features.stale) for a in made] == [(["v1"], ()), (["v3"], ("stock",))]
-    assert failures(rows) == {("r", "champion", "A"): 1}
+    assert failures(rows) == {("r", "champion", "A"): (1, 0)}
+
+
+def test_what_fell_to_its_arm_together_comes_back_so_failed_or_not():
+    rows = [record(number, together=number % 3 == 0, status="error:x" if number > 5 else "ok") for number in range(10)]
+    (made,) = answers_from_records(rows, PLAN)
+    assert list(made.together) == [True, False, False, True, False, False]
+    assert failures(rows) == {("r", "champion", "A"): (4, 2)}
+    (alone,) = answers_from_records(rows[1:3], PLAN)
+    assert alone.together == ()
 
 
 def test_sampled_records_without_features_still_count_as_predictions():

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,6 +6,7 @@ from tests.unit.serving.parts import Desk, House, Reader, engine_with, small_pla
 
 from trimtab.errors import InputError, Overloaded, SchemaError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.plan import ModulePart, Plan, RequestShape
+from trimtab.serving.ask import Steer
 from trimtab.serving.latency import BUCKETS
 from trimtab.serving.meter import ANSWERED, ARM, Meter, stage_at
 
@@ -273,6 +275,50 @@ def test_a_unit_stays_with_its_arm_whatever_the_request_is_called(house):
     for row in range(12):
         desk.infer(infer_body((1, 2), id=f"r{row}"), unit="user-7")
     assert len({answer["model_version"] for answer in desk.run()}) == 1
+
+
+HALVES = (("champion", "a", 0.5), ("canary", "b", 0.5))
+
+
+def fell_together(desk):
+    desk.run()
+    return {row.request_id: row.together for row in desk.records.rows}
+
+
+def test_rows_whose_arm_was_not_drawn_for_them_alone_say_so_in_their_records(house):
+    desk = desk_for(house, *HALVES)
+    desk.infer(infer_body((1, 2), id="alone"))
+    desk.infer(infer_body((1, 2), (3, 4), (5, 6), id="body"))
+    desk.infer(infer_body((1, 2), id="tensor"), unit="user-7")
+    for unit, name in (("", "json"), ("user-7", "with header")):
+        body = msgspec.json.encode({"instances": [{"id": f"{name} {row}", "shop": "a", "basket": 1} for row in (0, 1)]})
+        desk.dispatcher.submit("m", body, desk.answers.append, steer=Steer(unit=unit))
+    assert fell_together(desk) == {
+        "alone": False, "body/0": False, "body/1": True, "body/2": True, "tensor": True,
+        "json 0": False, "json 1": False, "with header 0": True, "with header 1": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", ["", "user-7"])
+def test_a_plain_row_says_so_too(house, unit):
+    desk = desk_for(house, *HALVES)
+    body = msgspec.json.encode(infer_body((1, 2), id="r1"))
+    assert desk.dispatcher.submit_plain("m", body, desk.answers.append, steer=Steer(unit=unit))
+    assert fell_together(desk) == {"r1": unit != ""}
+
+
+@pytest.mark.parametrize("arms", [[("champion", "a", 1.0)], [("champion", "a", 1.0), ("shadow", "b", 0.0)]])
+def test_where_nothing_is_drawn_nothing_falls_together(house, arms):
+    desk = desk_for(house, *arms)
+    desk.infer(infer_body((1, 2), (3, 4), id="body"), unit="user-7")
+    assert fell_together(desk) == {"body/0": False, "body/1": False}
+
+
+def test_in_a_test_the_unit_is_said_and_nothing_else(house):
+    desk = desk_for(house, *HALVES, unit="shop")
+    desk.infer(infer_body((1, 2), (3, 4), id="body"), unit="user-7")
+    desk.run()
+    assert [(row.unit, row.together) for row in desk.records.rows] == [("user-7", False)] * 2
 
 
 def test_an_arm_can_be_named(house):

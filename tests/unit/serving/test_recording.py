@@ -49,6 +49,7 @@ def one_by_one(given, model):
             status=statuses(given)[row],
             inputs=columns[row],
             unit=given.units[row] if given.units else "",
+            together=given.together[row] if given.together else False,
         )
         yield record
 
@@ -61,10 +62,27 @@ def test_a_batch_is_written_as_its_records_one_by_one(rows, outputs, more):
     found = encode_records(given, "m")
     wanted = list(one_by_one(given, "m"))
     assert [decode_record(row) for row in found] == wanted
-    if given.units:
-        assert found == [encode_record(record) for record in wanted]
-    else:  # the unit is left out, as before there was one
-        assert [row[1:] for row in found] == [encode_record(record)[3:-1] for record in wanted]
+    if given.units:  # the last field is left out, as before there was one
+        assert [row[3:] for row in found] == [encode_record(record)[3:-1] for record in wanted]
+    else:  # and so is the unit
+        assert [row[1:] for row in found] == [encode_record(record)[3:-2] for record in wanted]
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("units", [False, True])
+def test_rows_that_fell_to_their_arm_together_say_so_and_the_others_are_written_as_ever(rows, units):
+    flags = [row % 2 == 0 for row in range(rows)]
+    given, plain = answers(rows, units=units, together=flags), answers(rows, units=units)
+    found = encode_records(given, "m")
+    wanted = list(one_by_one(given, "m"))
+    assert [decode_record(row) for row in found] == wanted
+    for row, record, without, together in zip(found, wanted, encode_records(plain, "m"), flags, strict=True):
+        assert row == (encode_record(record) if together else without)
+    assert encode_records(answers(rows, units=units, together=[False] * rows), "m") == encode_records(plain, "m")
+
+
+def test_what_is_measured_around_the_pipeline_keeps_what_fell_together():
+    assert answers(2, together=[True, False]).timed(decode_us=1, encode_us=2).together == [True, False]
 
 
 def test_a_row_that_is_not_finite_says_so():

@@ -56,6 +56,7 @@ def prediction_row(row: bytes) -> tuple[str, Micros, Columns]:
         "inputs": _json(record.inputs),
         "unit": record.unit,
         "key_order": _json(list(record.keys)),
+        "together": record.together,
     }
     return record.model, record.asked_at, columns
 
@@ -88,6 +89,7 @@ def prediction_schema() -> Any:
         "inputs": pa.string(),
         "unit": pa.string(),
         "key_order": pa.string(),  # `keys` is sorted, so that equal ones are equal texts
+        "together": pa.bool_(),
     }
     return pa.schema([*public_schema(), *(pa.field(name, kind) for name, kind in more.items())])
 
@@ -96,7 +98,10 @@ _TEXTS = ("request_id", "prediction_id", "model", "version", "arm", "rollout", "
 
 
 def prediction_rows(table: Any) -> Iterator[bytes]:
-    """The records as a worker writes them: fifteen fields, and a sixteenth where there is a unit."""
+    """The records as a worker writes them: fifteen fields, a sixteenth where there is a unit, all where drawn together.
+
+    Files that were written before there was a column ``together`` lack it.
+    """
     encode = msgspec.msgpack.Encoder().encode
     text = {name: table[name].to_pylist() for name in _TEXTS}
     asked = table["asked_at"].cast("int64").to_pylist()
@@ -106,6 +111,8 @@ def prediction_rows(table: Any) -> Iterator[bytes]:
     keys = [{name: own[name] for name in order} for own, order in zip(sorted_keys, orders, strict=True)]
     outputs, timings = table["outputs"].to_pylist(), table["timings"].to_pylist()
     features, ages = _blocks(table["features"]), _blocks(table["ages"])
+    known = "together" in table.column_names
+    together = table["together"].to_pylist() if known else [False] * table.num_rows
     for at in range(table.num_rows):
         fields = (
             text["request_id"][at], text["prediction_id"][at], asked[at], text["model"][at], text["version"][at],
@@ -113,7 +120,7 @@ def prediction_rows(table: Any) -> Iterator[bytes]:
             timings[at], text["status"][at], inputs[at],
         )  # fmt: skip
         unit = text["unit"][at]
-        yield encode((*fields, unit) if unit else fields)
+        yield encode((*fields, unit, True) if together[at] else (*fields, unit) if unit else fields)
 
 
 def _json(value: Any, **options: Any) -> str:
