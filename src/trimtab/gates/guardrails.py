@@ -60,7 +60,9 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     Parameters
     ----------
     share
-        The canary's share of the requests in this step, in (0, 1).
+        The canary's share of the requests in this step, in (0, 1). Where requests fell to their arm together, errors
+        and slow answers are held against the share that it really had: a heavy user is no fault of the version that
+        he fell to. They are then not independent draws, and the bound is what it says only roughly.
 
     Examples
     --------
@@ -69,11 +71,13 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     """
     split = min(split_e_value(canary.drawn, champion.drawn, share), REPORTED_MOST)
     rails = [Guardrail("split", "stop" if split > 1 / SPLIT_ALPHA else "go", split, 1 / SPLIT_ALPHA)]
+    grouped = min(canary.asked, champion.asked) > 0 < canary.together + champion.together
+    held = canary.asked / (canary.asked + champion.asked) if grouped else share
     for name, old, new in (
         ("errors", champion.errors, canary.errors),
         ("slow", champion.slow, canary.slow),
     ):
-        evidence = min(share_e_value(new, old, share), REPORTED_MOST)
+        evidence = min(share_e_value(new, old, held), REPORTED_MOST)
         excess = excess_bound((new, canary.asked), (old, champion.asked), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE)
         stop_at = GUARDRAILS / ROLLBACK_ALPHA
         state: Literal["stop", "go", "wait"] = "go" if excess < RATE_MARGIN else "wait"

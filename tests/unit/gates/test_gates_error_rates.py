@@ -176,3 +176,15 @@ def test_guardrails_on_the_field_s_own_case():
     assert np.median([tick for _, tick in doubled]) <= 15
     fourfold = [ticks(0.08) for _ in range(50)]
     assert all(answer == "stop" and tick <= 10 for answer, tick in fourfold)
+
+
+def test_a_heavy_user_is_no_fault_of_the_version_that_he_fell_to():
+    """60 % of the rows at a share of 30 %, and as many errors and slow answers in a hundred as the champion has."""
+    champion, canary = Tally(1600, 32, 32, together=1600), Tally(2400, 48, 48, together=2400)
+    found = {rail.name: rail for rail in judge_counts(champion, canary, share=0.3)}
+    assert [found[name].state != "stop" for name in ("split", "errors", "slow")] == [True] * 3
+    worse = {rail.name: rail for rail in judge_counts(champion, canary._replace(errors=190), share=0.3)}
+    assert worse["errors"].state == "stop"
+    alone = {rail.name: rail for rail in judge_counts(Tally(1600, 32, 0), Tally(2400, 48, 0), share=0.3)}
+    assert (alone["split"].state, alone["errors"].state) == ("stop", "stop")
+    assert judge_counts(Tally(0, 0, 0), Tally(5, 1, 0, together=5), share=0.3)[1].e_value >= 1
