@@ -36,7 +36,7 @@ def address():
 
 
 def test_an_end_that_passes_between_two_looks_at_the_clock_ends_the_load(address, monkeypatch):
-    monkeypatch.setattr(driving, "SILENCE_S", 0.2)  # for so long it waited then, for a worker that owed nothing
+    monkeypatch.setattr(driving, "SILENCE_S", 3.0)  # for so long it waited then, for a worker that owed nothing
     for _ in range(40):
         load = driving.drive([address], [b"GET / HTTP/1.1\r\n\r\n"], connections=2, seconds=0.02, rate=500)
         assert (load.requests, load.errors) == (10, 0)
