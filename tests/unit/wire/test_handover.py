@@ -4,7 +4,6 @@ import asyncio
 import errno
 import select
 import socket
-import sys
 import threading
 import time
 from contextlib import asynccontextmanager
@@ -232,7 +231,7 @@ def test_the_last_worker_answers_what_waits_when_it_closes_its_socket(made, monk
             await close(one)
 
         monkeypatch.setattr(server, "_close", crowded)
-        monkeypatch.setattr(wire, "turn_away", lambda _: None)  # as on a system that cannot do it
+        monkeypatch.setattr(wire, "turn_away", lambda _: False)  # as on a system that cannot do it
         task = asyncio.create_task(server.run(listener, server.stop))
         await task
         for caller in waiting:
@@ -262,25 +261,34 @@ def test_a_server_goes_only_when_what_it_accepted_last_is_answered(made, monkeyp
     asyncio.run(end())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot turn callers away from a socket that listens")
-def test_who_connects_while_the_last_worker_closes_its_socket_is_refused_not_reset(made, monkeypatch):
+@pytest.mark.parametrize("able", [True, False])
+def test_who_connects_while_the_last_worker_closes_its_socket_is_answered_or_refused_not_reset(made, monkeypatch, able):
     """A load balancer may not send elsewhere what was reset; what was refused it may."""
+    if not able:
+        monkeypatch.setattr(wire, "turn_away", lambda _: False)  # as the system does it for an ordinary user
 
     async def end():
-        listener, late = made(), socket.socket()
+        listener, late = made(), [socket.socket() for _ in range(12)]
         server = HttpServer(Mirror(), Limits(), drain_s=5.0)
         close = server._close
 
         async def joined(one):
-            late.setblocking(False)
-            assert late.connect_ex(("127.0.0.1", port_of(one))) == errno.EINPROGRESS
+            for caller in late:
+                caller.setblocking(False)
+                assert caller.connect_ex(("127.0.0.1", port_of(one))) == errno.EINPROGRESS
             await close(one)
 
         monkeypatch.setattr(server, "_close", joined)
-        await server.run(listener, server.stop)
-        with late:
-            await asyncio.to_thread(select.select, [], [late], [], 5)  # until the kernel has tried again
-            assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+        task = asyncio.create_task(server.run(listener, server.stop))
+        await until(lambda: not server.listening and server.draining)
+        assert all(await asyncio.gather(*map(fine, late)))
+        await task
+
+    async def fine(caller):
+        with caller:
+            await asyncio.to_thread(select.select, [], [caller], [], 5)  # until the kernel has tried again
+            error = caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return error == errno.ECONNREFUSED or (error == 0 and await answered(caller))
 
     asyncio.run(end())
 

@@ -7,7 +7,8 @@ import errno
 import resource
 import socket
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from trimtab.errors import Unavailable
 
@@ -15,6 +16,8 @@ _OTHER_FILES = 64
 """Open files that are no connections: stores, records, libraries, and callers who are just told that it is full."""
 _SO_ATTACH_FILTER = 26
 """``SO_ATTACH_FILTER`` of Linux, which :mod:`socket` does not name."""
+_TRIES = 4
+"""To take the last place of a queue, which somebody else may take first."""
 _NO_NEW_CONNECTIONS = (
     (0x30, 0, 0, 13),  # load byte 13 of the TCP header: its flags
     (0x54, 0, 0, 0x12),  # of them SYN and ACK
@@ -100,19 +103,56 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def turn_away(listener: socket.socket) -> None:
-    """Let nobody begin to connect to a socket any more, while who has begun still can; without effect beside Linux.
+def turn_away(listener: socket.socket) -> bool:
+    """Let nobody begin to connect to a socket any more, while who has begun still can; whether the system does that.
 
     What stands in the queue of a listening socket that closes is reset, and between the last look into that queue and
     the closing there is always a moment. After this, and a moment longer than a handshake takes, the queue stays empty.
     Who tries meanwhile is not answered, tries again after a second, as TCP does, and is then refused: a load balancer
-    sends his request elsewhere, which it must not do when the connection is reset.
+    sends his request elsewhere, which it must not do when the connection is reset. Linux can do it, and some let only
+    privileged processes.
     """
     program = b"".join([struct.pack("=HBBI", *instruction) for instruction in _NO_NEW_CONNECTIONS])
     kept = ctypes.create_string_buffer(program, len(program))
-    with suppress(OSError):
-        pointer = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(kept))
+    pointer = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(kept))
+    try:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def last_callers(listener: socket.socket) -> Iterator[list[socket.socket]]:
+    """The connections that wait in the queue of a socket; nobody joins it while the block runs, which is to close it.
+
+    For where :func:`turn_away` cannot be had: the queue is made as short as can be, and the one place that it has then
+    is taken by a connection of our own. A full queue answers nobody.
+    """
+    listener.listen(0)
+    address = listener.getsockname()
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - looked for, not bound
+    waiting: list[socket.socket] = []
+    with ExitStack() as taken:
+        for _ in range(_TRIES):
+            with suppress(OSError):
+                while True:
+                    waiting.append(listener.accept()[0])
+            one = taken.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))
+            one.setblocking(False)
+            with suppress(OSError):
+                one.connect_ex((own, *address[1:]))
+            if _connected(one):  # on its own machine that takes no time
+                break
+        yield waiting
+
+
+def _connected(one: socket.socket) -> bool:
+    try:
+        one.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def open_to(connections: int) -> int:

@@ -20,7 +20,7 @@ from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.heads import KnownHeads
 from trimtab.adapters.wire.limits import SWEEP_S, Limits
-from trimtab.adapters.wire.listening import open_to, turn_away
+from trimtab.adapters.wire.listening import last_callers, open_to, turn_away
 from trimtab.adapters.wire.reading import Budget
 from trimtab.adapters.wire.reply import Reply
 
@@ -147,14 +147,8 @@ class HttpServer:
 
     async def _close(self, listener: socket.socket) -> None:
         """Close a listening socket with which nobody goes on; accept what waits in it, which would be reset."""
-        waiting = []
-        try:
-            while True:
-                waiting.append(listener.accept()[0])
-        except OSError:
-            # None is left: at once, for systems where nobody could be turned away.
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+        with last_callers(listener) as waiting, suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
         self.silence(listener)
         for one in waiting:
             with suppress(OSError):
