@@ -174,8 +174,7 @@ class RequestCodec:
             return SchemaError(f"unknown field {named!r}", got=_at(place), hint=hint)
         if bare.startswith("Object missing required field"):
             return SchemaError(f"field {named!r} is missing", got=_at(place), hint=hint)
-        if place and _found(body, place) is None:
-            wanted = self._wanted(place) or hint
+        if (wanted := self._wanted(place)) and _found(body, place) is None:
             return SchemaError(f"{place} may not be missing", got="null, as which NaN is sent in JSON", hint=wanted)
         return SchemaError(
             f"{place or 'the body'} is not acceptable: {_lower(_of_integers(bare))}",

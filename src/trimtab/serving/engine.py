@@ -215,11 +215,27 @@ class Engine:
     ) -> Answers:
         try:
             return self.pipeline.predict(deployed, batch, arm=arm, rollout=rollout, features=features)
-        except (InputError, Unavailable):
-            raise
+        except (InputError, Unavailable) as error:
+            if isinstance(error, Unavailable) or arm in UNCOUNTED or not self._front_takes(deployed, batch, features):
+                raise
+            return failed_answers(batch, deployed.version, arm=arm, rollout=rollout, error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything; a failed answer is evidence
             kind = error.kind if isinstance(error, ModelFailed) else type(error).__name__
             return failed_answers(batch, deployed.version, arm=arm, rollout=rollout, error=kind)
+
+    def _front_takes(self, deployed: Deployed, batch: RequestBatch, features: FeatureBatch | None) -> bool:
+        """Whether the version whose inputs callers were told takes a request that another one refuses.
+
+        Then it is no fault of the caller. Asked for lone requests only: those of a batch are tried one by one first.
+        """
+        front = self.live.answering(deployed.manifest.model)
+        if len(batch) != 1 or front.version == deployed.version:
+            return False
+        try:
+            self.pipeline.predict(front, batch, features=features)
+        except Exception:  # noqa: BLE001 - whatever it is, it does not take it
+            return False
+        return True
 
     # -- shadow
 

@@ -55,6 +55,17 @@ def test_missing_values_go_where_they_went_in_training(kind, trained):
     np.testing.assert_allclose(exported.predict(HOLES), predict_original(model, HOLES, task), atol=1e-5)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["check rows without holes", "with holes"])
+def test_trees_that_ask_the_same_and_send_what_is_missing_elsewhere_are_told_apart(whole):
+    draw = np.random.default_rng(0)
+    flags = draw.integers(0, 2, (400, 3)).astype(np.float32)
+    late = (flags[:, 0] + draw.random(400) > 1).astype(int)
+    holes = np.where(draw.random((400, 3)) < 0.3, np.nan, flags).astype(np.float32)
+    model = RandomForestClassifier(20, max_depth=2, random_state=0).fit(holes, late)
+    exported = OnnxExporter().export(model, flags[:100] if whole else holes[:100], task=LATE)
+    np.testing.assert_allclose(exported.predict(holes), predict_original(model, holes, LATE), atol=1e-5)
+
+
 def test_what_cannot_take_missing_values_is_exported_as_before():
     model = StackingClassifier([("a", DecisionTreeClassifier(max_depth=3)), ("b", LogisticRegression())])
     exported = OnnxExporter().export(model.fit(X, SIGNAL > 0), X, task=LATE)

@@ -396,3 +396,30 @@ def test_more_than_the_queue_holds_is_refused(house):
     assert len(desk.run()) == 2
     desk.ask({"shop": "a", "basket": 1})
     assert len(desk.run()) == 3
+
+
+def test_what_only_the_canary_refuses_is_its_failure_and_what_both_refuse_the_callers(house, monkeypatch):
+    desk = desk_for(house, ("champion", "a", 0.5), ("canary", "b", 0.5))
+    run = house.made["b"].runtime.run
+
+    def picky(values):
+        if (values > 1000).any():
+            raise InputError("past the range of float16")
+        return run(values)
+
+    monkeypatch.setattr(house.made["b"].runtime, "run", picky)
+    for row in range(20):
+        desk.ask({"id": f"r{row}", "shop": "a", "basket": 2000})
+    answers = desk.run()
+    arms = {record.request_id: (record.arm, record.status) for record in desk.records.rows}
+    assert len(arms) == 20
+    assert set(arms.values()) == {("champion", "ok"), ("canary", "error:InputError")}
+    failed = [one for one in answers if isinstance(one, TrimtabError)]
+    assert len(failed) == sum(arm == "canary" for arm, _ in arms.values())
+    monkeypatch.setattr(house.made["a"].runtime, "run", picky)
+    before = len(desk.records.rows)
+    desk.answers.clear()
+    for row in range(20, 30):
+        desk.ask({"id": f"r{row}", "shop": "a", "basket": 2000})
+    assert {type(one) for one in desk.run()} == {InputError}
+    assert len(desk.records.rows) == before

@@ -165,6 +165,20 @@ def test_nobody_takes_it_from_the_last_one_nor_does_one_that_leaves_itself(tmp_p
     asyncio.run(leave())
 
 
+def test_what_waits_is_answered_by_a_sibling_that_is_leaving_itself_when_the_socket_comes(tmp_path, made):
+    async def leave():
+        server, brought = HttpServer(Mirror(), Limits(), drain_s=5.0), made()
+        task = asyncio.create_task(server.run(made()))
+        waiting = connect(port_of(brought), 5)
+        server.stop()
+        await until(lambda: server.draining)
+        assert await server.listen(brought.dup(), 9)
+        assert [await answered(caller) for caller in waiting] == [True] * 5
+        await task
+
+    asyncio.run(leave())
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_sibling_that_stands_still_finds_the_socket_later(tmp_path, made, monkeypatch, shared):
     """What is shut down by the one that leaves is shut down for all who have it, now or later."""
@@ -231,7 +245,6 @@ def test_the_last_worker_answers_what_waits_when_it_closes_its_socket(made, monk
             await close(one)
 
         monkeypatch.setattr(server, "_close", crowded)
-        monkeypatch.setattr(wire, "turn_away", lambda _: False)  # as on a system that cannot do it
         task = asyncio.create_task(server.run(listener, server.stop))
         await task
         for caller in waiting:
@@ -261,11 +274,8 @@ def test_a_server_goes_only_when_what_it_accepted_last_is_answered(made, monkeyp
     asyncio.run(end())
 
 
-@pytest.mark.parametrize("able", [True, False])
-def test_who_connects_while_the_last_worker_closes_its_socket_is_answered_or_refused_not_reset(made, monkeypatch, able):
+def test_who_connects_while_the_last_worker_closes_its_socket_is_answered_or_refused_not_reset(made, monkeypatch):
     """A load balancer may not send elsewhere what was reset; what was refused it may."""
-    if not able:
-        monkeypatch.setattr(wire, "turn_away", lambda _: False)  # as the system does it for an ordinary user
 
     async def end():
         listener, late = made(), [socket.socket() for _ in range(12)]

@@ -3,12 +3,11 @@
 import errno
 import select
 import socket
-import sys
 from contextlib import ExitStack
 
 import pytest
 
-from trimtab.adapters.wire.listening import last_callers, listening_socket, reserved_socket, turn_away
+from trimtab.adapters.wire.listening import last_callers, listening_socket, reserved_socket
 from trimtab.errors import Unavailable
 
 HERE = "127.0.0.1"
@@ -70,42 +69,6 @@ def test_another_program_on_all_addresses_has_it_too(port):
         other.bind(("0.0.0.0", port))
         other.listen()
         assert refused(port)
-
-
-def privileged(done: bool) -> None:
-    if not done:
-        pytest.skip("this system lets no ordinary user do it; what is done instead is tested below")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot turn callers away from a socket that listens")
-@pytest.mark.parametrize("host", [HERE, "::1"])
-def test_who_has_begun_to_connect_still_can_and_who_comes_later_is_refused_not_reset(host):
-    with listening_socket(host, 0) as listener:
-        listener.listen()
-        address = listener.getsockname()[:2]
-        with socket.create_connection(address) as early:
-            privileged(turn_away(listener))
-            with socket.socket(listener.family) as late:
-                late.settimeout(0.2)
-                with pytest.raises(TimeoutError):
-                    late.connect(address)
-            with listener.accept()[0] as accepted:
-                early.sendall(b"asked")
-                assert accepted.recv(16) == b"asked"
-            with pytest.raises(BlockingIOError):
-                listener.accept()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot turn callers away from a socket that listens")
-def test_who_is_turned_away_is_refused_once_the_socket_is_closed():
-    with listening_socket(HERE, 0) as listener, socket.socket() as late:
-        listener.listen()
-        privileged(turn_away(listener))
-        late.setblocking(False)
-        assert late.connect_ex(listener.getsockname()) == errno.EINPROGRESS
-        listener.close()
-        select.select([], [late], [], 5)  # until the kernel has tried again
-        assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
 @pytest.mark.parametrize("host", [HERE, "::1", "0.0.0.0", "::"])

@@ -49,6 +49,16 @@ def test_records_are_forced_to_disk_when_something_was_written(process):
     assert records.synced == [("predictions", False)]
 
 
+def test_what_cannot_be_looked_at_keeps_no_record_from_the_disk(process, monkeypatch):
+    def look():
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(process._plane, "look", look)
+    process._engine.counts["answered", "m", "v", "champion"] += 3
+    asyncio.run(run_for(process, 0.1))
+    assert process._worker.records.synced == [("predictions", False)]
+
+
 def test_a_sync_that_fails_is_tried_again(process):
     records = process._worker.records
     process._engine.counts["answered", "m", "v", "champion"] += 1

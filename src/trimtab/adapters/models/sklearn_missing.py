@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +17,8 @@ def keep_missing(graph: Any, estimator: Any) -> None:
     """Write into the trees of a graph what those of the estimator do with NaN.
 
     A tree is known by its questions and branches; of several that are alike in these the one counts whose thresholds
-    are nearest.
+    are nearest, and of those the next one in their order: shallow trees often ask the same, and then differ only in
+    where they send what is missing.
     """
     known: dict[bytes, list[Any]] = defaultdict(list)
     for tree in _trees(estimator, set()):
@@ -27,12 +28,13 @@ def keep_missing(graph: Any, estimator: Any) -> None:
             known[_shape(inner, [np.where(inner, part, 0) for part in parts])].append(tree)
     if not known:
         return
+    used: Counter[int] = Counter()
     for node in graph.node:
         if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
-            _write({attribute.name: attribute for attribute in node.attribute}, known)
+            _write({attribute.name: attribute for attribute in node.attribute}, known, used)
 
 
-def _write(attributes: Mapping[str, Any], known: Mapping[bytes, list[Any]]) -> None:
+def _write(attributes: Mapping[str, Any], known: Mapping[bytes, list[Any]], used: Counter[int]) -> None:
     trees = np.array(attributes["nodes_treeids"].ints)
     ids = np.array(attributes["nodes_nodeids"].ints)
     inner = np.array([mode != b"LEAF" for mode in attributes["nodes_modes"].strings])
@@ -46,7 +48,9 @@ def _write(attributes: Mapping[str, Any], known: Mapping[bytes, list[Any]]) -> N
         if not alike:
             continue
         thresholds = _finite(values[at], inner[at])
-        tree = min(alike, key=lambda one: np.abs(_finite(one.threshold, one.children_left >= 0) - thresholds).sum())
+        far = [float(np.abs(_finite(one.threshold, one.children_left >= 0) - thresholds).sum()) for one in alike]
+        tree = alike[min(range(len(alike)), key=lambda place: (far[place], used[id(alike[place])], place))]
+        used[id(tree)] += 1
         for place, left in zip(at.tolist(), (tree.missing_go_to_left * inner[at]).tolist(), strict=True):
             written[place] = int(left)
 

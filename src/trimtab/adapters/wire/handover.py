@@ -39,7 +39,7 @@ class Holder(Protocol):
         ...
 
     async def listen(self, listener: socket.socket, number: int) -> bool:
-        """Accept from one more; False, and nothing done, when it is leaving."""
+        """Accept from one more, or when it is leaving what waits in it; False, and nothing done, when it cannot."""
         ...
 
     def silence(self, listener: socket.socket) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import resource
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -14,18 +12,8 @@ from trimtab.errors import Unavailable
 
 _OTHER_FILES = 64
 """Open files that are no connections: stores, records, libraries, and callers who are just told that it is full."""
-_SO_ATTACH_FILTER = 26
-"""``SO_ATTACH_FILTER`` of Linux, which :mod:`socket` does not name."""
 _TRIES = 4
 """To take the last place of a queue, which somebody else may take first."""
-_NO_NEW_CONNECTIONS = (
-    (0x30, 0, 0, 13),  # load byte 13 of the TCP header: its flags
-    (0x54, 0, 0, 0x12),  # of them SYN and ACK
-    (0x15, 0, 1, 0x02),  # SYN alone: the first packet of a connection
-    (0x06, 0, 0, 0),  # is dropped
-    (0x06, 0, 0, 0xFFFFFFFF),  # everything else passes whole
-)
-"""Instructions of the classic BPF, as ``linux/filter.h`` has them: code, jump if true, jump if false, operand."""
 
 
 def reserved_socket(host: str, port: int, *, shared: bool = False, option: str = "--port") -> socket.socket:
@@ -103,31 +91,14 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def turn_away(listener: socket.socket) -> bool:
-    """Let nobody begin to connect to a socket any more, while who has begun still can; whether the system does that.
-
-    What stands in the queue of a listening socket that closes is reset, and between the last look into that queue and
-    the closing there is always a moment. After this, and a moment longer than a handshake takes, the queue stays empty.
-    Who tries meanwhile is not answered, tries again after a second, as TCP does, and is then refused: a load balancer
-    sends his request elsewhere, which it must not do when the connection is reset. Linux can do it, and some let only
-    privileged processes.
-    """
-    program = b"".join([struct.pack("=HBBI", *instruction) for instruction in _NO_NEW_CONNECTIONS])
-    kept = ctypes.create_string_buffer(program, len(program))
-    pointer = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(kept))
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
-    except OSError:
-        return False
-    return True
-
-
 @contextmanager
 def last_callers(listener: socket.socket) -> Iterator[list[socket.socket]]:
     """The connections that wait in the queue of a socket; nobody joins it while the block runs, which is to close it.
 
-    For where :func:`turn_away` cannot be had: the queue is made as short as can be, and the one place that it has then
-    is taken by a connection of our own. A full queue answers nobody.
+    What stands in the queue of a listening socket that closes is reset, and a load balancer must not send a request
+    elsewhere that was; between the last look into that queue and the closing there is always a moment. So the queue is
+    made as short as can be, and the one place that it has then is taken by a connection of our own: a full queue
+    answers nobody, and who asks again a second later is refused.
     """
     listener.listen(0)
     address = listener.getsockname()

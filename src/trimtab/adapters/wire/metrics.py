@@ -100,7 +100,7 @@ class WorkerMetrics:
                 meter.counter("trimtab_shadow_dropped_total", labels).reach(rows)
         meter.counter("trimtab_shadow_failures_total").reach(shadow_failures)
         if first:  # a home that nobody scrapes is tidied too
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, OSError):
                 self._counted()
 
     def exposition(self) -> bytes:

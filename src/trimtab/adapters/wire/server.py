@@ -20,15 +20,15 @@ from trimtab.adapters.wire.exchange import Incoming, Respond
 from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.heads import KnownHeads
 from trimtab.adapters.wire.limits import SWEEP_S, Limits
-from trimtab.adapters.wire.listening import last_callers, open_to, turn_away
+from trimtab.adapters.wire.listening import last_callers, open_to
 from trimtab.adapters.wire.reading import Budget
 from trimtab.adapters.wire.reply import Reply
 
 _log = logging.getLogger("trimtab.serving")
 _TURNS = 3
 """Of the event loop before callers are judged: what came while we could not run is read first."""
-_LAST_S = 0.02
-"""Nobody goes on with a listening socket: who has begun to connect has so long, a few round trips, to end it."""
+_LAST_S = 0.01
+"""Nobody goes on with a listening socket: what has come is accepted before it closes."""
 _GRACE_S = 2.0
 """While draining: how long a connection must have been idle to be closed without an answer that says so."""
 _DEPLETED_S = 0.25
@@ -114,7 +114,10 @@ class HttpServer:
             self.draining = True
             if self._door is not None:
                 await self._door.leave()
-            await self._close_all()
+            if self.listening:
+                await asyncio.sleep(_LAST_S)
+            for one in list(self.listening):
+                await self._close(one)
             await self._drain(loop)
         finally:
             sweeper.cancel()
@@ -122,9 +125,10 @@ class HttpServer:
                 connection.abort()
 
     async def listen(self, listener: socket.socket, number: int) -> bool:
-        """Accept from one more listening socket; False, and nothing done, when it is leaving."""
+        """Accept from one more listening socket; one that is leaving accepts what waits in it, and closes it."""
         if self.draining:
-            return False
+            await self._close(listener)
+            return True
         loop = asyncio.get_running_loop()
         self._accepting[listener] = await loop.create_server(
             lambda: Connection(self), sock=listener, backlog=self._backlog
@@ -134,16 +138,10 @@ class HttpServer:
 
     def silence(self, listener: socket.socket) -> None:
         """Accept from a listening socket no more, and close our descriptor of it."""
-        del self.listening[listener]
-        self._accepting.pop(listener).close()
-
-    async def _close_all(self) -> None:
-        for one in self.listening:
-            turn_away(one)
-        if self.listening:
-            await asyncio.sleep(_LAST_S)
-        for one in list(self.listening):
-            await self._close(one)
+        if self.listening.pop(listener, None) is None:
+            listener.close()
+        else:
+            self._accepting.pop(listener).close()
 
     async def _close(self, listener: socket.socket) -> None:
         """Close a listening socket with which nobody goes on; accept what waits in it, which would be reset."""

@@ -36,11 +36,14 @@ class Syncing:
         """Go on until cancelled; ``look`` is called each time."""
         while True:
             await asyncio.sleep(self._every)
-            look()
-            try:
-                self._kept.probe()
-            except TrimtabError:
-                _log.exception("no room could be looked for")
+            for step, why in (
+                (look, "how things stand could not be taken down"),
+                (self._kept.probe, "no room could be looked for"),
+            ):
+                try:
+                    step()
+                except (TrimtabError, OSError):  # and records are forced to disk all the same
+                    _log.exception(why)
             await self.sync()
 
     async def sync(self) -> None:
@@ -56,7 +59,10 @@ class Syncing:
             await asyncio.get_running_loop().run_in_executor(
                 None, lambda: self._records.write(PREDICTIONS, [], sync=True)
             )
-        except Unavailable as error:  # it is tried again; the answers are in the file, only not surely on disk
+        except (
+            Unavailable,
+            OSError,
+        ) as error:  # it is tried again; the answers are in the file, only not surely on disk
             _log.error("%s", error)
         else:
             self._synced = recorded
