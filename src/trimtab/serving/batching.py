@@ -107,6 +107,8 @@ class BatchQueue(Generic[W]):
         self._holds: dict[Hashable, _Hold] = {}
         """Of the lanes in which somebody waits, those that may be held back."""
         self._count = 0
+        self.dropped = 0
+        """Waiters that the last :meth:`take` found dropped, and let go."""
 
     def __len__(self) -> int:
         return self._count
@@ -147,6 +149,7 @@ class BatchQueue(Generic[W]):
 
         Nothing when nobody waits, or everybody is held back.
         """
+        self.dropped = 0
         if not self._lanes:
             return "", []
         lane = self._due() if self._holds else next(iter(self._lanes))
@@ -159,6 +162,7 @@ class BatchQueue(Generic[W]):
             waiter, start = waiting.popleft()
             if waiter.dropped:
                 self._count -= 1
+                self.dropped += 1
                 continue
             stop = min(waiter.size, start + room)
             room -= stop - start

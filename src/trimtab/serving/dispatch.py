@@ -26,6 +26,7 @@ from trimtab.serving.lanes import (
     PlainLane,
     any_failed,
     arms_of,
+    decoded,
     fail_all,
     later_writer,
     matrix_of,
@@ -122,7 +123,7 @@ class Dispatcher:
                 got=pinned[:12],
                 hint=f"send its features to /v2/models/{model}/versions/{pinned}/infer",
             )
-        rows, ids, single = codec.decode(body, new_id=self._new_id)
+        rows, ids, single = decoded(live, model, codec, body, self._new_id)
         now = self._timer()
         ask = Ask(Lane(model, pinned, codec, width), ids, rows, encode=encode_one if single else encode_many,
                   resolve=resolve, decode_ns=now - start, came=now)  # fmt: skip
@@ -230,9 +231,9 @@ class Dispatcher:
 
     def step(self) -> bool:
         """Answer one batch of what waits; whether more is waiting."""
-        _, pieces = self.queue.take()
-        if pieces:
-            self._door.left(pieces[0].waiter.lane.model, sum([stop == ask.size for ask, _, stop in pieces]))
+        lane, pieces = self.queue.take()
+        if isinstance(lane, Lane):
+            self._door.left(lane.model, self.queue.dropped + sum([stop == ask.size for ask, _, stop in pieces]))
             pieces = self._in_time(pieces)
         if pieces:
             try:

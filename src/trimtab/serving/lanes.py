@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import TrimtabError, Unavailable
+from trimtab.features.sent import SentReader
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import Ask, Lane, Steer, Told, row_status
 from trimtab.serving.batching import Bounds, Piece
+from trimtab.serving.codec import Decoded, RequestCodec
 from trimtab.serving.live import Live
 from trimtab.serving.plain import PlainReader, PlainWriter
 from trimtab.serving.profile import ServingProfile
@@ -111,6 +113,23 @@ def fail_all(pieces: Sequence[Piece[Ask]], error: Exception) -> None:
     """Whatever goes wrong, everybody gets an answer."""
     for ask, _, _ in pieces:
         ask.fail(TrimtabError("an internal error", got=type(error).__name__, hint="see the log of the worker"))
+
+
+def decoded(live: Live, model: str, codec: RequestCodec, body: bytes, new_id: Callable[[], str]) -> Decoded:
+    """A friendly request taken apart.
+
+    Where the caller sends the features, a value that they cannot hold refuses the body before any of it is answered
+    and recorded: bodies are answered in slices.
+
+    Raises
+    ------
+    InputError
+        The body is not acceptable.
+    """
+    found = codec.decode(body, new_id=new_id)
+    if len(found.ids) > 1 and isinstance(reader := live.answering(model).reader, SentReader):
+        reader.read(codec.batch(found.rows, found.ids, at=0))
+    return found
 
 
 def arms_of(answered: Sequence[tuple[Answers, Sequence[int]]], first: Sequence[Told]) -> list[int]:

@@ -6,6 +6,7 @@ from tests.unit.serving.parts import Desk, House, Reader, engine_with, small_pla
 
 from trimtab.errors import InputError, Overloaded, SchemaError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.plan import ModulePart, Plan, RequestShape
+from trimtab.features.sent import SentReader
 from trimtab.serving.ask import Steer
 from trimtab.serving.latency import BUCKETS
 from trimtab.serving.meter import ANSWERED, ARM, Meter, stage_at
@@ -123,6 +124,34 @@ def test_a_body_whose_first_slice_could_not_be_recorded_fails_once(house):
     desk.dispatcher.step()
     desk.records.full = False
     assert [type(answer) for answer in desk.run()] == [Unavailable]
+    assert desk.records.rows == []
+
+
+def test_the_rest_of_a_body_that_ended_early_waits_no_more(house):
+    """Else its model would be refused more and more, though nobody waits for it."""
+    desk = desk_for(house, ("champion", "a", 1.0), ("shadow", "b", 0.0), max_batch=2)
+    dispatcher = desk.dispatcher
+    desk.records.full = True
+    for body in range(3):
+        desk.ask({"instances": [{"id": f"{body}-{index}", "shop": "a", "basket": 1} for index in range(7)]})
+        desk.infer(infer_body((1, 2), id=f"t{body}"), version="b")
+        dispatcher.step()
+    desk.records.full = False
+    while dispatcher.step():
+        assert dispatcher._door._waiting == {"m": len(dispatcher.queue)}
+    assert dispatcher._door._waiting == {}
+    assert len(desk.answers) == 6
+
+
+def test_a_value_that_no_float32_holds_refuses_a_body_before_any_of_it_is_answered():
+    house = House()
+    shape = RequestShape("m", "id", "at", {}, {"basket": "float"}, (), {})
+    house.add("sent", 0.5, plan=Plan(shape, ()), reader=SentReader(shape))
+    desk = Desk(engine_with(house, ("champion", "sent", 1.0)), max_batch=4)
+    rows = [{"id": f"r{row}", "basket": 1e39 if row == 9 else 1.0} for row in range(12)]
+    with pytest.raises(SchemaError, match="past the range of float32"):
+        desk.ask({"instances": rows})
+    assert desk.run() == []
     assert desk.records.rows == []
 
 
