@@ -5,6 +5,7 @@ One thread answers, mirrors and switches; only :meth:`Engine.prepare`, which loa
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -24,6 +25,8 @@ from trimtab.serving.recording import encode_records
 from trimtab.serving.residency import LazyModel
 from trimtab.serving.routing import Arm, Route, RouteTable, split
 from trimtab.serving.shadow import ShadowWork, knows_more
+
+_log = logging.getLogger("trimtab.serving")
 
 Loader = Callable[[str], Deployed]
 """Loads a version by its digest; raises ``BundleCorrupt``, ``UnknownName`` or ``Unavailable``."""
@@ -55,6 +58,8 @@ class Engine:
         self._shadow_rows = 0
         self._shadow_limit = shadow_limit
         self._models: dict[str, str] = {}
+        self._complained: set[tuple[str, str]] = set()
+        """Versions with the kinds of failure that were logged."""
 
     # -- what is loaded
 
@@ -216,26 +221,18 @@ class Engine:
         try:
             return self.pipeline.predict(deployed, batch, arm=arm, rollout=rollout, features=features)
         except (InputError, Unavailable) as error:
-            if isinstance(error, Unavailable) or arm in UNCOUNTED or not self._front_takes(deployed, batch, features):
+            front = self.live.answering(deployed.manifest.model)
+            if isinstance(error, Unavailable) or arm in UNCOUNTED or front.version == deployed.version:
+                raise
+            if not _takes(self.pipeline, front, batch, features):
                 raise
             return failed_answers(batch, deployed.version, arm=arm, rollout=rollout, error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything; a failed answer is evidence
             kind = error.kind if isinstance(error, ModelFailed) else type(error).__name__
+            if (deployed.version, kind) not in self._complained:
+                self._complained.add((deployed.version, kind))
+                _log.warning("version %s failed, which is said once of %s: %s", deployed.version[:12], kind, error)
             return failed_answers(batch, deployed.version, arm=arm, rollout=rollout, error=kind)
-
-    def _front_takes(self, deployed: Deployed, batch: RequestBatch, features: FeatureBatch | None) -> bool:
-        """Whether the version whose inputs callers were told takes a request that another one refuses.
-
-        Then it is no fault of the caller. Asked for lone requests only: those of a batch are tried one by one first.
-        """
-        front = self.live.answering(deployed.manifest.model)
-        if len(batch) != 1 or front.version == deployed.version:
-            return False
-        try:
-            self.pipeline.predict(front, batch, features=features)
-        except Exception:  # noqa: BLE001 - whatever it is, it does not take it
-            return False
-        return True
 
     # -- shadow
 
@@ -339,6 +336,20 @@ class Engine:
 
     def _count(self, what: str, version: str, arm: str, rows: int) -> None:
         self.counts[what, self._models.get(version, ""), version, arm] += rows
+
+
+def _takes(pipeline: Pipeline, front: Deployed, batch: RequestBatch, features: FeatureBatch | None) -> bool:
+    """Whether the version whose inputs callers were told takes a request that another one refuses.
+
+    Then it is no fault of the caller. Asked for lone requests only: those of a batch are tried one by one first.
+    """
+    if len(batch) != 1:
+        return False
+    try:
+        pipeline.predict(front, batch, features=features)
+    except Exception:  # noqa: BLE001 - whatever it is, it does not take it
+        return False
+    return True
 
 
 def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:

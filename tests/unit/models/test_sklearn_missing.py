@@ -70,3 +70,15 @@ def test_what_cannot_take_missing_values_is_exported_as_before():
     model = StackingClassifier([("a", DecisionTreeClassifier(max_depth=3)), ("b", LogisticRegression())])
     exported = OnnxExporter().export(model.fit(X, SIGNAL > 0), X, task=LATE)
     assert exported.parity.share_beyond == 0.0
+
+
+def test_a_sum_over_many_trees_is_no_more_than_certain():
+    model = RandomForestClassifier(30, max_depth=9, random_state=2).fit(X, X[:, 0] > 0)
+    said = OnnxExporter().export(model, X, task=LATE).predict(X)
+    assert said.max() == 1.0
+    np.testing.assert_allclose(said, predict_original(model, X, LATE), atol=1e-5)
+
+
+def test_an_answer_that_is_no_number_stays_none():
+    model = LogisticRegression().fit(X, SIGNAL > 0)
+    assert np.isnan(OnnxExporter().export(model, X, task=LATE).predict(HOLES[np.isnan(HOLES).any(axis=1)])).all()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.serving.parts import Desk, House, Reader, engine_with, small_plan, table
 
-from trimtab.errors import InputError, Overloaded, SchemaError, TrimtabError, Unavailable, UnknownName
+from trimtab.errors import BundleCorrupt, InputError, Overloaded, SchemaError, TrimtabError, Unavailable, UnknownName
 from trimtab.features.plan import ModulePart, Plan, RequestShape
 from trimtab.features.sent import SentReader
 from trimtab.serving.ask import Steer
@@ -452,3 +452,17 @@ def test_what_only_the_canary_refuses_is_its_failure_and_what_both_refuse_the_ca
         desk.ask({"id": f"r{row}", "shop": "a", "basket": 2000})
     assert {type(one) for one in desk.run()} == {InputError}
     assert len(desk.records.rows) == before
+
+
+def test_why_a_version_fails_is_logged_once(house, monkeypatch, caplog):
+    desk = desk_for(house)
+
+    def run(values):
+        raise BundleCorrupt("model.onnx is not what was registered")
+
+    monkeypatch.setattr(house.made["a"].runtime, "run", run)
+    for row in range(3):
+        desk.ask({"id": f"r{row}", "shop": "a", "basket": 1})
+        desk.run()
+    assert [record.status for record in desk.records.rows] == ["error:BundleCorrupt"] * 3
+    assert caplog.text.count("model.onnx is not what was registered") == 1

@@ -35,6 +35,8 @@ def convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
     graph = model.graph
     keep_missing(graph, estimator)
     source = graph.output[-1].name
+    if task.kind != "regression":
+        source = _at_most_one(graph, source)
     if task.kind == "binary":
         graph.initializer.append(helper.make_tensor("positive", TensorProto.INT64, [1], [1]))
         graph.node.append(helper.make_node("Gather", [source, "positive"], ["output"], name="positive_class", axis=1))
@@ -49,6 +51,16 @@ def convert_sklearn(estimator: Any, feature_count: int, task: Task) -> bytes:
     del model.metadata_props[:]
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _at_most_one(graph: Any, source: str) -> str:
+    """A sum of float32 over many trees may be a little past 1, which no probability is; NaN stays what it is."""
+    from onnx import TensorProto, helper
+
+    graph.initializer.append(helper.make_tensor("most", TensorProto.FLOAT, [1], [1.0]))
+    graph.node.append(helper.make_node("Greater", [source, "most"], ["past_most"], name="past_most"))
+    graph.node.append(helper.make_node("Where", ["past_most", "most", source], ["at_most_one"], name="at_most_one"))
+    return "at_most_one"
 
 
 def _refused(estimator: Any, error: Exception) -> InputError:
