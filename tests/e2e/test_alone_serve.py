@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from tests.e2e.worker_house import onnx_model
@@ -51,6 +52,23 @@ def test_by_column_name(served, model):
 def test_numbers_of_numpy(served, model):
     answers = served.predict([{"basket": np.float32(1.5), "visits": np.int64(2)}])
     np.testing.assert_allclose(answers, expected(model, [1.5, 2]), atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [np.array(2), np.array(2, np.float32), np.ma.array(2.0), np.array(2, np.longdouble)])
+def test_an_array_without_an_axis_is_its_number(served, model, number):
+    answers = served.predict([{"basket": 1.5, "visits": number}])
+    np.testing.assert_allclose(answers, expected(model, [1.5, 2]), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.ma.masked, np.ma.array(2.0, mask=True), np.array([2.0]), np.array([1, 2]), pd.NA])
+def test_what_is_no_number_is_refused_by_its_place(served, value):
+    with pytest.raises(InputError, match=r"a value cannot be sent as JSON\. Got instances\[0\]\.visits: "):
+        served.predict([{"basket": 1.5, "visits": value}])
+
+
+def test_an_array_of_nan_is_missing(served):
+    with pytest.raises(InputError, match=r"instances\[0\]\.visits may not be missing"):
+        served.predict([{"basket": 1.5, "visits": np.array(np.nan)}])
 
 
 def test_columns_need_not_be_in_alphabetical_order(tmp_path, model):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from trimtab.adapters.compute.jobdir import Lock
 from trimtab.adapters.compute.supervisor import read_post
@@ -24,8 +25,9 @@ from trimtab.app.home import Home
 from trimtab.core.clock import Micros
 from trimtab.errors import InputError, TrimtabError, Unavailable
 from trimtab.loop.observations import Asked
-from trimtab.registry.manifest import Manifest
+from trimtab.registry.manifest import Manifest, Tensor
 from trimtab.serving.routing import Route, RouteTable, decode_table, killed
+from trimtab.serving.tensors import NAMES
 
 _PATIENCE_S = 1.0
 _LOOK_S = 0.002
@@ -109,7 +111,7 @@ def check_constant(home: Home, model: str, constant: Sequence[float]) -> None:
     Raises
     ------
     InputError
-        When it is of another width, or no probability where the model answers with these.
+        When it is of another width, no probability where the model answers with these, or past what an output holds.
     """
     if not constant:
         return
@@ -129,6 +131,47 @@ def check_constant(home: Home, model: str, constant: Sequence[float]) -> None:
     odd = [value for value in constant if not 0 <= value <= 1]
     if odd and manifest.task in ("binary", "multiclass"):
         raise InputError("the model answers with probabilities", got=f"{odd[0]:g}", hint="give a value from 0 to 1")
+    _check_held(manifest.outputs, np.resize(np.asarray(constant, np.float64), width).tolist())
+
+
+def _check_held(outputs: Sequence[Tensor], values: Sequence[float]) -> None:
+    """Whoever asks must get the number that the records say: each output holds its values as they are."""
+    at = 0
+    for tensor in outputs:
+        end = at + math.prod(tensor.shape[1:])
+        span = _span(tensor.dtype)
+        odd = [value for value in values[at:end] if not _holds(tensor.dtype, value)]
+        if odd:
+            each = "" if len(outputs) == 1 else "; --value takes one for each output, with commas between"
+            raise InputError(
+                f"output {tensor.name!r} is of {tensor.dtype}, which cannot hold the constant",
+                got=f"{odd[0]!r}",
+                hint=f"give {span}{each}",
+            )
+        at = end
+
+
+def _holds(dtype: str, value: float) -> bool:
+    if dtype not in NAMES:  # of a bundle that another release has made
+        return True
+    kind = np.dtype(dtype).kind
+    if kind == "b":
+        return value in (0, 1)
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            return not np.isinf(np.float64(value).astype(dtype))
+    held = np.iinfo(dtype)
+    return value.is_integer() and held.min <= value <= held.max
+
+
+def _span(dtype: str) -> str:
+    """What an output of a dtype holds, in words."""
+    kind = np.dtype(dtype).kind if dtype in NAMES else ""
+    if kind == "b":
+        return "0 or 1"
+    if kind in ("i", "u"):
+        return f"a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
+    return f"a number from {-np.finfo(dtype).max:g} to {np.finfo(dtype).max:g}" if kind == "f" else "another"
 
 
 def under_orders(routes: Mapping[str, Route], run: Path) -> dict[str, Route]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -56,12 +56,13 @@ class ServedModel:
     def predict(self, rows: Sequence[Mapping[str, float | None]]) -> NDArray[np.float64]:
         """Ask it over HTTP: one mapping per row, by column name; shape (n,), or (n, k) for k outputs.
 
-        Numbers may be of numpy.
+        Numbers may be of numpy, arrays without an axis among them.
 
         Raises
         ------
         InputError
-            When a column is missing, or NaN, that was not registered as optional; when a number is infinite.
+            When a column is missing, or NaN, that was not registered as optional; when a number is infinite; when
+            a value is no number.
         """
         from trimtab.adapters.wire.client import JsonClient
 
@@ -77,8 +78,16 @@ class ServedModel:
 
 def _plain(row: Mapping[str, float | None]) -> dict[str, float | None]:
     """A row as JSON has it: numbers of Python's own, and null for NaN."""
-    found = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-    return {name: None if value != value else value for name, value in found.items()}  # noqa: PLR0124 - only NaN is unlike itself
+    return {name: _number(value) for name, value in row.items()}
+
+
+def _number(value: Any) -> Any:
+    """A masked value, and an array of several, stay what they are: the client says that these cannot be sent."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and not np.ma.is_masked(value):
+        value = value[()]
+    if isinstance(value, np.generic):
+        value = float(value) if isinstance(value, np.longdouble) else value.item()  # a longdouble's item is its like
+    return None if (value != value) is True else value  # noqa: PLR0124 - only NaN is unlike itself
 
 
 def serve_model(

@@ -204,8 +204,12 @@ def _one_by_one(rule: Rule, values: Sequence[object]) -> tuple[Array, list[Fault
 
 
 def _value(rule: Rule, value: Any) -> tuple[Any, str]:  # noqa: PLR0911 - one line per reason
-    if isinstance(value, np.generic):
-        value = instant_of(value) if isinstance(value, np.datetime64) else value.item()
+    if isinstance(value, np.datetime64 | np.timedelta64):  # the item of one in nanoseconds is an int
+        if not isinstance(value, np.datetime64) or (rule.kind != "time" and not np.isnat(value)):
+            return None, WRONG_TYPE
+        value = instant_of(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return rule.missing, "" if rule.optional else MISSING
     read: Any = _READERS[rule.kind](value)

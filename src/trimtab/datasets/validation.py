@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from trimtab.core.clock import MINUTE, Micros, instant, iso
 from trimtab.core.ids import Json
 from trimtab.core.ports import Columns
-from trimtab.datasets.coercion import Fault, Rule, absent, coerce, rule
+from trimtab.datasets.coercion import Fault, Rule, absent, coerce, instant_of, rule
 from trimtab.errors import InputError, SchemaError
 from trimtab.features.batch import RequestBatch
 from trimtab.features.sources import Source
@@ -321,7 +321,9 @@ def _repeated(columns: Sequence[NDArray[Any]], alive: NDArray[np.bool_]) -> NDAr
 
 
 def _shown(value: object, *, time: bool = False) -> str:
-    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+    if isinstance(value, np.datetime64):
+        value = instant_of(value) if time else value
+    elif isinstance(value, np.generic):
         value = value.item()
     if time and isinstance(value, int) and 0 <= value < _YEAR_9999:
         return iso(value)

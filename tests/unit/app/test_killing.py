@@ -6,10 +6,12 @@ import pytest
 
 from trimtab.adapters.wire.routefile import write_routes
 from trimtab.app.asked import read_request
-from trimtab.app.killing import KillOrder, close_order, pull, standing_orders
+from trimtab.app.home import Home
+from trimtab.app.killing import KillOrder, check_constant, close_order, pull, standing_orders
 from trimtab.app.routes import Routes
 from trimtab.errors import InputError, Unavailable, UnknownName
 from trimtab.loop.state import Version
+from trimtab.registry.manifest import ExportParity, Manifest, Tensor
 from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 
 FIRST = Route("m", (Arm("champion", "b", 1.0),), held=("a",))
@@ -75,6 +77,64 @@ def test_what_cannot_be_killed(place, tmp_path):
     with pytest.raises(Unavailable, match="nothing is deployed"):
         pull(tmp_path / "nowhere.json", run, ORDER)
     assert standing_orders(run) == []
+
+
+def deployed(tmp_path, *dtypes, task="tensors"):
+    """A home where a model is deployed that has one output of two values for each dtype."""
+    outputs = tuple(Tensor(dtype, dtype, (-1, 2)) for dtype in dtypes)
+    parity = ExportParity(0, 0.0, 0.0, 0, 0.0)
+    manifest = Manifest(1, "m", task, "onnx", {}, (), outputs, "", "", 0, "", {}, parity)
+    home = Home(tmp_path).made()
+    version = home.blobs().put(manifest.to_json())
+    write_routes(home.route_file, RouteTable(1, {"m": Route("m", (Arm("champion", version, 1.0),))}))
+    return home
+
+
+@pytest.mark.parametrize(
+    ("dtype", "constant", "hint"),
+    [
+        ("int64", 0.2, "a whole number from -9223372036854775808 to 9223372036854775807"),
+        ("int64", 2.0**63, "a whole number"),
+        ("int8", -129, "a whole number from -128 to 127"),
+        ("uint8", -1, "a whole number from 0 to 255"),
+        ("bool", 0.2, "0 or 1"),
+        ("bool", 2, "0 or 1"),
+        ("float16", 65_520, "a number from -65504 to 65504"),
+        ("float32", -1e39, "a number from -3.40282e"),
+    ],
+)
+def test_a_constant_that_an_output_cannot_hold_is_refused(tmp_path, dtype, constant, hint):
+    home = deployed(tmp_path, dtype)
+    for given in ((constant,), (1.0, constant)):
+        with pytest.raises(InputError, match=f"'{dtype}' is of {dtype}, which cannot hold the constant") as refused:
+            check_constant(home, "m", given)
+        assert hint in str(refused.value)
+        assert f"Got {float(constant)!r}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "constant"),
+    [
+        ("int64", -(2.0**63)),
+        ("int8", 127),
+        ("uint64", 2.0**63),
+        ("bool", 1),
+        ("float16", 65_504),
+        ("float32", 0.2),
+        ("float64", 1e300),
+    ],
+)
+def test_a_constant_that_an_output_holds(tmp_path, dtype, constant):
+    check_constant(deployed(tmp_path, dtype), "m", (constant,))
+
+
+def test_one_constant_for_each_of_several_outputs(tmp_path):
+    home = deployed(tmp_path, "float32", "int64", "bool")
+    check_constant(home, "m", (0.2, 0.3, 4, -5, 0, 1))
+    with pytest.raises(InputError, match=r"'int64' is of int64.*Got 0\.2.*one for each output"):
+        check_constant(home, "m", (0.2,))
+    with pytest.raises(InputError, match="'bool' is of bool"):
+        check_constant(home, "m", (0.2, 0.3, 4, -5, 0, 3))
 
 
 VERSIONS = {

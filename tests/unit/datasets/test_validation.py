@@ -431,3 +431,19 @@ def test_one_validator_serves_many_batches():
     for number in range(3):
         raw = {name: [value] for name, value in (GOOD | {"sale": f"s{number}"}).items()}
         assert checker.validate(raw).columns["sale"].tolist() == [f"s{number}"]
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+@pytest.mark.parametrize(("kind", "of"), [(float, "datetime64"), (int, "datetime64"), (int, "timedelta64")])
+@pytest.mark.parametrize("rows", [1, 20])
+def test_times_and_durations_are_no_numbers(kind, of, unit, rows):
+    sent = np.full(rows, 7, dtype=f"{of}[{unit}]")
+    checked = rule("x", Column(kind), identifying=False)
+    for column_ in (sent, list(sent)):
+        _, faults = coerce(checked, column_)
+        assert {why for _, why in faults} == {"wrong type"}
+
+
+def test_a_duration_is_no_time():
+    _, faults = coerce(rule("x", Column(dt.datetime), identifying=False), [np.timedelta64(7, "ns")])
+    assert [why for _, why in faults] == ["wrong type"]

@@ -23,6 +23,7 @@ SALES = Events(
     history="data/*.parquet",
 )
 ROWS = 5
+NEW_YEAR = np.datetime64(1_356_998_400_000_000, "us")
 
 
 def columns(rows=ROWS):
@@ -63,9 +64,10 @@ def test_files_of_a_glob_follow_each_other_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("arrow", "expected"),
     [
-        (pa.array([dt.datetime(2013, 1, 1)], pa.timestamp("s")), [1_356_998_400_000_000]),  # noqa: DTZ001
-        (pa.array([1_356_998_400_000_000_123], pa.timestamp("ns", "America/New_York")), [1_356_998_400_000_000]),
-        (pa.array([dt.date(2013, 1, 1)]), [1_356_998_400_000_000]),
+        (pa.array([dt.datetime(2013, 1, 1)], pa.timestamp("s")), [NEW_YEAR]),  # noqa: DTZ001
+        (pa.array([1_356_998_400_000_000_123], pa.timestamp("ns", "America/New_York")), [NEW_YEAR]),
+        (pa.array([dt.date(2013, 1, 1)]), [NEW_YEAR]),
+        (pa.array([dt.date(2013, 1, 1), None]), [NEW_YEAR, np.datetime64("NaT")]),
         (pa.array([Decimal("1.25"), None], pa.decimal128(9, 2)), [1.25, np.nan]),
         (pa.array([Decimal(3)], pa.decimal128(9, 0)), [3]),
         (pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
@@ -80,6 +82,25 @@ def test_files_of_a_glob_follow_each_other_by_name(tmp_path):
 )
 def test_arrow_types(arrow, expected):
     np.testing.assert_array_equal(to_numpy(pa.chunked_array([arrow])), np.array(expected))
+
+
+@pytest.mark.parametrize("gap", [False, True])
+@pytest.mark.parametrize("name", ["amount", "till"])
+def test_times_in_a_column_of_numbers_are_of_the_wrong_type(tmp_path, name, gap):
+    spoilt = columns() | {name: np.arange(ROWS).astype("datetime64[us]")}
+    if gap:
+        spoilt[name][1] = "NaT"
+    write_parquet(tmp_path / "data" / "a.parquet", spoilt, times=("sold", "told"))
+    found = read_history(SALES, tmp_path).quarantine.to_json()
+    assert found["reasons"] == [{"column": name, "reason": "wrong type", "rows": ROWS}]
+
+
+def test_a_time_at_fault_is_shown_as_a_time(tmp_path):
+    early = columns(1) | {"sold": np.array([NEW_YEAR.astype(int)])}
+    write_parquet(tmp_path / "data" / "a.parquet", early, times=("sold", "told"))
+    (bad,) = read_history(SALES, tmp_path).quarantine.rows
+    assert (bad.column, bad.reason) == ("told", "known before it happened")
+    assert bad.value.startswith("1970-01-01T00:00:00")
 
 
 def test_text_in_several_chunks():

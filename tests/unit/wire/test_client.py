@@ -3,6 +3,7 @@
 import socket
 import threading
 
+import numpy as np
 import pytest
 
 from trimtab.adapters.wire import client as module
@@ -104,4 +105,24 @@ def test_an_infinity_is_refused_and_not_sent_as_a_missing_value(serving, body, g
             client.post("/x", body)
         assert caught.value.got == got
         assert "finite" in caught.value.hint
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (np.ma.masked, "instances[1].visits: masked of type MaskedConstant"),
+        (np.array([1.0, 2.0]), "instances[1].visits: array([1., 2.]) of type ndarray"),
+        (1j, "instances[1].visits: 1j of type complex"),
+        ("\ud800", "instances[1].visits: '\\ud800' of type str"),
+        ({1j: 2}, "Only dicts with"),
+    ],
+)
+def test_what_json_has_no_form_for_is_refused_by_its_place(serving, value, got):
+    server = serving(answers=2, reads_one_more=False)
+    with JsonClient(server.url) as client:
+        with pytest.raises(InputError, match="a value cannot be sent as JSON") as caught:
+            client.post("/x", {"instances": [{"visits": 1.0}, {"visits": value}]})
+        assert caught.value.got.startswith(got)
+        assert "number" in caught.value.hint
     assert server.connections == 0

@@ -104,9 +104,9 @@ def write_parquet(path: Path, columns: Columns, *, times: Sequence[str] = ()) ->
 def to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     """An Arrow column as the array that :func:`trimtab.datasets.validation.validate` reads fastest.
 
-    Text becomes numpy ``str``, timestamps int64 microseconds, decimals floats (integers when they have no scale),
-    dictionaries their values. Numbers, times and booleans with gaps become floats, NaT and objects; text with
-    gaps becomes objects with ``None``.
+    Text becomes numpy ``str``, timestamps and dates ``datetime64[us]``, decimals floats (integers when they have no
+    scale), dictionaries their values. Numbers and booleans with gaps become floats and objects, a gap in times NaT;
+    text with gaps becomes objects with ``None``.
     """
     import pyarrow as pa
 
@@ -118,9 +118,7 @@ def to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         # Keep the zone: what is stored is UTC, and a cast to a type without zone is a question of taste.
         micros = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
-        if column.null_count:
-            return _array(micros)
-        return _array(micros.cast(pa.int64()))
+        return _array(micros)  # as times, not as numbers: a column of numbers must not take them
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return _texts(column)
     return _array(column)

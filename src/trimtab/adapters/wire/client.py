@@ -7,7 +7,7 @@ import math
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -73,11 +73,18 @@ class JsonClient:
         Raises
         ------
         InputError
-            When the body holds an infinity, which as ``null`` would pass for a missing value: it is not sent then. When
-            the server refuses it.
+            When the body holds an infinity, which as ``null`` would pass for a missing value, or something that JSON
+            has no form for: it is not sent then. When the server refuses it.
         """
-        data = msgspec.json.encode(body)
-        if b"null" in data and (found := _infinite(body, "")):
+        try:
+            data = msgspec.json.encode(body)
+        except (TypeError, ValueError) as error:  # the latter is of a text that is no Unicode
+            raise InputError(
+                "a value cannot be sent as JSON",
+                got=(_first(body, "", _unsendable) or str(error))[:200],
+                hint="send a number, a text, true, false, or null where it may be missing",
+            ) from None
+        if b"null" in data and (found := _first(body, "", _infinite)):
             raise InputError(
                 "an infinity cannot be sent", got=found, hint="send a finite number, or NaN where it may be missing"
             )
@@ -124,17 +131,28 @@ class JsonClient:
         return answer, content
 
 
-def _infinite(value: Any, place: str) -> str:
-    """The first infinity in a body, and where it is; empty when there is none."""
-    if isinstance(value, float):
-        return f"{place}: {value}" if math.isinf(value) else ""
+def _first(value: Any, place: str, wrong: Callable[[Any], bool]) -> str:
+    """The first wrong value in a body, and where it is; empty when there is none."""
     if isinstance(value, Mapping):
         inside = ((one, f"{place}.{name}" if place else str(name)) for name, one in value.items())
     elif isinstance(value, list | tuple):
         inside = ((one, f"{place}[{number}]") for number, one in enumerate(value))
     else:
-        return ""
-    return next((found for one, there in inside if (found := _infinite(one, there))), "")
+        shown = str(value) if isinstance(value, float) else f"{value!r} of type {type(value).__name__}"
+        return f"{place}: {shown}" if wrong(value) else ""
+    return next((found for one, there in inside if (found := _first(one, there, wrong))), "")
+
+
+def _infinite(value: object) -> bool:
+    return isinstance(value, float) and math.isinf(value)
+
+
+def _unsendable(value: object) -> bool:
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
 def _ended(kept: socket.socket) -> bool:
