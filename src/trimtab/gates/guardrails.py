@@ -71,7 +71,7 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     """
     split = min(split_e_value(canary.drawn, champion.drawn, share), REPORTED_MOST)
     rails = [Guardrail("split", "stop" if split > 1 / SPLIT_ALPHA else "go", split, 1 / SPLIT_ALPHA)]
-    grouped = min(canary.asked, champion.asked) > 0 < canary.together + champion.together
+    grouped = canary.together + champion.together > 0 and canary.asked > 0 and champion.asked > 0
     held = canary.asked / (canary.asked + champion.asked) if grouped else share
     for name, old, new in (
         ("errors", champion.errors, canary.errors),

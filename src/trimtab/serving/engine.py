@@ -220,11 +220,12 @@ class Engine:
     ) -> Answers:
         try:
             return self.pipeline.predict(deployed, batch, arm=arm, rollout=rollout, features=features)
-        except (InputError, Unavailable) as error:
+        except Unavailable:
+            raise
+        except InputError as error:
             front = self.live.answering(deployed.manifest.model)
-            if isinstance(error, Unavailable) or arm in UNCOUNTED or front.version == deployed.version:
-                raise
-            if not _takes(self.pipeline, front, batch, features):
+            told = arm in UNCOUNTED or front.version == deployed.version  # its inputs are those that callers know
+            if told or not _takes(self.pipeline, front, batch, features):
                 raise
             return failed_answers(batch, deployed.version, arm=arm, rollout=rollout, error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - a bundle's own modules may raise anything; a failed answer is evidence

@@ -191,14 +191,18 @@ def _alone(place: Path) -> Iterator[bool]:
     """Whether nobody else changes the past meanwhile."""
     lock = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        ours = True
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            ours = False
-        yield ours
+        yield _locked(lock, fcntl.LOCK_EX)
     finally:
         os.close(lock)
+
+
+def _locked(file: int, how: int) -> bool:
+    """Whether a lock could be had without waiting for it; it ends with the descriptor."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _keep(place: Path, covers: list[str], total: dict[Key, list[int]]) -> None:
@@ -243,11 +247,7 @@ def _read(path: Path) -> tuple[dict[Key, list[int]], bool]:
     """The blocks of a file, and whether its worker lives."""
     file = os.open(path, os.O_RDONLY)
     try:
-        lives = False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lives = True
+        lives = not _locked(file, fcntl.LOCK_SH)
         if os.fstat(file).st_size != _SIZE:  # cut off by a power failure, or none of ours
             return {}, False
         with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as raw, raw.cast("Q") as cells:
