@@ -227,3 +227,10 @@ def test_what_was_sent_is_what_is_read(shop, basket, items):
     assert batch.keys["shop"].tolist() == [shop]
     assert batch.inputs["basket"].tolist() == [basket]
     assert batch.inputs["items"].tolist() == [items]
+
+
+@pytest.mark.parametrize("body", [b'{"instances": [null]}', b'{"instances": null}'])
+def test_only_a_field_is_said_to_be_missing(body):
+    with pytest.raises(SchemaError) as refused:
+        CODEC.decode(body, new_id=lambda: "new")
+    assert "NaN" not in str(refused.value)
