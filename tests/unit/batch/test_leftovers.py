@@ -127,6 +127,24 @@ def test_a_run_that_is_killed_before_it_takes_its_parts_away_is_ended_by_the_nex
     assert names(tmp_path) == ["s.parquet", "s.parquet.report.json"]
 
 
+@pytest.mark.parametrize("kept", [("lock", "chunks.jsonl"), ("chunks.jsonl",), ("part-00000000.parquet",)])
+def test_a_run_that_is_killed_while_it_takes_its_parts_away_is_tidied_by_the_next(
+    home, version, tmp_path, monkeypatch, kept
+):
+    def some(folder, **_):
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+    out = tmp_path / "s.parquet"
+    with monkeypatch.context() as patched:
+        patched.setattr(answers.shutil, "rmtree", some)
+        run(home, frame(100), out, version=version, chunk=30)
+    assert {path.name for path in (tmp_path / "s.parquet.parts").iterdir()} >= set(kept)
+    assert run(home, frame(100), out, version=version, chunk=30)["already"]
+    assert names(tmp_path) == ["s.parquet", "s.parquet.report.json"]
+
+
 def test_a_run_that_ended_leaves_the_next_one_alone(tmp_path):
     schema = pa.schema([("id", pa.int64())])
     first, second = FileAnswers(str(tmp_path / "s.parquet")), FileAnswers(str(tmp_path / "s.parquet"))

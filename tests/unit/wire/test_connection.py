@@ -258,3 +258,20 @@ def test_what_the_server_refuses_is_told_with_what_is_known_of_it():
         (400, "", ""), (405, "CONNECT", "x:80"), (431, "", ""), (413, "POST", "/predict/m"), (415, "POST", "/predict/m"),
         (417, "POST", '/"\n'), (400, "POST", "/echo"), (400, "GET", "/v2"),
     ]  # fmt: skip
+
+
+def test_a_head_is_not_charged_for_what_came_with_it():
+    """A read that ends in the middle of a head may hold many whole requests before it."""
+    one = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody"
+    data = one * 200
+    for size in (601, 1000, 4321):
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        ((seen, _, refusals, closed, _),), _ = played(pieces, remember=False, later=False)
+        assert (len(seen), refusals, closed) == (200, 0, False)
+
+
+def test_a_head_that_goes_on_and_on_behind_a_request_is_refused():
+    one = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody"
+    pieces = [one + b"GET /" + b"a" * 300, b"a" * 500, b"a" * 500]
+    ((seen, written, refusals, closed, _),), _ = played(pieces, remember=False, later=False)
+    assert (len(seen), refusals, closed, written.count(b" 431 ")) == (1, 1, True, 1)

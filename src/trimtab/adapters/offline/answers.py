@@ -159,9 +159,13 @@ class FileAnswers:
             sync_directory(self._out.absolute().parent)
 
     def close(self) -> None:
-        """Let the next run in; where nothing was scored, nothing is left behind."""
-        if self._lock >= 0 and self._is_ours(self._lock) and not self._whole_lines():
-            self._leave()
+        """Let the next run in; nothing is left behind where nothing was scored, or where a run that is over was killed
+        while it tidied up.
+        """
+        if self._lock >= 0 and self._is_ours(self._lock):
+            under_way = (self._work / _RUN).exists() and self._whole_lines()
+            if not under_way:
+                self._leave()
         for descriptor in (self._log, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -81,6 +81,7 @@ class RequestReader:
         "_hosts",
         "_limits",
         "_more",
+        "_others",
         "_parser",
         "_sink",
         "_size",
@@ -106,10 +107,13 @@ class RequestReader:
         """The body, when it comes in more than one piece."""
         self._size = self._header_count = self._head_size = self._hosts = 0
         self._taken = self._counted = 0
+        self._others = False
+        """Whether what is fed now also holds the end of an earlier request."""
 
     def feed(self, data: bytes) -> Reply | None:
         """Read what has come; the refusal when it must not be answered, and nothing is to be fed after that."""
         rest: bytes | memoryview = data
+        self._others = False
         while True:
             try:
                 self._parser.feed_data(rest)
@@ -155,7 +159,8 @@ class RequestReader:
     def _bound(self, size: int) -> Reply | None:
         """Refuse a request whose head, or the wrapping of its body, goes on and on; and one body too many."""
         limits, budget = self._limits, self._budget
-        self._taken += size
+        if not self._others:  # how much is of which request the parser does not say: one read is let pass
+            self._taken += size
         if self.phase is Phase.HEAD:
             return _large_head(limits) if self._taken > limits.head else None
         if self._taken > _WRAPPING * limits.body + limits.head:
@@ -243,7 +248,7 @@ class RequestReader:
         parser = self._parser
         if parser.should_upgrade() and (b"transfer-encoding" in self.headers or b"content-length" in self.headers):
             return  # its body is still to be read, by another parser
-        self.phase, self.since = Phase.IDLE, self._budget.now
+        self.phase, self.since, self._others = Phase.IDLE, self._budget.now, True
         if self._counted:
             self._let_go()
         # HTTP/1.0 would have to be told that its connection is kept.
