@@ -34,9 +34,9 @@ class Served:
         self.desk = Desk(engine, **more)
         self.cells = LocalCells()
         self.meter = Meter(self.cells)
-        self.desk.dispatcher.watcher = self.meter
+        self.desk.dispatcher.settling.watcher = self.meter
         watch = CallWatch(
-            self.meter, handing=self.desk.dispatcher, timer=engine.pipeline.timer, clock=self.desk.clock,
+            self.meter, handing=self.desk.dispatcher.settling, timer=engine.pipeline.timer, clock=self.desk.clock,
             new_id=lambda: "made", sinks=sinks,
         )  # fmt: skip
         step = self.desk.dispatcher.step

@@ -226,7 +226,7 @@ class _Process:
             deadline_ms=settings.deadline_ms,
         )
         dispatcher.queue.bounds = bounds_of(settings.profile, settings.max_batch, settings.max_queue)
-        dispatcher.watcher = metrics.meter
+        dispatcher.settling.watcher = metrics.meter
         self._plane = DataPlane(
             dispatcher, software=settings.software, page=worker.page, metrics=metrics, hindered=self._hindered
         )
@@ -234,7 +234,7 @@ class _Process:
         observed = ObservedPlane(
             self._plane,
             metrics.meter,
-            handing=dispatcher,
+            handing=dispatcher.settling,
             timer=worker.timer,
             clock=worker.clock,
             new_id=worker.new_id,
@@ -242,7 +242,7 @@ class _Process:
         )
         self._grpc = None  # its library is imported only where it is wanted
         if settings.grpc_port >= 0:
-            watch = CallWatch(metrics.meter, handing=dispatcher, timer=worker.timer, clock=worker.clock,
+            watch = CallWatch(metrics.meter, handing=dispatcher.settling, timer=worker.timer, clock=worker.clock,
                               new_id=worker.new_id, sinks=self._sinks)  # fmt: skip
             self._grpc = GrpcPlane(
                 dispatcher, wake=self._plane.wake, watch=watch, software=settings.software, hindered=self._hindered
