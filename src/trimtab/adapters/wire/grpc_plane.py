@@ -68,6 +68,9 @@ class GrpcPlane:
         self._plain = PlainMessages()
         self._server: Any = None
         self._port, self._drain_s = 0, 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Once it listens."""
+        self._stopped: asyncio.Future[None] | None = None
 
     async def start(self, host: str, port: int, *, max_body: int, max_waiting: int, drain_s: float = 10.0) -> int:
         """Listen; the port, which several workers may share.
@@ -101,18 +104,29 @@ class GrpcPlane:
         except RuntimeError as error:
             raise Unavailable(f"cannot listen on {address}", got=str(error), hint="choose another port") from None
         await self._server.start()
-        self._port, self._drain_s = bound, drain_s
+        self._port, self._drain_s, self._loop = bound, drain_s, asyncio.get_running_loop()
         return bound
+
+    def leave(self) -> None:
+        """Begin to :meth:`stop`; may be called from a signal handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping)
 
     async def stop(self) -> None:
         """Leave the port to others, wait until the callers have gone to them, then end."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
+        if self._loop is not None:
+            await self._stopping()
+
+    def _stopping(self) -> asyncio.Future[None]:
+        if self._stopped is None:
+            self._stopped = asyncio.ensure_future(self._stop())
+        return self._stopped
+
+    async def _stop(self) -> None:
         begun = asyncio.get_running_loop().time()
         close_port(self._port)
         await all_gone(self._port, within_s=self._drain_s)
-        await server.stop(max(0.0, begun + self._drain_s - asyncio.get_running_loop().time()))
+        await self._server.stop(max(0.0, begun + self._drain_s - asyncio.get_running_loop().time()))
 
     def _called(self, name: str) -> Method:
         steps: dict[str, Callable[[Any], Any]] = {

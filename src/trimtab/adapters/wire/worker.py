@@ -248,9 +248,6 @@ class _Process:
                 dispatcher, wake=self._plane.wake, watch=watch, software=settings.software, hindered=self._hindered
             )
         self._grpc_port = -1
-        self._grpc_left: asyncio.Future[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """While calls over gRPC are taken."""
         self._routes = RouteFile(settings.route_file)
         self._door = Door(settings.status_file.with_suffix(".door"), settings.number, stand_in=settings.stand_in)
         self._server = _server(observed, settings, self._door)
@@ -268,7 +265,6 @@ class _Process:
                     settings.host, settings.grpc_port, max_body=settings.max_body, max_waiting=settings.max_queue,
                     drain_s=settings.drain_s,
                 )  # fmt: skip
-                self._loop = asyncio.get_running_loop()
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
@@ -279,7 +275,7 @@ class _Process:
                 await self._server.run(self._listener, self._ready)
             finally:
                 if self._grpc is not None:
-                    await self._leave_grpc()
+                    await self._grpc.stop()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -304,15 +300,8 @@ class _Process:
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
         self._server.stop()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._leave_grpc)
-
-    def _leave_grpc(self) -> asyncio.Future[None]:
-        """Send callers over gRPC away, beside those over HTTP."""
-        if self._grpc_left is None:
-            assert self._grpc is not None
-            self._grpc_left = asyncio.ensure_future(self._grpc.stop())
-        return self._grpc_left
+        if self._grpc is not None:  # beside the callers over HTTP
+            self._grpc.leave()
 
     async def _watch(self, loading: ThreadPoolExecutor) -> None:
         while True:
