@@ -24,7 +24,7 @@ class World:
 
     def put(self, name, lane, size):
         self.came[name], self.left[name] = self.now, size
-        self.queue.put(lane, SimpleNamespace(name=name, size=size, dropped=False, came=self.now))
+        self.queue.put(lane, SimpleNamespace(name=name, size=size, dropped=False, whole=False, came=self.now))
 
     def work(self, until):
         """Answer what is due before a moment; a batch takes ``cost``."""

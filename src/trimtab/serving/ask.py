@@ -86,9 +86,9 @@ class Ask:
         "resolve",
         "rows",
         "size",
-        "times",
         "told",
         "units",
+        "whole",
     )
 
     def __init__(
@@ -112,8 +112,8 @@ class Ask:
         self.told: list[Told] = []
         self.parts: list[Part] = []
         """What is recorded when the last row is answered, and not before."""
-        self.times = 0
-        """How often it was begun again."""
+        self.whole = False
+        """Whether all rows are to be answered in one batch, whatever their number."""
         self.dropped = False
 
     def tell(self, told: list[Told], first: int) -> None:
@@ -127,9 +127,8 @@ class Ask:
         self.left -= len(told)
 
     def again(self) -> None:
-        """Forget what was said: all its rows wait once more."""
-        self.left, self.told, self.parts = self.size, [], []
-        self.times += 1
+        """Forget what was said: all its rows wait once more, and together."""
+        self.left, self.told, self.parts, self.whole = self.size, [], [], True
 
     def fail(self, error: TrimtabError) -> None:
         """End the waiting with an error; a second end is ignored."""

@@ -14,6 +14,8 @@ class Waiter(Protocol):
 
     size: int
     dropped: bool
+    whole: bool
+    """Handed out in one piece, however many rows that are."""
     came: int
     """By the queue's timer; looked at only in lanes that may be held back."""
 
@@ -85,7 +87,7 @@ class BatchQueue(Generic[W]):
     >>> from types import SimpleNamespace
     >>> queue = BatchQueue(max_rows=2)
     >>> for name in "abc":
-    ...     queue.put("lane", SimpleNamespace(name=name, size=1, dropped=False))
+    ...     queue.put("lane", SimpleNamespace(name=name, size=1, dropped=False, whole=False))
     >>> [piece.waiter.name for piece in queue.take()[1]]
     ['a', 'b']
     """
@@ -162,13 +164,13 @@ class BatchQueue(Generic[W]):
         waiting = self._lanes.pop(lane)
         pieces: list[Piece[W]] = []
         room = self.room(lane)
-        while waiting and room:
+        while waiting and room > 0:
             waiter, start = waiting.popleft()
             if waiter.dropped:
                 self._count -= 1
                 self.dropped += 1
                 continue
-            stop = min(waiter.size, start + room)
+            stop = waiter.size if waiter.whole else min(waiter.size, start + room)
             room -= stop - start
             pieces.append(Piece(waiter, start, stop))
             if stop < waiter.size:

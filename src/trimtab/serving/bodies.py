@@ -11,14 +11,11 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from trimtab.errors import TrimtabError, Unavailable
+from trimtab.errors import TrimtabError
 from trimtab.serving.allotment import features_of, rows_of
 from trimtab.serving.answers import Answers
 from trimtab.serving.ask import Ask, Part
 from trimtab.serving.batching import Piece
-
-MOST_TIMES = 8
-"""How often a body is begun again because its version changed on its way."""
 
 
 class Due(NamedTuple):
@@ -37,15 +34,11 @@ def outcome(ask: Ask) -> Any:
     error = ask.failure()
     if error is not None or ask.left:
         return error
-    if not _mixed(ask):
-        return ask.encode(ask)
-    if ask.times >= MOST_TIMES:
-        return Unavailable("the model changes faster than it answers this body", hint="send fewer rows at a time")
-    return None
+    return None if _mixed(ask) else ask.encode(ask)
 
 
 def begun_again(pieces: Sequence[Piece[Ask]]) -> list[Ask]:
-    """The bodies that a swap met between two of their batches, ready to wait once more."""
+    """The bodies that a swap met between two of their batches, ready to wait once more: for one batch of all rows."""
     found = [ask for ask, _, _ in pieces if not ask.left and not ask.dropped]
     for ask in found:
         ask.again()

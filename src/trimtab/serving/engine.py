@@ -73,31 +73,33 @@ class Engine:
         TrimtabError
             A version cannot be loaded, or does not belong where the table puts it.
         """
-        if table.generation <= self.live.table.generation:
+        before = self.live  # another may be in force when everything is loaded
+        if table.generation <= before.table.generation:
             return None
         loaded: dict[str, Deployed] = {}
         try:
             for version in table.versions():
-                if version not in self.live.deployed:
+                if version not in before.deployed:
                     loaded[version] = self._load(version, loader)
-            missing = self._load_held(table, loader, loaded)
-            here = {**self.live.deployed, **loaded}
+            missing = self._load_held([one for one in table.held() if one not in before.deployed], loader, loaded)
+            here = {**before.deployed, **loaded}
             deployed = {version: here[version] for version in (*table.versions(), *table.held()) if version in here}
             for route in table.routes.values():
                 _check_route(route, deployed)
         except TrimtabError:
             _close(loaded.values())
             raise
-        return Live(table, deployed, self._codecs(table, deployed), missing)
+        codecs = self._codecs(table, deployed)
+        return Live(table, deployed, codecs, missing, over=before.table.generation, fresh=frozenset(loaded))
 
     def switch(self, live: Live) -> list[str]:
         """Answer with another table from now on, and free the versions it does not name; these are returned.
 
-        A table that is not newer than the current one is ignored.
+        One that was not prepared over the table in force is ignored, and what was loaded for it freed.
         """
         before = self.live
-        if live.table.generation <= before.table.generation:
-            _close(one for version, one in live.deployed.items() if before.deployed.get(version) is not one)
+        if live.over != before.table.generation:
+            _close(one for version, one in live.deployed.items() if version in live.fresh)
             return []
         self.live = live
         gone = {version: one for version, one in before.deployed.items() if live.deployed.get(version) is not one}
@@ -135,15 +137,14 @@ class Engine:
             ) from error
         return deployed
 
-    def _load_held(self, table: RouteTable, loader: Loader, loaded: dict[str, Deployed]) -> dict[str, str]:
+    def _load_held(self, held: Sequence[str], loader: Loader, loaded: dict[str, Deployed]) -> dict[str, str]:
         """Load what is only held, where it can be: one that cannot is no reason to go on with an older table."""
         missing = {}
-        for version in table.held():
-            if version not in self.live.deployed:
-                try:
-                    loaded[version] = self._load(version, loader)
-                except TrimtabError as error:
-                    missing[version] = str(error)
+        for version in held:
+            try:
+                loaded[version] = self._load(version, loader)
+            except TrimtabError as error:
+                missing[version] = str(error)
         return missing
 
     def _codecs(self, table: RouteTable, deployed: Mapping[str, Deployed]) -> dict[str, RequestCodec]:

@@ -24,6 +24,10 @@ class Live:
     """By model: how the requests of its champion are read."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Versions that the table holds in reserve and that could not be loaded, and why."""
+    over: int = 0
+    """The generation that it was made from: with another in force meanwhile, it may name what is freed."""
+    fresh: frozenset[str] = frozenset()
+    """Versions that were loaded for it."""
 
     def answering(self, model: str) -> Deployed:
         """The version of the first arm with a share: how the model describes itself.

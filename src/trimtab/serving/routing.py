@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -92,6 +92,31 @@ def position(salt: str, unit: str) -> float:
     """
     raw = hashlib.blake2b(f"{salt}\x1f{unit}".encode(), digest_size=8).digest()
     return int.from_bytes(raw) / 2**64
+
+
+def without_loading(table: RouteTable, current: RouteTable, loaded: Container[str]) -> RouteTable:
+    """What of a table can be in force at once: itself when every version is loaded, or a table between it and the
+    current one, in which models that wait for a version keep their route.
+
+    Examples
+    --------
+    >>> one, two = Route("one", (Arm("champion", "a", 1.0),)), Route("two", (Arm("champion", "b", 1.0),))
+    >>> before = RouteTable(1, {"one": one, "two": two})
+    >>> slow, stopped = Route("one", (Arm("champion", "large", 1.0),)), killed(two, constant=(0.2,))
+    >>> now = without_loading(RouteTable(3, {"one": slow, "two": stopped}), before, {"a", "b"})
+    >>> now.generation, now.routes["one"].arms[0].version, now.routes["two"].constant
+    (2, 'a', (0.2,))
+    """
+    if all(version in loaded for version in (*table.versions(), *table.held())):
+        return table
+    routes: dict[str, Route] = {}
+    for model, route in table.routes.items():
+        if all(arm.version in loaded for arm in route.arms):
+            held = tuple(version for version in route.held if version in loaded)
+            routes[model] = msgspec.structs.replace(route, held=held)
+        elif model in current.routes:
+            routes[model] = current.routes[model]
+    return RouteTable(table.generation - 1, routes)
 
 
 def killed(route: Route, *, constant: tuple[float, ...] = ()) -> Route:

@@ -9,7 +9,7 @@ from trimtab.serving.batching import BatchQueue, Bounds
 
 
 def waiter(name, size=1, came=0):
-    return SimpleNamespace(name=name, size=size, dropped=False, came=came)
+    return SimpleNamespace(name=name, size=size, dropped=False, whole=False, came=came)
 
 
 def names(pieces):
@@ -137,3 +137,13 @@ def test_each_lane_has_its_own_most_rows():
         for name in "abc":
             queue.put(lane, waiter(name))
     assert [len(queue.take()[1]) for _ in range(4)] == [1, 3, 1, 1]
+
+
+def test_one_that_must_be_whole_is_handed_out_in_one_piece():
+    queue = BatchQueue(max_rows=4)
+    large, small = waiter("large", 10), waiter("small", 1)
+    large.whole = True
+    queue.put("lane", small)
+    queue.put("lane", large)
+    assert queue.take()[1] == [(small, 0, 1), (large, 0, 10)]
+    assert len(queue) == 0

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,25 +25,24 @@ from trimtab.adapters.wire.handover import Door
 from trimtab.adapters.wire.http import DataPlane
 from trimtab.adapters.wire.listening import listening_socket
 from trimtab.adapters.wire.metrics import WorkerMetrics
+from trimtab.adapters.wire.obeying import Obeying
 from trimtab.adapters.wire.observed import ObservedPlane
-from trimtab.adapters.wire.routefile import RouteFile, replace_file
+from trimtab.adapters.wire.routefile import replace_file
 from trimtab.adapters.wire.status import WorkerStatus
 from trimtab.adapters.wire.syncing import Syncing
 from trimtab.adapters.wire.tracing import Traces, open_traces
 from trimtab.core.clock import Clock
 from trimtab.core.ids import Json
 from trimtab.core.ports import Records
-from trimtab.errors import InputError, TrimtabError, Unavailable
+from trimtab.errors import InputError, Unavailable
 from trimtab.serving.codec import MAX_ROWS
 from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.engine import Engine, Loader
 from trimtab.serving.lanes import bounds_of
-from trimtab.serving.live import Live
 from trimtab.serving.pipeline import Pipeline, Timer
 from trimtab.serving.ports import Precomputed
 from trimtab.serving.profile import MAX_BATCH, ServingProfile
 from trimtab.serving.recordmode import KeptRecords, read_mode
-from trimtab.serving.routing import Arm, Route, RouteTable, decode_table
 from trimtab.serving.shortcuts import take_shortcuts
 
 _log = logging.getLogger("trimtab.serving")
@@ -248,17 +246,20 @@ class _Process:
                 dispatcher, wake=self._plane.wake, watch=watch, software=settings.software, hindered=self._hindered
             )
         self._grpc_port = -1
-        self._routes = RouteFile(settings.route_file)
+        self._obeying = Obeying(
+            self._engine, worker.load, settings.route_file, tell=self._tell, poll_s=settings.poll_ms / 1000,
+            retry_s=settings.retry_s,
+        )  # fmt: skip
         self._door = Door(settings.status_file.with_suffix(".door"), settings.number, stand_in=settings.stand_in)
         self._server = _server(observed, settings, self._door)
-        self._problem, self._accepts, self._retry_at = "", False, 0.0
+        self._problem, self._accepts = "", False
         self._started = worker.clock.now()
 
     async def run(self) -> None:
         """Load, listen, obey the route file; at the end flush the shadow queue."""
         settings = self._settings
-        with ThreadPoolExecutor(1, "trimtab-load") as loading:
-            await self._obey(loading)
+        with self._obeying:
+            await self._obeying.begin()
             await self._listen()
             if self._grpc is not None:
                 self._grpc_port = await self._grpc.start(
@@ -269,7 +270,7 @@ class _Process:
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
             self._records.later = asyncio.get_running_loop().call_later
-            steps = (self._watch(loading), self._plane.shadow.run(), self._syncing.run(self._plane.look))
+            steps = (self._obeying.run(), self._plane.shadow.run(), self._syncing.run(self._plane.look))
             tasks = [asyncio.create_task(step) for step in steps]
             try:
                 await self._server.run(self._listener, self._ready)
@@ -302,65 +303,6 @@ class _Process:
         self._server.stop()
         if self._grpc is not None:  # beside the callers over HTTP
             self._grpc.leave()
-
-    async def _watch(self, loading: ThreadPoolExecutor) -> None:
-        while True:
-            await asyncio.sleep(self._settings.poll_ms / 1000)
-            if self._problem and asyncio.get_running_loop().time() >= self._retry_at:
-                self._routes.forget()
-            if not self._routes.moved():
-                continue
-            try:
-                await self._obey(loading)
-            except Exception:  # noqa: BLE001 - whatever it is, the next route change must still be heard
-                _log.exception("a route change failed")
-
-    async def _obey(self, loading: ThreadPoolExecutor) -> None:
-        """Put a changed route table in force: load beside the traffic, switch between two batches."""
-        loop = asyncio.get_running_loop()
-        try:
-            data = self._routes.changed()
-            if data is None:
-                return
-            live = await loop.run_in_executor(loading, self._prepare, data)
-        except (TrimtabError, OSError) as error:
-            if self._engine.live.table.generation == 0:
-                stand_in = await loop.run_in_executor(loading, self._stand_in)
-                if stand_in is not None:
-                    self._engine.switch(stand_in)
-            self._retry_at = loop.time() + self._settings.retry_s
-            self._tell(str(error))
-            return
-        if live is not None:
-            self._engine.switch(live)
-        if live is not None or self._problem:
-            self._tell()
-
-    def _prepare(self, data: bytes) -> Live | None:
-        table = decode_table(data)
-        return self._engine.prepare(table, self._worker.load)
-
-    def _stand_in(self) -> Live | None:
-        """With nothing to go on with: the champions that can be loaded, so that a bad challenger is no outage.
-
-        The table counts as older than the one that could not be obeyed, and gives way to it.
-        """
-        try:
-            table = decode_table(self._settings.route_file.read_bytes())
-        except (TrimtabError, OSError):
-            return None
-        generation = max(table.generation - 1, 1)
-        routes: dict[str, Route] = {}
-        for name, route in table.routes.items():
-            alone = Route(name, (Arm(route.arms[0].name, route.arms[0].version, 1.0),), constant=route.constant)
-            try:
-                tried = self._engine.prepare(RouteTable(generation, {name: alone}), self._worker.load)
-            except (TrimtabError, OSError):
-                continue
-            routes[name] = alone
-            for deployed in tried.deployed.values() if tried else ():
-                deployed.runtime.close()
-        return self._engine.prepare(RouteTable(generation, routes), self._worker.load) if routes else None
 
     def _ready(self) -> None:
         self._accepts = True
