@@ -426,7 +426,7 @@ def test_connections_are_counted():
 
 
 def test_as_many_connections_as_the_system_allows_files():
-    served = Served("httptools", **LIMITS, files=120)
+    served = Served("httptools", **LIMITS, files=184)
     try:
         callers = [served.caller() for _ in range(75)]
         assert {caller.send(GET).answer().status for caller in callers} == {200, 503}

@@ -4,11 +4,12 @@ import itertools
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.soak import long
 
-from trimtab.adapters.wire.connection import Connection
+from trimtab.adapters.wire.connection import TOLD, Connection
 from trimtab.adapters.wire.exchange import Incoming
 from trimtab.adapters.wire.heads import KnownHeads
 from trimtab.adapters.wire.limits import Limits
@@ -275,3 +276,75 @@ def test_a_head_that_goes_on_and_on_behind_a_request_is_refused():
     pieces = [one + b"GET /" + b"a" * 300, b"a" * 500, b"a" * 500]
     ((seen, written, refusals, closed, _),), _ = played(pieces, remember=False, later=False)
     assert (len(seen), refusals, closed, written.count(b" 431 ")) == (1, 1, True, 1)
+
+
+def test_a_head_is_judged_alike_in_every_cut():
+    """Names and values count, not what separates them."""
+    for size in range(90, 125):
+        lines = b"".join(b"x-%d: %s\r\n" % (number, b"y" * size) for number in range(5))
+        head = b"GET /g HTTP/1.1\r\nhost: x\r\n" + lines + b"\r\n"
+        said = set()
+        for cut in (len(head) - 4, len(head) - 1, len(head)):
+            ((_, written, refusals, *_),), _ = played([head[:cut], head[cut:]], remember=False, later=False)
+            said.add((written.split(b"\r\n")[0], refusals))
+        assert len(said) == 1, (size, said)
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_what_was_read_before_a_drain_is_answered_and_nothing_after(count):
+    plane = Plane(0, later=True)
+    server = HttpServer(plane, LIMITS)
+    server._tell_time(5.0)
+    connection, wire = Connection(server), Wire()
+    connection.connection_made(wire)
+    one = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+    connection.data_received(one * count)
+    server.draining = True
+    plane.answer()
+    connection.data_received(one)
+    plane.answer()
+    assert (len(plane.seen), wire.written.count(b"HTTP/1.1 200"), wire.closed) == (count, count, True)
+    assert wire.written.count(b"connection: close") == 1
+    assert wire.written.rindex(b"connection: close") > wire.written.rindex(b"HTTP/1.1 200")
+
+
+class Slow(Wire):
+    """A caller who has not read everything."""
+
+    unread = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+
+@pytest.mark.parametrize(("a_second", "closed_after"), [(0, 5), (1, 5), (20_000, 0)])
+def test_who_reads_a_long_answer_slowly_is_not_cut_off_and_who_hardly_reads_is(a_second, closed_after):
+    server = HttpServer(Plane(0, later=False), LIMITS)  # `write_s` is 30
+    server._tell_time(100.0)
+    connection, wire = Connection(server), Slow()
+    connection.connection_made(wire)
+    wire.unread = 4_000_000
+    connection.pause_writing()
+    for second in range(1, 180):
+        wire.unread -= a_second
+        server._tell_time(100.0 + second)
+        connection.check_time(100.0 + second)
+        if wire.closed:
+            assert 30 <= second <= 30 + closed_after
+            break
+    assert wire.closed == (a_second < 20_000)
+
+
+def test_callers_far_past_the_limit_of_connections_take_no_files():
+    server = HttpServer(Plane(0, later=False), Limits(connections=5))
+    server._tell_time(5.0)
+    wires = []
+    for _ in range(5 + 2 * TOLD):
+        wires.append(Wire())
+        connection = Connection(server)
+        connection.connection_made(wires[-1])
+        if wires[-1].closed and not wires[-1].written:  # as the event loop does after an abort
+            connection.connection_lost(None)
+    assert sum(wire.written.startswith(b"HTTP/1.1 503") for wire in wires) == TOLD
+    assert len(server.connections) == 5 + TOLD
+    assert server.refused_connections == 2 * TOLD

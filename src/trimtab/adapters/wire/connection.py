@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+TOLD = 32
+"""So many callers past the limit of connections are told so at a time, which keeps each open for a while; the next are
+cut off, for they would take the files that everything else needs."""
+_PROGRESS = 16_384
+"""Who reads so many bytes of a long answer in the time that he has, has as much again."""
 _LINGER_S = 2.0
 """How long a connection that was refused is still read: a reset would take the answer from the caller's hands."""
 
@@ -53,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_server",
         "_since",
         "_transport",
+        "_unread",
         "_waiting",
     )
 
@@ -69,6 +75,8 @@ class Connection(asyncio.Protocol):
         self._closing = self._paused = self._refused = self._releasing = False
         self._blocked = self._left = 0.0
         """Since when the caller does not read, and since when nothing more is answered; 0 when that is not so."""
+        self._unread = 0
+        """Bytes that he had still to read when he had last read some."""
 
     # -- what the event loop calls
 
@@ -77,8 +85,11 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         server = self._server
         server.connections.add(self)
-        if len(server.connections) > self._limits.connections:
+        if (over := len(server.connections) - self._limits.connections) > 0:
             server.refused_connections += 1
+            if over > TOLD:
+                transport.abort()  # type: ignore[attr-defined]
+                return
             after = ((b"retry-after", b"1"),)
             self._refuse(refuse(503, "too many connections", hint="try again in a second", headers=after))
 
@@ -171,11 +182,16 @@ class Connection(asyncio.Protocol):
             exchange = waiting.popleft()
             if transport.is_closing():
                 continue
-            keep = exchange.keep and not server.draining
+            keep = exchange.keep
+            if keep and server.draining:
+                keep = bool(waiting)
+                if waiting:  # they were read before, and are answered; nothing else is read
+                    self._closing = True
+                    waiting[-1].keep = False
             if keep and reply.status == 200 and reply.content_type is JSON_TYPE and not reply.headers:
                 head = b"%b%d\r\n\r\n" % (server.json_head, len(reply.body))
             else:
-                head = self._head(reply, keep)
+                head = _head(server.date, reply, keep=keep)
             transport.write(head if exchange.head_only else head + reply.body)
             if not keep:
                 self._last_answer()
@@ -185,17 +201,6 @@ class Connection(asyncio.Protocol):
         if self._paused and not self._blocked and len(waiting) <= self._limits.pipelined // 2:
             self._resume()
         self._since = server.budget.now
-
-    def _head(self, reply: Reply, keep: bool) -> bytes:
-        more = b"".join([b"%b: %b\r\n" % pair for pair in reply.headers])
-        return b"%b%bcontent-type: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
-            _REASONS[reply.status],
-            self._server.date,
-            reply.content_type,
-            more,
-            b"" if keep else b"connection: close\r\n",
-            len(reply.body),
-        )
 
     def _last_answer(self) -> None:
         """Close from our side; the caller has until :data:`_LINGER_S` to finish sending what nobody will read."""
@@ -233,8 +238,8 @@ class Connection(asyncio.Protocol):
         """End a connection that has taken too long over what it is doing."""
         limits, reader = self._limits, self._reader
         age = now - max(self._since, reader.since) - SWEEP_S
+        unread = self._look_at_unread(now)
         if self._left:
-            unread = self._transport.get_write_buffer_size() > 0
             if now - self._left > (limits.write_s if unread else _LINGER_S):
                 self._transport.abort()
         elif self._blocked:
@@ -247,6 +252,17 @@ class Connection(asyncio.Protocol):
                 self._leave()
         elif age > (limits.head_s if reader.phase is Phase.HEAD else limits.body_s):
             self._refuse(refuse(408, "the request took too long to come", hint="send it at once"))
+
+    def _look_at_unread(self, now: float) -> int:
+        """Bytes of answers that the caller has still to read; one who reads has as much time again."""
+        unread = self._transport.get_write_buffer_size() if self._left or self._blocked else 0
+        if unread + _PROGRESS <= self._unread:  # he reads
+            self._left = now if self._left else 0.0
+            self._blocked = now if self._blocked else 0.0
+            self._unread = unread
+        elif unread > self._unread or not unread:
+            self._unread = unread
+        return unread
 
     def leave_if_idle(self, since: float) -> None:
         """While the server drains: go, unless a request is under way or was just now."""
@@ -267,3 +283,15 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._since = self._server.budget.now  # what we did not read is not late
             self._transport.resume_reading()
+
+
+def _head(date: bytes, reply: Reply, *, keep: bool) -> bytes:
+    more = b"".join([b"%b: %b\r\n" % pair for pair in reply.headers])
+    return b"%b%bcontent-type: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
+        _REASONS[reply.status],
+        date,
+        reply.content_type,
+        more,
+        b"" if keep else b"connection: close\r\n",
+        len(reply.body),
+    )

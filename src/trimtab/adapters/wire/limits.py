@@ -28,4 +28,4 @@ class Limits:
     idle_s: float = 75.0
     """Without a request."""
     write_s: float = 30.0
-    """Without reading what was answered."""
+    """Without reading 16 KiB of what was answered, or the rest of it."""

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from trimtab.errors import Unavailable
 
-_OTHER_FILES = 64
-"""Open files that are no connections: stores, records, libraries, and callers who are just told that it is full."""
+_OTHER_FILES = 128
+"""Open files that are no connections: stores, records, libraries, and callers who are just told of a full house."""
 _TRIES = 4
 """To take the last place of a queue, which somebody else may take first."""
 

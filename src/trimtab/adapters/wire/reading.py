@@ -16,6 +16,8 @@ from trimtab.adapters.wire.reply import Reply, refuse
 _log = logging.getLogger("trimtab.serving")
 _OWN = frozenset({b"content-length", b"expect", b"transfer-encoding"})
 _READ = WANTED | _OWN
+_LINE, _SEPARATORS = 32, 4
+"""Bytes of a request line beside its target, and of a header beside its name and value."""
 _WRAPPING = 8
 """A chunked body may take so many times its own length on the wire."""
 _VERSIONS = ("1.1", "1.0")
@@ -162,7 +164,9 @@ class RequestReader:
         if not self._others:  # how much is of which request the parser does not say: one read is let pass
             self._taken += size
         if self.phase is Phase.HEAD:
-            return _large_head(limits) if self._taken > limits.head else None
+            # Names and values count, whatever the cut; what separates them is no more than this in any honest head.
+            most = limits.head + _LINE + _SEPARATORS * limits.headers
+            return _large_head(limits) if self._taken > most else None
         if self._taken > _WRAPPING * limits.body + limits.head:
             return refuse(413, "the body is sent in too small chunks", hint="send it with a Content-Length")
         budget.bodies += self._size - self._counted
