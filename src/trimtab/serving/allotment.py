@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,8 +46,8 @@ def units_of(
     return [said[row] if said[row] not in ("", ids[row]) else str(column[row]) for row in wanted]
 
 
-def drawn_together(route: Route, batch: RequestBatch, units: Sequence[str] | None) -> Sequence[bool]:
-    """Per row whether something else than its own id drew its arm; empty where that is so of none.
+def drawn_together(route: Route, batch: RequestBatch, units: Sequence[str] | None) -> Sequence[str]:
+    """Per row what drew its arm where that is not its own id, else ""; empty where it is so of none.
 
     Examples
     --------
@@ -54,12 +55,18 @@ def drawn_together(route: Route, batch: RequestBatch, units: Sequence[str] | Non
     >>> from trimtab.serving.routing import Arm
     >>> halves = Route("m", (Arm("champion", "a", 0.5), Arm("canary", "b", 0.5)))
     >>> drawn_together(halves, batch, ["r/0", "r/0"]), drawn_together(halves, batch, ["r/0", "r/1"])
-    ([False, True], ())
+    (['', 'r/0'], ())
     """
     if units is None or units is batch.ids or sum(arm.share > 0 for arm in route.arms) < 2:
         return ()
-    found = [unit != name for unit, name in zip(units, batch.ids, strict=True)]
+    found = ["" if unit == name else unit for unit, name in zip(units, batch.ids, strict=True)]
     return found if any(found) else ()
+
+
+def fell_by(shared: Sequence[str], rows: Sequence[int]) -> dict[str, Sequence[Any]]:
+    """The fields of :class:`Answers` to some rows that say what drew their arm, from :func:`drawn_together`."""
+    units = [shared[row] for row in rows]
+    return {"units": units, "together": [unit != "" for unit in units]}
 
 
 def constant_answers(batch: RequestBatch, model: str, constant: Sequence[float], outputs: Sequence[Tensor]) -> Answers:

@@ -59,7 +59,7 @@ class Canary:
         for answers in answers_from_records(self.desk.records.rows, small_plan()):
             self.observer.answered(answers)
         for (rollout, arm, version), lost in failures(self.desk.records.rows).items():
-            self.observer.failed(rollout, arm, version, count=lost.rows, together=lost.together)
+            self.observer.failed(rollout, arm, version, count=lost.rows, together=lost.together, units=lost.units)
         found = self.counts.observe(self.observer, self.world.state)
         assert found is not None
         return found
