@@ -37,7 +37,7 @@ PackedUnits = tuple[int, list[Arm], list[list[int]], dict[int, int]]
 
 def unit_number(unit: str) -> int:
     """A unit as a number below 2⁶⁴, the same in every process, and unlike the one that draws its arm."""
-    return int.from_bytes(blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8, person=b"unit").digest(), "big")
 
 
 @dataclass(slots=True)
