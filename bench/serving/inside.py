@@ -66,10 +66,10 @@ def worker(home: Home, folder: Path, connections: int) -> tuple[Dispatcher, list
     records = SpoolRecords(folder, "inside")
     dispatcher = Dispatcher(engine, records, clock=clock, new_id=lambda: f"{next(numbers):024x}", max_batch=64)
     metrics = WorkerMetrics(folder / "metrics", "inside")
-    dispatcher.watcher = metrics.meter
+    dispatcher.settling.watcher = metrics.meter
     plane = DataPlane(dispatcher, metrics=metrics)
     plane.wake = lambda: None  # a turn is taken when the batch is full
-    observed = ObservedPlane(plane, metrics.meter, handing=dispatcher, timer=time.perf_counter_ns, clock=clock,
+    observed = ObservedPlane(plane, metrics.meter, handing=dispatcher.settling, timer=time.perf_counter_ns, clock=clock,
                              new_id=lambda: "")  # fmt: skip
     server = HttpServer(observed, Limits())
     server._tell_time(0.0)

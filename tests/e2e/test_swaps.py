@@ -129,6 +129,42 @@ def test_plain_tensor_requests_survive_swaps(house):
     assert all(math.isclose(value, would_say(house, version), abs_tol=1e-3) for version, value in said)
 
 
+def test_large_tensor_bodies_that_swaps_meet_name_one_version(house):
+    """Each takes four batches, and is recorded as it was answered."""
+    port = house.start().port
+    rows = 250
+    tensor = {"name": "features", "shape": [rows, 2], "datatype": "FP32", "data": [2.0, 1.0] * rows}
+    said: list[tuple[str, str, set[float]]] = []
+    done = asyncio.Event()
+
+    async def caller(name):
+        async with Connection(port) as connection:
+            while not done.is_set():
+                body = msgspec.json.encode({"id": f"{name}-{len(said)}", "inputs": [tensor]})
+                status, _, raw = await connection.send("POST", "/v2/models/m/infer", body)
+                assert status == 200, raw
+                answer = msgspec.json.decode(raw)
+                said.append((answer["id"], answer["model_version"], set(answer["outputs"][0]["data"])))
+
+    async def swapper():
+        for step in range(30):
+            house.route(("champion", house.versions[(step + 1) % 2], 1.0))
+            while house.status().generation < house.generation:  # noqa: ASYNC110 - a file of another process
+                await asyncio.sleep(0.002)
+        done.set()
+
+    async def everything():
+        await asyncio.wait_for(asyncio.gather(swapper(), *(caller(f"c{number}") for number in range(8))), 60)
+
+    asyncio.run(everything())
+    assert {version for _, version, _ in said} == set(house.versions)
+    for _, version, values in said:
+        (value,) = values
+        assert math.isclose(value, would_say(house, version), abs_tol=1e-3)
+    recorded = {(row.request_id, row.version) for row in house.records()}
+    assert recorded == {(f"{name}/{row}", version) for name, version, _ in said for row in range(rows)}
+
+
 def killed_under_load(house, order, *, workers, holds):
     """Seconds from pulling the switch until every connection, over all workers, sees it."""
     port = house.start(1).port

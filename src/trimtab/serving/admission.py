@@ -7,7 +7,8 @@ A request is refused at once, before it is decoded, when
 - its answer will take longer than the caller waits: those before it, its own batch, and the batch during which it lay
   unread. What a request and a batch of a model take is learned (an exponential mean, :data:`_LEARN` of it new each
   time) from one answer to the next while requests wait, so that what refusals cost is in it; while several models are
-  asked, their batches take turns, so each goes that much slower.
+  asked, their batches take turns, so each goes that much slower. A body of several batches waits once for each of them,
+  because others pass it in between.
 
 What was admitted and cannot be answered in time all the same is refused when its turn comes: an answer that comes too
 late costs as much as one that does not.
@@ -55,8 +56,15 @@ class Admission:
         self._said: dict[tuple[str, int], TrimtabError] = {}
         """Refusals by model and deadline, until who waits changes: under overload most refusals are like the last."""
 
-    def admit(self, model: str, *, within_ns: int = 0) -> None:
+    def admit(self, model: str, *, within_ns: int = 0, batches: int = 1) -> None:
         """Let a request pass.
+
+        Parameters
+        ----------
+        within_ns
+            How long its caller waits; 0 for the usual deadline.
+        batches
+            How many it takes.
 
         Raises
         ------
@@ -65,6 +73,10 @@ class Admission:
         TooLate
             When its answer would come too late.
         """
+        if batches > 1:
+            if (refusal := self._refusal(model, within_ns, batches)) is not None:
+                raise refusal
+            return
         if self._said and (again := self._said.get((model, within_ns))) is not None:
             raise again.with_traceback(None)
         refusal = self._refusal(model, within_ns)
@@ -73,7 +85,7 @@ class Admission:
                 self._said[model, within_ns] = refusal
             raise refusal
 
-    def _refusal(self, model: str, within_ns: int) -> TrimtabError | None:
+    def _refusal(self, model: str, within_ns: int, batches: int = 1) -> TrimtabError | None:
         waiting = self._waiting.get(model, 0)
         if not waiting:
             return None
@@ -83,12 +95,14 @@ class Admission:
                 "too many requests are waiting", got=f"{waiting} for {model}", hint="send fewer at a time, or later"
             )
         deadline = within_ns or self._deadline
-        wait = (waiting * self._each.get(model, 0.0) + 2 * self._batch.get(model, 0.0)) * others
+        own = (batches + 1) * self._batch.get(model, 0.0)
+        wait = (batches * waiting * self._each.get(model, 0.0) + own) * others
         if not deadline or wait <= deadline * _MARGIN:
             return None
         ms, most = deadline / 1e6, deadline * _MARGIN / 1e6
         got = f"a wait of about {wait / 1e6:.1f} ms; of {ms:g} ms, {most:g} may be waited"
-        return TooLate("the answer would come too late", got=got, hint="try again in a second")
+        hint = "try again in a second" if batches == 1 else f"send fewer rows at a time: these take {batches} batches"
+        return TooLate("the answer would come too late", got=got, hint=hint)
 
     def joined(self, model: str) -> None:
         """A request waits now."""

@@ -59,6 +59,13 @@ class Told(NamedTuple):
     """A float, or a list of them."""
 
 
+class Part(NamedTuple):
+    """What was said of some rows of a body before all of it was."""
+
+    answers: Answers
+    records: list[bytes]
+
+
 class Ask:
     """The rows of one caller.
 
@@ -75,9 +82,11 @@ class Ask:
         "ids",
         "lane",
         "left",
+        "parts",
         "resolve",
         "rows",
         "size",
+        "times",
         "told",
         "units",
     )
@@ -101,6 +110,10 @@ class Ask:
         self.units = ids
         """What stays with one arm, per row."""
         self.told: list[Told] = []
+        self.parts: list[Part] = []
+        """What is recorded when the last row is answered, and not before."""
+        self.times = 0
+        """How often it was begun again."""
         self.dropped = False
 
     def tell(self, told: list[Told], first: int) -> None:
@@ -112,6 +125,11 @@ class Ask:
                 self.told = [told[0]] * self.size
             self.told[first : first + len(told)] = told
         self.left -= len(told)
+
+    def again(self) -> None:
+        """Forget what was said: all its rows wait once more."""
+        self.left, self.told, self.parts = self.size, [], []
+        self.times += 1
 
     def fail(self, error: TrimtabError) -> None:
         """End the waiting with an error; a second end is ignored."""

@@ -113,6 +113,10 @@ class BatchQueue(Generic[W]):
     def __len__(self) -> int:
         return self._count
 
+    def room(self, lane: Hashable) -> int:
+        """Most rows in one batch of a lane."""
+        return self._max_rows if self.bounds is None else self.bounds(lane).max_rows
+
     def put(self, lane: Hashable, waiter: W) -> None:
         """Let a waiter join the end of its lane.
 
@@ -157,7 +161,7 @@ class BatchQueue(Generic[W]):
             return "", []
         waiting = self._lanes.pop(lane)
         pieces: list[Piece[W]] = []
-        room = self._max_rows if self.bounds is None else self.bounds(lane).max_rows
+        room = self.room(lane)
         while waiting and room:
             waiter, start = waiting.popleft()
             if waiter.dropped:

@@ -1,8 +1,4 @@
-"""From waiting requests to recorded answers, one batch at a time. Sans I/O: the wire calls ``submit`` and ``step``.
-
-The order that matters: answer, encode, **record**, then let the answers go. A batch that cannot be recorded is not
-answered.
-"""
+"""From waiting requests to answers, one batch at a time. Sans I/O: the wire calls ``submit`` and ``step``."""
 
 from __future__ import annotations
 
@@ -18,14 +14,13 @@ from trimtab.errors import InputError, TooLate, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.admission import Admission
 from trimtab.serving.answers import Answers
-from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, Told, encode_many, encode_one, row_status
+from trimtab.serving.ask import NO_STEER, Ask, Lane, Resolve, Steer, encode_many, encode_one, row_status
 from trimtab.serving.batching import BatchQueue, Piece
 from trimtab.serving.engine import Engine
 from trimtab.serving.infer import Encoded
 from trimtab.serving.lanes import (
     PlainLane,
     any_failed,
-    arms_of,
     decoded,
     fail_all,
     later_writer,
@@ -33,11 +28,9 @@ from trimtab.serving.lanes import (
     pinned_version,
     plain_lane,
     tensor_answer,
-    told_in_order,
 )
 from trimtab.serving.live import Live
-from trimtab.serving.ports import BatchWatcher
-from trimtab.serving.record import PREDICTIONS
+from trimtab.serving.settling import Settling
 from trimtab.serving.tensors import TensorAnswer, TensorRequest
 
 Answered = Sequence[tuple[Answers, Sequence[int]]]
@@ -75,21 +68,14 @@ class Dispatcher:
         deadline_ms: int = 0,
     ) -> None:
         self.engine = engine
-        self.watcher: BatchWatcher | None = None
-        """Told of every batch that was answered; set before the first request."""
-        self._began = 0
-        """When the batch under way left the queue, by the timer."""
-        self.letting_go: Ask | None = None
-        """The body whose answer is handed over at this moment; None between answers."""
-        self.took = (0, 0, 0)
-        """Of the last batch: when it left the queue, by the timer; microseconds of encode and record."""
-        self._records = records
         self._clock = clock
         self._new_id = new_id
         self._timer = engine.pipeline.timer
         self._deadline = deadline_ms * 1_000_000
         # Who may wait is the admission's to say; a body that it let pass always finds room.
         self.queue: BatchQueue[Ask] = BatchQueue(max_rows=max_batch, limit=2 * max_queue, timer=self._timer)
+        self.settling = Settling(engine, records, queue=self.queue)
+        """Records what was said, and hands it over."""
         self._door = Admission(limit=max_queue, deadline_ns=self._deadline)
         self.aside: Aside | None = None
         """Runs what blocks (a model in another process, one that must be loaded first) beside the event loop; without
@@ -220,7 +206,12 @@ class Dispatcher:
     def _wait(self, ask: Ask, within_ns: int = 0) -> None:
         deadline = within_ns or self._deadline
         if deadline:
+            if ask.size > 1 and (batches := -(-ask.size // self.queue.room(ask.lane))) > 1:
+                self._door.admit(ask.lane.model, within_ns=within_ns, batches=batches)
             ask.expires = ask.came + deadline
+        self._join(ask)
+
+    def _join(self, ask: Ask) -> None:
         self._door.joined(ask.lane.model)
         if self._parked and ask.lane in self._parked:
             self._parked[ask.lane].append(ask)
@@ -246,39 +237,11 @@ class Dispatcher:
             self._door.forget()
         return waiting
 
-    def step_shadow(self, max_rows: int = 32) -> int:
-        """Score and record a few rows of the shadow queue; how many rows still wait.
-
-        Raises
-        ------
-        Unavailable
-            The scores cannot be recorded; they are lost, the answers they belong to are not.
-        """
-        self.record_shadow(self.engine.run_shadow(max_rows))
-        return self.engine.shadow_rows
-
-    def record_shadow(self, scored: Sequence[Answers]) -> None:
-        """Record scores; raises as :meth:`step_shadow`."""
-        if scored:
-            start = self._timer()
-            self._records.write(PREDICTIONS, self.engine.records(scored))
-            took = self._timer() - start
-            for answers in scored if self.watcher is not None else ():
-                self._watched(answers, took)
-
-    def _watched(self, scored: Answers, took: int) -> None:
-        """Tell of a score in the shadow, which nobody waited for."""
-        deployed = self.engine.live.deployed.get(scored.version)
-        if self.watcher is not None and deployed is not None:
-            self.watcher.answered(
-                deployed.manifest.model, [scored], waited_ns=(), total_ns=(), waiting=len(self.queue), record_ns=took
-            )
-
     def _in_time(self, pieces: Sequence[Piece[Ask]]) -> list[Piece[Ask]]:
         """What can be answered in time; all that has time left when nothing can, or nothing would be learned."""
         now = self._timer()
         ends = now + (self._door.lasts(pieces[0].waiter.lane.model, len(pieces)) if len(pieces) > 1 else 0)
-        late = [ask for ask, start, _ in pieces if 0 < ask.expires < ends and start == 0]
+        late = [ask for ask, _, _ in pieces if 0 < ask.expires < ends]
         for ask in late if len(late) < len(pieces) else [ask for ask in late if ask.expires < now]:
             ask.fail(TooLate("the request waited past its deadline", hint="try again in a second"))
         return [piece for piece in pieces if not piece.waiter.dropped]
@@ -319,8 +282,8 @@ class Dispatcher:
                 pieces[0].waiter.fail(outcome)
                 return
         elif len(pieces) == 1 or not any_failed(outcome):
-            self._began = began
-            self._settle(lane, pieces, outcome)
+            for ask in self.settling.settle(lane, pieces, outcome, began=began):
+                self._join(ask)
             self._door.answered(lane.model, bodies=len(pieces), began=began, ended=self._timer())
             return
         for piece in pieces:  # one caller's request must not fail another's
@@ -343,58 +306,3 @@ class Dispatcher:
         features = FeatureBatch(values, values[:, :0], {}, ())
         batch = RequestBatch(ids, np.array([at] * len(ids), dtype=np.int64), {}, {})
         return self.engine.answer(lane.model, batch, features=features, version=lane.version, units=units)
-
-    def _settle(
-        self, lane: Lane, pieces: Sequence[Piece[Ask]], answered: Sequence[tuple[Answers, Sequence[int]]]
-    ) -> None:
-        """Encode what is complete, record the batch, then let the answers go."""
-        timer = self._timer
-        start = timer()
-        told = told_in_order(answered)
-        bodies: list[tuple[Ask, Any]] = []
-        firsts: list[Told] = []
-        begin = decode_ns = 0
-        failed = any_failed(answered)
-        for ask, first, last in pieces:
-            end = begin + last - first
-            ask.tell(told[begin:end], first)
-            if first == 0:
-                decode_ns += ask.decode_ns
-            if ask.left == 0:
-                firsts.append(told[begin])
-                bodies.append((ask, ask.failure() or ask.encode(ask) if failed or ask.size > 1 else ask.encode(ask)))
-            begin = end
-        encoded = timer()
-        encode_us = (encoded - start) // 1000
-        given = [answers.timed(decode_us=decode_ns // 1000, encode_us=encode_us) for answers, _ in answered]
-        try:
-            self._records.write(PREDICTIONS, self.engine.records(given))
-        except Unavailable as error:
-            for ask, _, _ in pieces:
-                ask.fail(error)
-            return
-        recorded = timer()
-        self.took = (self._began, encode_us, (recorded - encoded) // 1000)
-        try:
-            if self.watcher is not None:
-                began = self._began
-                self.watcher.answered(
-                    lane.model,
-                    given,
-                    waited_ns=[began - ask.came for ask, _ in bodies],
-                    total_ns=[recorded - ask.came + ask.decode_ns for ask, _ in bodies],
-                    waiting=len(self.queue),
-                    arms=() if len(answered) == 1 else arms_of(answered, firsts),
-                    record_ns=recorded - encoded,
-                )
-            self.engine.mirror(lane.model, given)
-        finally:  # what was recorded is answered, whoever stumbles over it
-            self._let_go(bodies)
-
-    def _let_go(self, bodies: Sequence[tuple[Ask, Any]]) -> None:
-        for ask, body in bodies:
-            if not ask.dropped:
-                ask.dropped = True
-                self.letting_go = ask
-                ask.resolve(body)
-        self.letting_go = None

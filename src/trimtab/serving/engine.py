@@ -258,7 +258,7 @@ class Engine:
             raw = not (given.requests.keys or given.requests.inputs)
             for version in {arm.version for arm in route.arms} - {given.version}:
                 if self._shadow_rows + len(given.requests) > self._shadow_limit:
-                    self._count("dropped", version, SHADOW, len(given.requests))
+                    self.count("dropped", version, SHADOW, len(given.requests))
                     continue
                 self._shadow.append(ShadowWork(version, given, answered.plan_digest, raw))
                 self._shadow_rows += len(given.requests)
@@ -315,7 +315,7 @@ class Engine:
         kept = []
         for work, found in scored:
             if found is None:
-                self._count("dropped", work.version, SHADOW, len(work.answers.requests))
+                self.count("dropped", work.version, SHADOW, len(work.answers.requests))
             else:
                 kept.append(found)
         return kept
@@ -335,15 +335,17 @@ class Engine:
 
     # -- records
 
-    def records(self, answers: Iterable[Answers]) -> list[bytes]:
+    def records(self, answers: Iterable[Answers], *, counted: bool = True) -> list[bytes]:
         """The prediction records of answers, encoded, in the order of their rows; also counts them."""
         rows: list[bytes] = []
         for given in answers:
-            self._count("failed" if given.error else "answered", given.version, given.arm, len(given.requests))
+            if counted:
+                self.count("failed" if given.error else "answered", given.version, given.arm, len(given.requests))
             rows.extend(encode_records(given, given.model or self._models[given.version]))
         return rows
 
-    def _count(self, what: str, version: str, arm: str, rows: int) -> None:
+    def count(self, what: str, version: str, arm: str, rows: int) -> None:
+        """Count rows of an arm that were ``answered``, ``failed``, or ``dropped``."""
         self.counts[what, self._models.get(version, ""), version, arm] += rows
 
 

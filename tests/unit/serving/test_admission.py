@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.errors import Overloaded, Unavailable
+from trimtab.errors import Overloaded, TooLate, Unavailable
 from trimtab.serving.admission import Admission
 
 MS = 1_000_000
@@ -103,3 +103,15 @@ def test_what_waits_is_bounded_whatever_comes(steps, limit):
         door.joined(model)
         waiting[model] += 1
         assert sum(waiting.values()) <= 2 * limit + 1
+
+
+def test_a_body_of_several_batches_waits_for_each_of_them():
+    door = Admission(limit=1000, deadline_ns=100 * MS)
+    door.answered("m", bodies=2, began=0, ended=4 * MS)
+    joined(door, "m", 5)
+    door.admit("m", batches=4)  # 4 times 5 that take 2 ms each, and five batches of 4: 60 ms
+    with pytest.raises(TooLate, match=r"wait of about 88\.0 ms.*send fewer rows at a time: these take 6 batches"):
+        door.admit("m", batches=6)
+    door.admit("m")  # one that takes one is not refused with it
+    door.left("m", 5)
+    door.admit("m", batches=1000)  # nobody waits: only its own deadline ends it

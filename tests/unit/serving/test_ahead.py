@@ -144,7 +144,7 @@ def test_a_shadow_scores_with_features_of_its_own(house, store):
     house.made["w"].reader.read = lambda batch: _without_marks(Reader().read(batch))
     desk.ask(body("a"))
     desk.run()
-    while desk.dispatcher.step_shadow():
+    while desk.dispatcher.settling.step_shadow():
         pass
     shadow = next(row for row in desk.records.rows if row.arm == "shadow")
     assert (shadow.version, shadow.status, shadow.outputs) == ("w", "ok", (12.5,))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from trimtab.adapters.wire.grpc_calls import CANCELLED, REQUEST_ID, Call, CallWatch, code_of
+from trimtab.adapters.wire.grpc_leaving import age_ms, all_gone, close_port
 from trimtab.adapters.wire.grpc_messages import METHODS, SERVICE, protocol
 from trimtab.adapters.wire.grpc_plain import PlainMessages, plain_row
 from trimtab.adapters.wire.grpc_tensors import decode_message, encode_message
@@ -66,8 +67,12 @@ class GrpcPlane:
         self._messages, self._undecodable = protocol()
         self._plain = PlainMessages()
         self._server: Any = None
+        self._port, self._drain_s = 0, 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Once it listens."""
+        self._stopped: asyncio.Future[None] | None = None
 
-    async def start(self, host: str, port: int, *, max_body: int, max_waiting: int) -> int:
+    async def start(self, host: str, port: int, *, max_body: int, max_waiting: int, drain_s: float = 10.0) -> int:
         """Listen; the port, which several workers may share.
 
         Parameters
@@ -76,6 +81,8 @@ class GrpcPlane:
             Largest message in bytes; a longer one is answered with ``RESOURCE_EXHAUSTED``.
         max_waiting
             Most calls at a time; further ones are answered with ``RESOURCE_EXHAUSTED``.
+        drain_s
+            How long :meth:`stop` may take: so soon callers are asked to connect anew, which their library does unseen.
 
         Raises
         ------
@@ -86,6 +93,7 @@ class GrpcPlane:
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", max_body),
             ("grpc.max_metadata_size", 16_384),
+            ("grpc.max_connection_age_ms", age_ms(drain_s)),
         ]
         self._server = self._grpc.aio.server(options=options, maximum_concurrent_rpcs=max_waiting)
         handlers = {name: self._grpc.unary_unary_rpc_method_handler(self._called(name)) for name in METHODS}
@@ -96,12 +104,29 @@ class GrpcPlane:
         except RuntimeError as error:
             raise Unavailable(f"cannot listen on {address}", got=str(error), hint="choose another port") from None
         await self._server.start()
+        self._port, self._drain_s, self._loop = bound, drain_s, asyncio.get_running_loop()
         return bound
 
-    async def stop(self, grace_s: float) -> None:
-        """Take no more calls, and wait for those that are under way."""
-        if self._server is not None:
-            await self._server.stop(grace_s)
+    def leave(self) -> None:
+        """Begin to :meth:`stop`; may be called from a signal handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping)
+
+    async def stop(self) -> None:
+        """Leave the port to others, wait until the callers have gone to them, then end."""
+        if self._loop is not None:
+            await self._stopping()
+
+    def _stopping(self) -> asyncio.Future[None]:
+        if self._stopped is None:
+            self._stopped = asyncio.ensure_future(self._stop())
+        return self._stopped
+
+    async def _stop(self) -> None:
+        begun = asyncio.get_running_loop().time()
+        close_port(self._port)
+        await all_gone(self._port, within_s=self._drain_s)
+        await self._server.stop(max(0.0, begun + self._drain_s - asyncio.get_running_loop().time()))
 
     def _called(self, name: str) -> Method:
         steps: dict[str, Callable[[Any], Any]] = {

@@ -58,7 +58,7 @@ class Sink(Protocol):
 
 
 class Handing(Protocol):
-    """Says which answer is handed over; see :class:`trimtab.serving.dispatch.Dispatcher`."""
+    """Says which answer is handed over; see :class:`trimtab.serving.settling.Settling`."""
 
     letting_go: Ask | None
     """None between answers."""

@@ -52,7 +52,7 @@ class ShadowTurns:
                 scored = await loop.run_in_executor(self._threads, engine.score_shadow, works)
             else:
                 scored = engine.score_shadow(works)
-            self._dispatcher.record_shadow(engine.keep_shadow(scored))
+            self._dispatcher.settling.record_shadow(engine.keep_shadow(scored))
         except Exception:  # noqa: BLE001 - logged below; the worker lives on
             self._lost()
 
@@ -60,7 +60,7 @@ class ShadowTurns:
         """Score everything that waits, here and now, while the worker stops."""
         while self._dispatcher.engine.shadow_rows:
             try:
-                self._dispatcher.step_shadow()
+                self._dispatcher.settling.step_shadow()
             except Exception:  # noqa: BLE001 - logged below; the rest is still tried
                 self._lost()
 

@@ -226,7 +226,7 @@ class _Process:
             deadline_ms=settings.deadline_ms,
         )
         dispatcher.queue.bounds = bounds_of(settings.profile, settings.max_batch, settings.max_queue)
-        dispatcher.watcher = metrics.meter
+        dispatcher.settling.watcher = metrics.meter
         self._plane = DataPlane(
             dispatcher, software=settings.software, page=worker.page, metrics=metrics, hindered=self._hindered
         )
@@ -234,7 +234,7 @@ class _Process:
         observed = ObservedPlane(
             self._plane,
             metrics.meter,
-            handing=dispatcher,
+            handing=dispatcher.settling,
             timer=worker.timer,
             clock=worker.clock,
             new_id=worker.new_id,
@@ -242,7 +242,7 @@ class _Process:
         )
         self._grpc = None  # its library is imported only where it is wanted
         if settings.grpc_port >= 0:
-            watch = CallWatch(metrics.meter, handing=dispatcher, timer=worker.timer, clock=worker.clock,
+            watch = CallWatch(metrics.meter, handing=dispatcher.settling, timer=worker.timer, clock=worker.clock,
                               new_id=worker.new_id, sinks=self._sinks)  # fmt: skip
             self._grpc = GrpcPlane(
                 dispatcher, wake=self._plane.wake, watch=watch, software=settings.software, hindered=self._hindered
@@ -262,8 +262,9 @@ class _Process:
             await self._listen()
             if self._grpc is not None:
                 self._grpc_port = await self._grpc.start(
-                    settings.host, settings.grpc_port, max_body=settings.max_body, max_waiting=settings.max_queue
-                )
+                    settings.host, settings.grpc_port, max_body=settings.max_body, max_waiting=settings.max_queue,
+                    drain_s=settings.drain_s,
+                )  # fmt: skip
             gc.collect()
             gc.freeze()  # what is loaded lives as long as the process; collections need not look at it again
             gc.set_threshold(*_COLLECT)
@@ -274,7 +275,7 @@ class _Process:
                 await self._server.run(self._listener, self._ready)
             finally:
                 if self._grpc is not None:
-                    await self._grpc.stop(settings.drain_s)
+                    await self._grpc.stop()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -299,6 +300,8 @@ class _Process:
     def stop(self, _number: int, _frame: object) -> None:
         """Do not begin to serve, or end it; uvicorn does the same with a signal that comes while it serves."""
         self._server.stop()
+        if self._grpc is not None:  # beside the callers over HTTP
+            self._grpc.leave()
 
     async def _watch(self, loading: ThreadPoolExecutor) -> None:
         while True:
