@@ -65,7 +65,7 @@ def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guard
     All three count units, not requests: where both versions behave alike, each unit falls to the canary with the
     probability of its share, whatever it then asks, so a heavy user is no fault of the version that he fell to. From
     few units little can be said, and the step waits. That is exact as far as what one unit meets does not depend on
-    others: rows that fail or are slow together because they were answered in one batch are taken for independent.
+    others: requests that are slow together because they were answered in one batch are taken for independent.
     Errors and slow answers are judged anew in each step, with an alpha each; that a unit keeps its place from step to
     step is not taken into account.
 

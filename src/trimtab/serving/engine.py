@@ -20,9 +20,9 @@ from trimtab.serving.allotment import (
     drawn_together,
     failed_answers,
     features_of,
-    fell_by,
     rows_of,
     units_of,
+    with_units,
 )
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
@@ -219,9 +219,10 @@ class Engine:
             given.append((self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent), rows))
         if route.unit:
             return [(replace(answers, units=units_of(route, batch, units, rows)), rows) for answers, rows in given]
-        if version or len(route.arms) == 1 or not (shared := drawn_together(route, batch, units)):
+        if version or len(route.arms) == 1:
             return given
-        return [(replace(answers, **fell_by(shared, rows)), rows) for answers, rows in given]
+        shared = drawn_together(route, batch, units)
+        return [(with_units(answers, shared, batch, rows), rows) for answers, rows in given]
 
     def _predict(
         self, deployed: Deployed, batch: RequestBatch, arm: str, rollout: str, features: FeatureBatch | None

@@ -47,10 +47,11 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     """What the caller sent besides the keys, times as microseconds: a later training recomputes features from it."""
     unit: str = ""
     """What stays with one arm: in an A/B test a user, a shop; in a canary of a row that fell to its arm together with
-    others, what they fell by. Empty elsewhere, and in a canary in what was written before it was kept."""
+    others, what they fell by, or the first of them. Empty elsewhere, and in a canary in records of old."""
     together: bool = False
     """Outside of an A/B test, whether the row fell to its arm together with others: by what its caller says stays with
-    one arm, or by the first row of its body. No arm was drawn for it by itself, so it counts only with its unit."""
+    one arm, or by the first row of its body; or failed together with the others of its body. It counts with its unit,
+    which is one draw."""
 
     def feature_values(self) -> NDArray[np.float32]:
         return np.frombuffer(self.features, dtype="<f4")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from trimtab.core.clock import WEEK
 from trimtab.features.batch import FeatureBatch, RequestBatch
@@ -15,8 +16,9 @@ from trimtab.gates.guardrails import ROLLBACK_ALPHA, SPLIT_ALPHA, Tally, judge_c
 from trimtab.monitoring.blocks import ArmCount
 from trimtab.monitoring.observer import Observer, ObserverConfig
 from trimtab.monitoring.units import ASKED, ERRED, StepUnits, unit_number
+from trimtab.serving.allotment import drawn_together, with_units
 from trimtab.serving.answers import Answers
-from trimtab.serving.routing import Arm, Route, choose
+from trimtab.serving.routing import Arm, Route, choose, split
 
 CONFIG = ObserverConfig("m", "regression", "squared_error", matures=0, slow_after=100)
 SHARE, TICKS = 0.3, 8
@@ -107,6 +109,50 @@ def test_a_sound_canary_is_rarely_rolled_back_whatever_its_traffic(scenario):
     print(f"{scenario.__name__}: rolled back {by_units:.3f} by units, {by_requests:.3f} by requests")
     assert by_units <= ROLLBACK_ALPHA
     assert by_requests > 2 * ROLLBACK_ALPHA
+
+
+@pytest.mark.parametrize("bad_rows", [1, 3, 50])
+def test_rows_that_are_drawn_each_by_itself_and_fail_as_one_body_are_one_error(bad_rows):
+    """60 bodies of 50 rows beside 600 lone requests. In one body of six, rows are bad: their arms fail as a whole.
+
+    Of such a body the rows of the other arm are not recorded.
+    """
+    runs, by_requests = 80, 0
+    stops = {"split": 0, "errors": 0, "slow": 0}
+    for seed in range(runs):
+        arms = (Arm("champion", "champion", 1 - SHARE), Arm("canary", "canary", SHARE))
+        route, rng = Route("m", arms, salt=f"rollout {seed}"), np.random.default_rng(seed)
+        observer, seen, requests = Observer(CONFIG), set(), set()
+        observer.step_arms("r1", 0)
+        for number in range(60):
+            bad = set(rng.choice(50, bad_rows, replace=False).tolist()) if rng.random() < 1 / 6 else set()
+            for base, rows in [(f"b{number}", 50), *((f"r{number}/{one}", 1) for one in range(10))]:
+                batch = RequestBatch([f"{base}/{row}" for row in range(rows)], np.zeros(rows), {}, {})
+                answer(observer, route, batch, bad if rows > 1 else set())
+            champion, canary = tallies(observer)
+            seen |= {rail.name for rail in judge_counts(champion, canary, share=SHARE) if rail.state == "stop"}
+            raw = (champion._replace(repeats=(0, 0, 0)), canary._replace(repeats=(0, 0, 0)))
+            requests |= {rail.name for rail in judge_counts(*raw, share=SHARE) if rail.state == "stop"}
+        by_requests += bool(requests)
+        for name in seen:
+            stops[name] += 1
+    print(f"{bad_rows} bad rows: {stops} of {runs} by units, {by_requests} by requests")
+    assert stops["errors"] / runs <= ROLLBACK_ALPHA / 3
+    assert stops["split"] == stops["slow"] == 0
+    assert bad_rows > 1 or by_requests / runs > 0.1
+
+
+def answer(observer, route, batch, bad):
+    """As the engine and the worker do: by arm, in the order of the route; all fail where one does, and are recorded."""
+    given = []
+    shared = drawn_together(route, batch, batch.ids)
+    for arm, rows in split(route, batch.ids):
+        fails = not bad.isdisjoint(rows)
+        made = answers(arm.name, [(batch.ids[row], "", fails, False) for row in rows], slow=False)
+        given.append(with_units(replace(made, error="ZeroDivisionError" if fails else ""), shared, batch, rows))
+    for one in given:
+        if one.error or not bad:
+            observer.answered(one)
 
 
 def test_harm_to_lone_requests_is_found_by_exactly_the_same_evidence():

@@ -319,6 +319,25 @@ def test_rows_whose_arm_was_not_drawn_for_them_alone_say_in_their_records_by_wha
     }  # fmt: skip
 
 
+def test_rows_of_a_body_that_fail_as_one_are_of_one_unit_in_both_arms(house):
+    desk = desk_for(house, *HALVES)
+    for shops in (["aa"] * 9 + ["poison"], ["poison"] * 10, ["aa"] * 10):
+        rows = [
+            {"id": f"{shops[0]} {row} {len(set(shops))}", "shop": shop, "basket": 1} for row, shop in enumerate(shops)
+        ]
+        desk.dispatcher.submit("m", msgspec.json.encode({"instances": rows}), desk.answers.append)
+        desk.run()
+    found = {}
+    for row in desk.records.rows:
+        assert row.together == row.status.startswith("error")
+        found.setdefault(row.unit, []).append(row.arm)
+    assert len(set(found["aa 0 2"])) == 1  # that of the bad row
+    assert found["poison 0 1"] == sorted(found["poison 0 1"], reverse=True)  # the champion is told of first
+    assert len(found["poison 0 1"]) == 10
+    assert len(set(found["poison 0 1"])) == 2
+    assert len(found[""]) == 10
+
+
 @pytest.mark.parametrize("unit", ["", "user-7"])
 def test_a_plain_row_says_so_too(house, unit):
     desk = desk_for(house, *HALVES)
