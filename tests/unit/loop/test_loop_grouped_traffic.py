@@ -158,6 +158,21 @@ def test_a_canary_that_waits_for_want_of_units_says_so_when_its_time_is_over():
     assert "only units count as evidence" in why
 
 
+def test_a_step_that_passes_says_of_how_many_units_its_requests_were():
+    world = in_canary()
+    for _ in range(9):
+        world.clock.advance_to(world.clock.now() + DAY)
+        counted = world.counted()
+        arms = tuple(msgspec.structs.replace(arm, repeats=(arm.answered // 9, 0, 0)) for arm in counted.arms)
+        world.loop.step([world.matured(gain=0.03), Counted(arms, counted.step)])
+        if passed := world.events(e.STEP_PASSED):
+            evidence = passed[0].data["evidence"]
+            assert evidence["units"] == evidence["answered"] - evidence["answered"] // 9
+            assert f"0 errors (all requests are of {evidence['units']} units), 0 slow" in describe(passed[0])
+            return
+    raise AssertionError
+
+
 @pytest.mark.parametrize("with_users", [False, True], ids=["alone", "among users"])
 def test_a_split_that_is_wrong_is_still_found_by_the_requests_that_stand_for_themselves(with_users):
     canary = Canary(routed=0.4)
