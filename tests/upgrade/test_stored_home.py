@@ -118,16 +118,18 @@ def test_what_its_observer_held_is_read(staged):
     kept = read_observer_state(staged / HOME, MODEL)
     assert kept is not None
     state = msgspec.msgpack.decode(kept[0])
-    assert "together" not in state
+    assert not {"together", "drawn", "units", "stamps"} & set(state)
     assert {len(counts) for _, counts in state["arms"]} == {3}
     observer = Observer.restore(ObserverConfig(MODEL, "regression", "squared_error", matures=2 * DAY), kept[0])
     for (rollout, arm, version), counts in state["arms"]:
         if arm not in ASIDE:
             [found] = [one for one in observer.arms(rollout) if (one.arm, one.version) == (arm, version)]
             assert found.answered >= counts[0] > 0
-            assert found.together == 0
+            assert (found.together, found.repeats) == (0, (0, 0, 0))
+            [counted] = [one for one in observer.step_arms(rollout, 0) if (one.arm, one.version) == (arm, version)]
+            assert counted.repeats == (0, 0, 0)
     rows = [decode_record(row) for _, row in Home(staged / HOME).records("reader").scan(PREDICTIONS)]
-    assert not any(row.together for row in rows)
+    assert not any(row.together or row.unit for row in rows)
 
 
 def test_its_fold_comes_to_its_champion(events):

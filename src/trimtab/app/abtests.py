@@ -25,7 +25,7 @@ from trimtab.loop import events as e
 from trimtab.loop.model import ModelSpec
 from trimtab.loop.project import Project
 from trimtab.monitoring.days import Labels
-from trimtab.serving.record import ASIDE, PREDICTIONS, PredictionRecord, decode_record
+from trimtab.serving.record import ASIDE, PREDICTIONS, PredictionRecord, decode_record, in_test
 from trimtab.stats.metrics import losses
 
 Result = dict[str, Any]
@@ -101,7 +101,7 @@ def _answered(records: Records, model: str, rollout: str) -> dict[str, list[Pred
     found: dict[str, dict[str, PredictionRecord]] = {}
     for _, row in records.scan(PREDICTIONS):
         record = decode_record(row)
-        if record.model == model and record.rollout == rollout and record.unit and record.arm not in ASIDE:
+        if record.model == model and record.rollout == rollout and in_test(record) and record.arm not in ASIDE:
             found.setdefault(record.arm, {}).setdefault(record.request_id, record)
     return {arm: list(rows.values()) for arm, rows in found.items()}
 

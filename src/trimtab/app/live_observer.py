@@ -21,7 +21,7 @@ from trimtab.loop.model import ModelSpec
 from trimtab.monitoring.observer import Observer
 from trimtab.monitoring.rebuild import answers_from_records, failures
 from trimtab.registry.bundle import load
-from trimtab.serving.record import PREDICTIONS, SHADOW, UNCOUNTED, PredictionRecord, decode_record
+from trimtab.serving.record import PREDICTIONS, SHADOW, UNCOUNTED, PredictionRecord, decode_record, in_test
 from trimtab.training.labels import label_values
 
 _LABELS = "=labels"
@@ -134,7 +134,7 @@ class LiveObserver:
         self._unpaired.clear()
 
     def _pair(self, record: PredictionRecord) -> None:
-        if not record.rollout or record.unit or self._slow:  # the arms of a test do not score each other
+        if not record.rollout or in_test(record) or self._slow:  # the arms of a test do not score each other
             return
         # The worker that answers also scores, and writes the answer first.
         key = (record.rollout, record.request_id)
@@ -163,7 +163,7 @@ class LiveObserver:
         for answers in found:
             self.observer.answered(answers)
         for (rollout, arm, failed), lost in failures(records).items():
-            self.observer.failed(rollout, arm, failed, count=lost.rows, together=lost.together)
+            self.observer.failed(rollout, arm, failed, count=lost.rows, together=lost.together, units=lost.units)
 
     def save(self) -> None:
         """Keep what is held, with the cursors that belong to it."""

@@ -23,6 +23,10 @@ TYPICAL_RATE = 0.01
 canary step asks for 500 answers."""
 
 
+FAILED_ALL = 50
+"""Requests of a canary from which on it goes back when every one of them failed, whoever asked."""
+
+
 class Tally(NamedTuple):
     """What an arm did in a canary step so far."""
 
@@ -30,14 +34,15 @@ class Tally(NamedTuple):
     """Requests that fell to the arm, failed ones included."""
     errors: int
     slow: int
-    together: int = 0
-    """Requests that fell to the arm together with others: a user's, or the rows of one body. They are not independent
-    draws, so the split is judged without them."""
+    repeats: tuple[int, int, int] = (0, 0, 0)
+    """Of each of these, how many say nothing new: they are of a unit that is counted already. The arm was drawn for it
+    once, such as for a user, for a body of rows, or for a request that was sent again."""
 
     @property
-    def drawn(self) -> int:
-        """Requests that the arm was drawn for, each by itself."""
-        return self.asked - self.together
+    def units(self) -> tuple[int, int, int]:
+        """Units that asked, that met an error, that got a slow answer; each was drawn by itself."""
+        asked, errors, slow = self.repeats
+        return self.asked - asked, self.errors - errors, self.slow - slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +62,54 @@ class Guardrail:
 def judge_counts(champion: Tally, canary: Tally, *, share: float) -> tuple[Guardrail, ...]:
     """The traffic split first, then errors and slow answers of the step so far.
 
+    All three count units, not requests: where both versions behave alike, each unit falls to the canary with the
+    probability of its share, whatever it then asks, so a heavy user is no fault of the version that he fell to. From
+    few units little can be said, and the step waits. That is exact as far as what one unit meets does not depend on
+    others: requests that are slow together because they were answered in one batch are taken for independent.
+    Errors and slow answers are judged anew in each step, with an alpha each; that a unit keeps its place from step to
+    step is not taken into account.
+
+    One stop is outside :data:`ROLLBACK_ALPHA`: a canary that failed all of its requests, :data:`FAILED_ALL` or more,
+    while the champion did not fail all of its own. Where all traffic of a canary is that of one or two units, nothing
+    can be shown, and it might fail them for ever; the price is that one unit which no version can answer, and which is
+    all that a sound canary was asked by, sends it back.
+
     Parameters
     ----------
     share
-        The canary's share of the requests in this step, in (0, 1). Where requests fell to their arm together, errors
-        and slow answers are held against the share that it really had: a heavy user is no fault of the version that
-        he fell to. They are then not independent draws, and the bound is what it says only roughly.
+        The canary's share of the units in this step, in (0, 1).
 
     Examples
     --------
     >>> [rail.state for rail in judge_counts(Tally(4500, 0, 0), Tally(500, 0, 0), share=0.1)]
     ['go', 'go', 'go']
     """
-    split = min(split_e_value(canary.drawn, champion.drawn, share), REPORTED_MOST)
+    (asked_new, errors_new, slow_new), (asked_old, errors_old, slow_old) = canary.units, champion.units
+    split = min(split_e_value(asked_new, asked_old, share), REPORTED_MOST)
     rails = [Guardrail("split", "stop" if split > 1 / SPLIT_ALPHA else "go", split, 1 / SPLIT_ALPHA)]
-    grouped = canary.together + champion.together > 0 and canary.asked > 0 and champion.asked > 0
-    held = canary.asked / (canary.asked + champion.asked) if grouped else share
-    for name, old, new in (
-        ("errors", champion.errors, canary.errors),
-        ("slow", champion.slow, canary.slow),
+    for name, old, new, all_fail in (
+        ("errors", errors_old, errors_new, fails_all(champion, canary)),
+        ("slow", slow_old, slow_new, False),
     ):
-        evidence = min(share_e_value(new, old, held), REPORTED_MOST)
-        excess = excess_bound((new, canary.asked), (old, champion.asked), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE)
+        evidence = min(share_e_value(new, old, share), REPORTED_MOST)
+        excess = excess_bound((new, asked_new), (old, asked_old), alpha=ROLLBACK_ALPHA, typical=TYPICAL_RATE)
         stop_at = GUARDRAILS / ROLLBACK_ALPHA
         state: Literal["stop", "go", "wait"] = "go" if excess < RATE_MARGIN else "wait"
-        rails.append(Guardrail(name, "stop" if evidence > stop_at else state, evidence, stop_at, excess, RATE_MARGIN))
+        state = "stop" if evidence > stop_at or all_fail else state
+        rails.append(Guardrail(name, state, evidence, stop_at, excess, RATE_MARGIN))
     return tuple(rails)
+
+
+def fails_all(champion: Tally, canary: Tally) -> bool:
+    """Whether a canary failed every one of many requests, and the champion not all of its own.
+
+    Examples
+    --------
+    >>> fails_all(Tally(0, 0, 0), Tally(50, 50, 0)), fails_all(Tally(9, 9, 0), Tally(50, 50, 0))
+    (True, False)
+    """
+    champion_too = 0 < champion.asked == champion.errors
+    return canary.errors == canary.asked >= FAILED_ALL and not champion_too
 
 
 def judge_loss(evidence: PairedEvidence, *, alpha: float) -> Guardrail:

@@ -31,6 +31,8 @@ class Deliberation:
         self.policy, self.state, self.now = policy, state, now
         self.measured_decide = measured_decide
         self.drafts: list[Draft] = []
+        self.waits = ""
+        """Why a canary step waits, where that is more than too little traffic."""
 
     def record(self, type: str, data: Mapping[str, Json], *, actor: str = "loop", cause: str = "") -> str:
         """Draft an event, fold it, and return its id. Numbers of versions are added, since people say those."""

@@ -113,8 +113,12 @@ def count_answers(work: Deliberation, counted: Counted) -> None:
         "canary_days": rollout.step_days,
         "guardrails": [asdict(rail) for rail in rails],
     }
+    if canary.repeats[0]:
+        evidence |= {"units": canary.units[0]}
+        if any(rail.state == "wait" for rail in rails[:3]):
+            work.waits = f": {_units_text(canary)}, and only units count as evidence"
     if stopped := [rail for rail in rails if rail.state == "stop"]:
-        roll_back_canary(work, rollout, _stop_reason(stopped[0]), evidence=evidence)
+        roll_back_canary(work, rollout, _stop_reason(stopped[0], canary), evidence=evidence)
     elif _may_pass(work, rollout, canary.asked - canary.errors) and all(rail.state == "go" for rail in rails):
         cause = work.record(
             e.STEP_PASSED,
@@ -140,7 +144,7 @@ def expire(work: Deliberation) -> None:
         case "test":
             roll_back_canary(work, rollout, f"its test was not ended within {waited}", evidence=evidence_of(rollout))
         case "canary":
-            reason = f"its canary did not gather enough evidence within {waited}"
+            reason = f"its canary did not gather enough evidence within {waited}{work.waits}"
             roll_back_canary(work, rollout, reason, evidence=evidence_of(rollout))
 
 
@@ -244,7 +248,7 @@ def evidence_of(rollout: Rollout) -> dict[str, Json]:
 
 def _tally(arm: ArmCount | None) -> Tally:
     """What an arm did; an :class:`ArmCount` keeps its errors beside its answers, a tally of trials has them inside."""
-    return Tally(0, 0, 0) if arm is None else Tally(arm.answered + arm.errors, arm.errors, arm.slow, arm.together)
+    return Tally(0, 0, 0) if arm is None else Tally(arm.answered + arm.errors, arm.errors, arm.slow, arm.repeats)
 
 
 def _summary(evidence: PairedEvidence) -> dict[str, Json]:
@@ -335,7 +339,16 @@ def _why(rollout: Rollout, passed: int) -> str:
     return f"{way}it passed all {passed} canary steps"
 
 
-def _stop_reason(rail: Guardrail) -> str:
+def _units_text(canary: Tally) -> str:
+    units = canary.units[0]
+    return (
+        f"its {canary.asked} requests are of {units} unit{'' if units == 1 else 's'} (users, bodies, single requests)"
+    )
+
+
+def _stop_reason(rail: Guardrail, canary: Tally = Tally(0, 0, 0)) -> str:
+    if rail.name == "errors" and rail.e_value <= rail.stop_at:
+        return f"every request that it was asked failed, and {_units_text(canary)}: too few to compare by"
     what: dict[str, Any] = {
         "split": "its share of the traffic is not what it should be",
         "errors": "it has more errors than the champion",

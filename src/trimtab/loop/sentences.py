@@ -155,9 +155,10 @@ def _shifted(data: Data) -> str:
 
 def _step_passed(data: Data) -> str:
     evidence = data["evidence"]
+    units = f" (all requests are of {evidence['units']} units)" if "units" in evidence else ""
     return (
         f"{version_text(data).capitalize()} passed canary step {data['step'] + 1}: {evidence['answered']} answers,"
-        f" {evidence['errors']} errors, {evidence['slow']} slow, {evidence['canary_days']} matured days"
+        f" {evidence['errors']} errors{units}, {evidence['slow']} slow, {evidence['canary_days']} matured days"
         f"{_evidence_text(evidence)}"
     )
 

@@ -59,8 +59,10 @@ class ArmCount(msgspec.Struct, frozen=True):
     errors: int
     slow: int
     together: int = 0
-    """Those of the answers and errors that fell to the arm together with others: it was not drawn for each of them, so
-    they say nothing about how traffic is split."""
+    """Those of the answers and errors that fell to the arm together with others: it was not drawn for each of them."""
+    repeats: tuple[int, int, int] = (0, 0, 0)
+    """Of the requests (answers and errors), the errors and the slow answers, those that say nothing new: the arm was
+    drawn for their unit once, and it has been counted (see :mod:`trimtab.monitoring.units`)."""
 
 
 class FeatureDrift(msgspec.Struct, frozen=True):

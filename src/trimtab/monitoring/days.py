@@ -86,24 +86,31 @@ class Labels:
 class VersionDay:
     """What one version predicted for the requests of one day; each request once."""
 
-    ids: dict[str, None] = field(default_factory=dict)
-    """An ordered set."""
+    ids: dict[str, int] = field(default_factory=dict)
+    """In order, each with its stamp (see :mod:`trimtab.monitoring.units`); 0 where no step counts it."""
     at: list[NDArray[np.int64]] = field(default_factory=list)
     outputs: list[NDArray[np.float64]] = field(default_factory=list)
     runs: list[tuple[str, str, int]] = field(default_factory=list)
     """``(arm, rollout, rows)``, in order."""
 
     def add(
-        self, ids: Sequence[str], at: NDArray[np.int64], outputs: NDArray[np.float64], *, arm: str, rollout: str
+        self,
+        ids: Sequence[str],
+        at: NDArray[np.int64],
+        outputs: NDArray[np.float64],
+        *,
+        arm: str,
+        rollout: str,
+        stamps: int | Sequence[int] = 0,
     ) -> NDArray[np.bool_] | None:
         """Add rows; returns which of them were new, or None when all were."""
-        fresh = dict.fromkeys(ids)
+        fresh = dict.fromkeys(ids, stamps) if isinstance(stamps, int) else dict(zip(ids, stamps, strict=True))
         mask = None
         if len(fresh) < len(ids) or not self.ids.keys().isdisjoint(fresh):
             mask = np.zeros(len(ids), dtype=np.bool_)
             for place, request in enumerate(ids):
                 mask[place] = request not in self.ids
-                self.ids[request] = None
+                self.ids.setdefault(request, fresh[request])
             at, outputs = at[mask], outputs[mask]
         else:
             self.ids |= fresh

@@ -14,14 +14,30 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from trimtab.core.clock import DAY, WEEK, Micros
 from trimtab.datasets.profile import Profile
 from trimtab.errors import InputError
 from trimtab.monitoring.blocks import ArmCount, DriftReport
-from trimtab.monitoring.chunks import Chunk, State, pack, pack_rows, pack_together, rows_of, unpack, unpack_rows
+from trimtab.monitoring.chunks import (
+    Chunk,
+    State,
+    drawn_for,
+    joined,
+    pack,
+    pack_drawn,
+    pack_rows,
+    pack_stamps,
+    pack_together,
+    rows_of,
+    unpack,
+    unpack_rows,
+    unpack_stamps,
+)
 from trimtab.monitoring.days import Labels, MaturedDay, VersionDay, close_day
+from trimtab.monitoring.draws import Draws, drew
 from trimtab.monitoring.drift import DriftPolicy, compare
 from trimtab.monitoring.tally import Tallies, day_of, tally_restored, tally_state
 from trimtab.serving.answers import Answers
@@ -89,6 +105,7 @@ class Observer:
         """Counts of the arms when the step under way began."""
         self._at_restore: dict[tuple[str, str, str], list[int]] | None = None
         """Counts of the arms in the snapshot that this was restored from, until a step has been asked for."""
+        self._draws = Draws()
         self._rollouts: dict[str, str] = {}
         self._champion: tuple[Micros, str] = (-1, "")
         self._closed: Micros = -_NEVER
@@ -111,7 +128,8 @@ class Observer:
         if n == 0:
             return
         if answers.error:
-            self.failed(answers.rollout, arm, answers.version, count=n, together=sum(answers.together))
+            units, together = drew(answers) or requests.ids, sum(answers.together)
+            self.failed(answers.rollout, arm, answers.version, count=n, together=together, units=units)
             return
         at = requests.at
         first = int(at[0]) if n == 1 else int(at.min())
@@ -123,9 +141,8 @@ class Observer:
         read = answers.features.values
         values = read if given and read.shape[1] else None  # an answer computed ahead has none
         shared = np.array(answers.together, dtype=np.bool_) if any(answers.together) else None
-        self._pending.append(
-            Chunk(answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values, slow, shared)
-        )
+        given_by = (answers.version, arm, answers.rollout, requests.ids, at, answers.outputs, values)
+        self._pending.append(Chunk(*given_by, slow, shared, drew(answers), self._draws.serial))
         self._rows += n
         if self._rows >= _BATCH:
             self._count()
@@ -142,17 +159,23 @@ class Observer:
         """
         self._labels.add(ids, values.tolist(), known.tolist())
 
-    def failed(self, rollout: str, arm: str, version: str, *, count: int = 1, together: int = 0) -> None:
+    def failed(
+        self, rollout: str, arm: str, version: str, *, count: int = 1, together: int = 0, units: Sequence[str] = ()
+    ) -> None:
         """Requests that an arm should have answered and could not, where no :class:`Answers` says so.
 
         Parameters
         ----------
         together
             How many of them fell to the arm together with others.
+        units
+            What the arm was drawn for, per request: its own id, where that is all. Not given, each stands for itself.
         """
         counts = self._arm(rollout, arm, version)
         counts[1] += count
         counts[3] += together
+        if arm not in ASIDE:
+            self._draws.failed((rollout, arm, version), units, days=self._days_of(version), serial=self._draws.serial)
 
     def arms(self, rollout: str) -> tuple[ArmCount, ...]:
         """What the answering arms did since the rollout began: answers, errors (not among them), slow answers.
@@ -161,7 +184,7 @@ class Observer:
         """
         self._count()
         return tuple(
-            ArmCount(rollout, arm, version, *counts)
+            _arm_count((rollout, arm, version), counts)
             for (of, arm, version), counts in sorted(self._arms.items())
             if of == rollout and arm not in ASIDE
         )
@@ -172,17 +195,20 @@ class Observer:
         That is part of the snapshot. Restored from an older one, a step that is under way begins at the snapshot.
         """
         arms = self.arms(rollout)
+        step_units = self._draws.step(new=self._step != (rollout, step))
         if self._step != (rollout, step):
             self._step = (rollout, step)
             held = self._arms if self._at_restore is None else self._at_restore
             self._before = {key: list(counts) for key, counts in held.items() if key[0] == rollout}
         self._at_restore = None
         nothing = [0, 0, 0, 0]
-        return tuple(_since(arm, self._before.get((rollout, arm.arm, arm.version), nothing)) for arm in arms)
+        found = (_since(arm, self._before.get((rollout, arm.arm, arm.version), nothing)) for arm in arms)
+        return tuple(replace(arm, repeats=step_units.repeats(arm)) for arm in found)
 
     def no_step(self) -> None:
         """No step is under way: the next one begins when it is first asked for, not where this was restored."""
         self._at_restore = None
+        self._draws.over()
 
     def advance(self, now: Micros) -> list[MaturedDay]:
         """Close every day whose labels have matured by ``now``: in order, each exactly once."""
@@ -243,6 +269,9 @@ class Observer:
             before=[(key, counts) for key, counts in self._before.items()],
             marks=(self.late, self._closed, self._due, self._drift_day),
             together=pack_together(self._pending),
+            drawn=pack_drawn(self._pending),
+            units=self._draws.pack(),
+            stamps=pack_stamps(self._days, self._draws.since),
         )
         return msgspec.msgpack.encode(state)
 
@@ -261,7 +290,7 @@ class Observer:
         for version, text in state.profiles.items():
             observer._tallies.profile(version, Profile.from_json(text))
         observer._pending = [
-            unpack(packed, config.outputs, together=state.together.get(place))
+            unpack(packed, config.outputs, together=state.together.get(place), drawn=state.drawn.get(place))
             for place, packed in enumerate(state.pending)
         ]
         observer._rows = sum(len(chunk.ids) for chunk in observer._pending)
@@ -269,6 +298,8 @@ class Observer:
             day: {version: unpack_rows(rows, config.outputs) for version, rows in versions.items()}
             for day, versions in state.days.items()
         }
+        observer._draws = Draws.unpack(state.units)
+        unpack_stamps(observer._days, state.stamps)
         observer._labels.reports = state.labels
         observer._tallies.features = tally_restored(state.features)
         observer._tallies.predictions = tally_restored(state.predictions)
@@ -281,6 +312,9 @@ class Observer:
 
     def _arm(self, rollout: str, arm: str, version: str) -> list[int]:
         return self._arms.setdefault((rollout, arm, version), [0, 0, 0, 0])
+
+    def _days_of(self, version: str) -> list[dict[str, int]]:
+        return [versions[version].ids for versions in self._days.values() if version in versions]
 
     def _close(self, day: Micros) -> MaturedDay:
         versions = self._days.pop(day)
@@ -308,27 +342,29 @@ class Observer:
             key = (chunk.version, chunk.arm, chunk.rollout, chunk.slow, bare, alone)
             groups.setdefault(key, []).append(chunk)
         self._pending, self._rows = [], 0
-        for (version, arm, rollout, slow, bare, alone), chunks in groups.items():
-            ids = list(chain.from_iterable(chunk.ids for chunk in chunks))
-            at = np.concatenate([chunk.at for chunk in chunks])
-            outputs = np.concatenate([chunk.outputs for chunk in chunks], dtype=np.float64)
-            values = None if bare else np.concatenate([one.values for one in chunks if one.values is not None])
-            together = None if alone else np.concatenate([one.together for one in chunks if one.together is not None])
-            chunk = Chunk(version, arm, rollout, ids, at, outputs, values, slow, together)
-            finite = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
+        for chunks in groups.values():
+            chunk = joined(chunks)
+            finite = np.isfinite(chunk.outputs if chunk.outputs.ndim == 1 else chunk.outputs.sum(axis=1))
             if not finite.all():
-                shared = 0 if together is None else int(together[~finite].sum())
-                self.failed(rollout, arm, version, count=int((~finite).sum()), together=shared)
+                self._not_finite(rows_of(chunk, ~finite))
                 chunk = rows_of(chunk, finite)
             for day in np.unique(chunk.at // DAY).tolist():
                 self._count_day(day * DAY, rows_of(chunk, chunk.at // DAY == day))
+
+    def _not_finite(self, lost: Chunk) -> None:
+        together = 0 if lost.together is None else int(lost.together.sum())
+        self.failed(lost.rollout, lost.arm, lost.version, count=len(lost.ids), together=together)
+        if lost.arm not in ASIDE:
+            key, days = (lost.rollout, lost.arm, lost.version), self._days_of(lost.version)
+            self._draws.failed(key, drawn_for(lost), days=days, serial=lost.serial)
 
     def _count_day(self, day: Micros, chunk: Chunk) -> None:
         if day <= self._closed:
             self.late += len(chunk.ids)
             return
         rows = self._days.setdefault(day, {}).setdefault(chunk.version, VersionDay())
-        fresh = rows.add(chunk.ids, chunk.at, chunk.outputs, arm=chunk.arm, rollout=chunk.rollout)
+        stamps = 0 if chunk.arm in ASIDE else self._draws.stamps(chunk)
+        fresh = rows.add(chunk.ids, chunk.at, chunk.outputs, arm=chunk.arm, rollout=chunk.rollout, stamps=stamps)
         new = chunk if fresh is None else rows_of(chunk, fresh)
         if chunk.arm == "champion" and chunk.rollout:
             self._rollouts.setdefault(chunk.rollout, chunk.version)
@@ -337,14 +373,20 @@ class Observer:
             counts[0] += len(new.ids)
             counts[2] += len(new.ids) if chunk.slow else 0
             counts[3] += 0 if new.together is None else int(new.together.sum())
+            self._draws.answered(new, today=rows.ids, days=self._days_of(chunk.version))
         if new.values is not None:
             self._tallies.add_features(chunk.version, day, new.values)
         self._tallies.add_predictions(chunk.version, day, new.outputs)
 
 
+def _arm_count(arm: tuple[str, str, str], counts: Sequence[int]) -> ArmCount:
+    answered, errors, slow, together = counts
+    return ArmCount(*arm, answered, errors, slow, together)
+
+
 def _since(arm: ArmCount, before: Sequence[int]) -> ArmCount:
     now = (arm.answered, arm.errors, arm.slow, arm.together)
-    return ArmCount(arm.rollout, arm.arm, arm.version, *(new - old for new, old in zip(now, before, strict=True)))
+    return _arm_count((arm.rollout, arm.arm, arm.version), [new - old for new, old in zip(now, before, strict=True)])
 
 
 def _counts(stored: Sequence[int]) -> list[int]:

@@ -49,6 +49,8 @@ class Failed(NamedTuple):
     rows: int
     together: int
     """Those of them that fell to the arm together with others."""
+    units: list[str]
+    """What the arm was drawn for, per row."""
 
 
 def failures(records: Iterable[PredictionRecord]) -> dict[tuple[str, str, str], Failed]:
@@ -61,8 +63,9 @@ def failures(records: Iterable[PredictionRecord]) -> dict[tuple[str, str, str], 
     for record in records:
         if record.status.startswith("error"):
             key = (record.rollout, record.arm, record.version)
-            rows, together = found.get(key, (0, 0))
-            found[key] = Failed(rows + 1, together + record.together)
+            before = found.get(key, Failed(0, 0, []))
+            before.units.append(record.unit or record.request_id)
+            found[key] = Failed(before.rows + 1, before.together + record.together, before.units)
     return found
 
 
@@ -139,5 +142,6 @@ def _answers(batch: list[PredictionRecord], plan: Plan, width: int) -> Answers:
         rollout=first.rollout,
         outputs=_outputs(batch),
         timings=first.timings,
+        units=[record.unit if record.together else "" for record in batch] if any(together) else (),
         together=together if any(together) else (),
     )

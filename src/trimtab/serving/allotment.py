@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from trimtab.core.ports import Columns
 from trimtab.features.batch import FeatureBatch, RequestBatch
@@ -45,8 +46,9 @@ def units_of(
     return [said[row] if said[row] not in ("", ids[row]) else str(column[row]) for row in wanted]
 
 
-def drawn_together(route: Route, batch: RequestBatch, units: Sequence[str] | None) -> Sequence[bool]:
-    """Per row whether something else than its own id drew its arm; empty where that is so of none.
+def drawn_together(route: Route, batch: RequestBatch, units: Sequence[str] | None) -> Sequence[str] | None:
+    """Per row what drew its arm where that is not its own id, else ""; empty where it is so of none, None without arms
+    to draw from.
 
     Examples
     --------
@@ -54,12 +56,32 @@ def drawn_together(route: Route, batch: RequestBatch, units: Sequence[str] | Non
     >>> from trimtab.serving.routing import Arm
     >>> halves = Route("m", (Arm("champion", "a", 0.5), Arm("canary", "b", 0.5)))
     >>> drawn_together(halves, batch, ["r/0", "r/0"]), drawn_together(halves, batch, ["r/0", "r/1"])
-    ([False, True], ())
+    (['', 'r/0'], ())
     """
-    if units is None or units is batch.ids or sum(arm.share > 0 for arm in route.arms) < 2:
+    if sum(arm.share > 0 for arm in route.arms) < 2:
+        return None
+    if units is None or units is batch.ids:
         return ()
-    found = [unit != name for unit, name in zip(units, batch.ids, strict=True)]
+    found = ["" if unit == name else unit for unit, name in zip(units, batch.ids, strict=True)]
     return found if any(found) else ()
+
+
+def with_units(answers: Answers, shared: Sequence[str] | None, batch: RequestBatch, rows: Sequence[int]) -> Answers:
+    """Answers to some rows of a batch that say what drew their arm, as :func:`drawn_together` found it.
+
+    Rows that were drawn each by itself, but fail as one, are one event: their unit is the first of the batch, in both
+    arms. Where both fail, whoever counts takes it for the champion's, which is told of first. So the canary has it with
+    the chance of its share if one row is at fault, and with a smaller one if several are.
+    """
+    if shared is None:
+        return answers
+    if shared:
+        units = [shared[row] for row in rows]
+    elif answers.error and len(batch) > 1:
+        units = [batch.ids[0]] * len(rows)
+    else:
+        return answers
+    return replace(answers, units=units, together=[unit != "" for unit in units])
 
 
 def constant_answers(batch: RequestBatch, model: str, constant: Sequence[float], outputs: Sequence[Tensor]) -> Answers:

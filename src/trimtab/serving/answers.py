@@ -28,7 +28,8 @@ class Answers(msgspec.Struct, frozen=True, eq=False):
     error: str = ""
     """Why there is no answer (the outputs are NaN then): the kind of error; empty when there is one."""
     units: Sequence[str] = ()
-    """In an A/B test, per row what stays with one arm; empty outside of one."""
+    """Per row what stays with one arm: in an A/B test of every row; in a canary of rows that fell to their arm together
+    with others, "" of those that did not. Empty where neither is so."""
     model: str = ""
     """Of an answer that no version gave; empty where the version says it."""
     precomputed: bool = False

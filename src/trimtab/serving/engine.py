@@ -15,7 +15,15 @@ from msgspec.structs import replace
 from trimtab.errors import BundleCorrupt, InputError, ModelFailed, TrimtabError, Unavailable
 from trimtab.features.batch import FeatureBatch, RequestBatch
 from trimtab.serving.ahead import Ahead
-from trimtab.serving.allotment import constant_answers, drawn_together, failed_answers, features_of, rows_of, units_of
+from trimtab.serving.allotment import (
+    constant_answers,
+    drawn_together,
+    failed_answers,
+    features_of,
+    rows_of,
+    units_of,
+    with_units,
+)
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
 from trimtab.serving.live import Live, first_arm
@@ -212,9 +220,10 @@ class Engine:
             given.append((self._predict(live.deployed[one.version], ours, one.name, route.rollout, sent), rows))
         if route.unit:
             return [(replace(answers, units=units_of(route, batch, units, rows)), rows) for answers, rows in given]
-        if version or len(route.arms) == 1 or not (flags := drawn_together(route, batch, units)):
+        if version or len(route.arms) == 1:
             return given
-        return [(replace(answers, together=[flags[row] for row in rows]), rows) for answers, rows in given]
+        shared = drawn_together(route, batch, units)
+        return [(with_units(answers, shared, batch, rows), rows) for answers, rows in given]
 
     def _predict(
         self, deployed: Deployed, batch: RequestBatch, arm: str, rollout: str, features: FeatureBatch | None

@@ -46,11 +46,12 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     inputs: dict[str, str | int | float | bool | None] = {}
     """What the caller sent besides the keys, times as microseconds: a later training recomputes features from it."""
     unit: str = ""
-    """In an A/B test, what stays with one arm: a user, a shop; empty outside of one."""
+    """What stays with one arm: in an A/B test a user, a shop; in a canary of a row that fell to its arm together with
+    others, what they fell by, or the first of them. Empty elsewhere, and in a canary in records of old."""
     together: bool = False
     """Outside of an A/B test, whether the row fell to its arm together with others: by what its caller says stays with
-    one arm, or by the first row of its body. It was drawn for no arm by itself, so it says nothing about how traffic is
-    split."""
+    one arm, or by the first row of its body; or failed together with the others of its body. It counts with its unit,
+    which is one draw."""
 
     def feature_values(self) -> NDArray[np.float32]:
         return np.frombuffer(self.features, dtype="<f4")
@@ -66,6 +67,12 @@ UNCOUNTED = frozenset({PINNED, CONSTANT})
 """Arms whose answers are no fair sample of anything: they count in no comparison."""
 ASIDE = UNCOUNTED | {SHADOW}
 """Arms whose answers were not given by the route's shares."""
+
+
+def in_test(record: PredictionRecord) -> bool:
+    """Whether it is of an A/B test."""
+    return record.unit != "" and not record.together
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PredictionRecord)

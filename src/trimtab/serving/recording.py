@@ -131,7 +131,7 @@ def _ending(given: Answers, row: int) -> tuple[Any, ...]:
     unit = given.units[row] if given.units else ""
     if given.together and given.together[row]:
         return unit, True
-    return (unit,) if given.units else ()
+    return (unit,) if unit else ()
 
 
 def _lone(columns: Columns) -> Mapping[str, Any]:

@@ -139,16 +139,15 @@ def test_five_hundred_answers_without_a_failure_are_enough_and_four_hundred_are_
     assert states(400) == ["go", "wait", "wait"]
 
 
-def test_the_split_is_judged_by_what_was_drawn_alone_and_the_rest_by_all():
+def test_all_three_are_judged_by_units():
     def rails(champion, canary):
         return {rail.name: rail for rail in judge_counts(champion, canary, share=0.3)}
 
     assert rails(Tally(3503, 0, 0), Tally(497, 0, 0))["split"].state == "stop"
-    assert rails(Tally(3503, 0, 0, together=2803), Tally(497, 0, 0, together=197))["split"].state == "go"
-    nobody = rails(Tally(3503, 0, 0, together=3503), Tally(497, 0, 0, together=497))
-    assert (nobody["split"].state, nobody["split"].e_value) == ("go", 1.0)
-    assert nobody["errors"] == rails(Tally(3503, 0, 0), Tally(497, 0, 0))["errors"]
-    wrong = rails(Tally(3503, 0, 0, together=2503), Tally(3497, 0, 0, together=2497))
+    assert rails(Tally(3503, 0, 0, (2803, 0, 0)), Tally(497, 0, 0, (197, 0, 0)))["split"].state == "go"
+    few = rails(Tally(3503, 90, 80, (3500, 88, 79)), Tally(497, 70, 60, (495, 69, 60)))
+    assert few == rails(Tally(3, 2, 1), Tally(2, 1, 0))
+    wrong = rails(Tally(3503, 0, 0, (2503, 0, 0)), Tally(3497, 0, 0, (2497, 0, 0)))
     assert wrong["split"].state == "stop"
 
 
@@ -179,12 +178,29 @@ def test_guardrails_on_the_field_s_own_case():
 
 
 def test_a_heavy_user_is_no_fault_of_the_version_that_he_fell_to():
-    """60 % of the rows at a share of 30 %, and as many errors and slow answers in a hundred as the champion has."""
-    champion, canary = Tally(1600, 32, 32, together=1600), Tally(2400, 48, 48, together=2400)
+    """He alone asks 2000 of the canary's 2400 requests, and every one of them fails and is slow."""
+    champion, canary = Tally(933, 9, 9), Tally(2400, 2004, 2004, (1999, 1999, 1999))
     found = {rail.name: rail for rail in judge_counts(champion, canary, share=0.3)}
     assert [found[name].state != "stop" for name in ("split", "errors", "slow")] == [True] * 3
-    worse = {rail.name: rail for rail in judge_counts(champion, canary._replace(errors=190), share=0.3)}
-    assert worse["errors"].state == "stop"
-    alone = {rail.name: rail for rail in judge_counts(Tally(1600, 32, 0), Tally(2400, 48, 0), share=0.3)}
-    assert (alone["split"].state, alone["errors"].state) == ("stop", "stop")
-    assert judge_counts(Tally(0, 0, 0), Tally(5, 1, 0, together=5), share=0.3)[1].e_value >= 1
+    worse = canary._replace(errors=2060)
+    assert judge_counts(champion, worse, share=0.3)[1].state == "stop"
+    alone = [rail.state for rail in judge_counts(champion, canary._replace(repeats=(0, 0, 0)), share=0.3)]
+    assert alone == ["stop"] * 3
+
+
+def test_few_units_are_not_enough_to_go_on():
+    states = [rail.state for rail in judge_counts(Tally(3591, 0, 0), Tally(500, 0, 0, (101, 0, 0)), share=0.1)]
+    assert states == ["go", "wait", "wait"]
+
+
+def test_a_canary_that_fails_all_its_requests_goes_back_though_a_single_unit_asked():
+    def errors(champion, asked, failed):
+        repeats = (asked - 1, max(failed - 1, 0), 0)
+        return judge_counts(champion, Tally(asked, failed, 0, repeats), share=0.1)[1].state
+
+    assert errors(Tally(0, 0, 0), 50, 50) == "stop"
+    assert errors(Tally(900, 899, 0), 50, 50) == "stop"
+    assert errors(Tally(900, 900, 0), 50, 50) == "wait"
+    assert errors(Tally(900, 0, 0), 49, 49) == "wait"
+    assert errors(Tally(900, 0, 0), 51, 50) == "wait"
+    assert errors(Tally(900, 0, 0), 0, 0) == "wait"

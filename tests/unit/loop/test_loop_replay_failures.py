@@ -76,7 +76,7 @@ def test_failed_answers_are_errors_in_a_replay_as_in_a_rebuilt_observer(replayed
     for answers in answers_from_records(records.rows, small_plan()):
         live.answered(answers)
     for (rollout, name, version), lost in failures(records.rows).items():
-        live.failed(rollout, name, version, count=lost.rows, together=lost.together)
+        live.failed(rollout, name, version, count=lost.rows, together=lost.together, units=lost.units)
     assert live.arms("") == replay.observer.arms("")
     days = [observer.advance(START + 9 * DAY) for observer in (live, replay.observer)]
     assert [day.blocks[0].answered for (day,) in days] == [2, 2]

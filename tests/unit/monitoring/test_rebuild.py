@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from trimtab.core.clock import DAY, HOUR, WEEK
 from trimtab.errors import IntegrityError
@@ -17,7 +18,7 @@ PLAN = Plan(
 )
 
 
-def record(number, *, version="A", arm="champion", mark=3, status="ok", features=None, rollout="r", together=False):
+def record(number, *, version="A", arm="champion", mark=3, status="ok", features=None, rollout="r", unit=""):
     values = np.array([number, -number], dtype="<f4").tobytes() if features is None else features
     return PredictionRecord(
         request_id=f"v{number}",
@@ -34,7 +35,8 @@ def record(number, *, version="A", arm="champion", mark=3, status="ok", features
         outputs=(number / 100,),
         timings=(1, 2, 3),
         status=status,
-        together=together,
+        unit=unit,
+        together=unit != "",
     )
 
 
@@ -61,16 +63,26 @@ def test_failed_requests_are_counted_apart():
     rows = [record(1), record(2, status="error:timeout"), record(3, status="stale:stock")]
     made = list(answers_from_records(rows, PLAN))
     assert [(list(a.requests.ids), a.features.stale) for a in made] == [(["v1"], ()), (["v3"], ("stock",))]
-    assert failures(rows) == {("r", "champion", "A"): (1, 0)}
+    assert failures(rows) == {("r", "champion", "A"): (1, 0, ["v2"])}
 
 
 def test_what_fell_to_its_arm_together_comes_back_so_failed_or_not():
-    rows = [record(number, together=number % 3 == 0, status="error:x" if number > 5 else "ok") for number in range(10)]
+    rows = [
+        record(number, unit="user" if number % 3 == 0 else "", status="error:x" if number > 5 else "ok")
+        for number in range(10)
+    ]
     (made,) = answers_from_records(rows, PLAN)
     assert list(made.together) == [True, False, False, True, False, False]
-    assert failures(rows) == {("r", "champion", "A"): (4, 2)}
+    assert list(made.units) == ["user", "", "", "user", "", ""]
+    assert failures(rows) == {("r", "champion", "A"): (4, 2, ["user", "v7", "v8", "user"])}
     (alone,) = answers_from_records(rows[1:3], PLAN)
-    assert alone.together == ()
+    assert (alone.together, alone.units) == ((), ())
+
+
+def test_a_unit_of_an_ab_test_did_not_fall_together():
+    rows = [replace(record(number, unit="user"), together=False) for number in range(2)]
+    (made,) = answers_from_records(rows, PLAN)
+    assert (made.together, made.units) == ((), ())
 
 
 def test_sampled_records_without_features_still_count_as_predictions():

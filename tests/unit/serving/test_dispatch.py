@@ -301,10 +301,11 @@ HALVES = (("champion", "a", 0.5), ("canary", "b", 0.5))
 
 def fell_together(desk):
     desk.run()
-    return {row.request_id: row.together for row in desk.records.rows}
+    assert all(row.together == (row.unit != "") for row in desk.records.rows)
+    return {row.request_id: row.unit for row in desk.records.rows}
 
 
-def test_rows_whose_arm_was_not_drawn_for_them_alone_say_so_in_their_records(house):
+def test_rows_whose_arm_was_not_drawn_for_them_alone_say_in_their_records_by_what_they_fell(house):
     desk = desk_for(house, *HALVES)
     desk.infer(infer_body((1, 2), id="alone"))
     desk.infer(infer_body((1, 2), (3, 4), (5, 6), id="body"))
@@ -313,9 +314,28 @@ def test_rows_whose_arm_was_not_drawn_for_them_alone_say_so_in_their_records(hou
         body = msgspec.json.encode({"instances": [{"id": f"{name} {row}", "shop": "a", "basket": 1} for row in (0, 1)]})
         desk.dispatcher.submit("m", body, desk.answers.append, steer=Steer(unit=unit))
     assert fell_together(desk) == {
-        "alone": False, "body/0": False, "body/1": True, "body/2": True, "tensor": True,
-        "json 0": False, "json 1": False, "with header 0": True, "with header 1": True,
+        "alone": "", "body/0": "", "body/1": "body/0", "body/2": "body/0", "tensor": "user-7",
+        "json 0": "", "json 1": "", "with header 0": "user-7", "with header 1": "user-7",
     }  # fmt: skip
+
+
+def test_rows_of_a_body_that_fail_as_one_are_of_one_unit_in_both_arms(house):
+    desk = desk_for(house, *HALVES)
+    for shops in (["aa"] * 9 + ["poison"], ["poison"] * 10, ["aa"] * 10):
+        rows = [
+            {"id": f"{shops[0]} {row} {len(set(shops))}", "shop": shop, "basket": 1} for row, shop in enumerate(shops)
+        ]
+        desk.dispatcher.submit("m", msgspec.json.encode({"instances": rows}), desk.answers.append)
+        desk.run()
+    found = {}
+    for row in desk.records.rows:
+        assert row.together == row.status.startswith("error")
+        found.setdefault(row.unit, []).append(row.arm)
+    assert len(set(found["aa 0 2"])) == 1  # that of the bad row
+    assert found["poison 0 1"] == sorted(found["poison 0 1"], reverse=True)  # the champion is told of first
+    assert len(found["poison 0 1"]) == 10
+    assert len(set(found["poison 0 1"])) == 2
+    assert len(found[""]) == 10
 
 
 @pytest.mark.parametrize("unit", ["", "user-7"])
@@ -323,14 +343,14 @@ def test_a_plain_row_says_so_too(house, unit):
     desk = desk_for(house, *HALVES)
     body = msgspec.json.encode(infer_body((1, 2), id="r1"))
     assert desk.dispatcher.submit_plain("m", body, desk.answers.append, steer=Steer(unit=unit))
-    assert fell_together(desk) == {"r1": unit != ""}
+    assert fell_together(desk) == {"r1": unit}
 
 
 @pytest.mark.parametrize("arms", [[("champion", "a", 1.0)], [("champion", "a", 1.0), ("shadow", "b", 0.0)]])
 def test_where_nothing_is_drawn_nothing_falls_together(house, arms):
     desk = desk_for(house, *arms)
     desk.infer(infer_body((1, 2), (3, 4), id="body"), unit="user-7")
-    assert fell_together(desk) == {"body/0": False, "body/1": False}
+    assert fell_together(desk) == {"body/0": "", "body/1": ""}
 
 
 def test_in_a_test_the_unit_is_said_and_nothing_else(house):

@@ -1,12 +1,13 @@
 """Records are written column by column; byte for byte they are what one record after the other would be."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from trimtab.core.ids import derived_id
 from trimtab.features.batch import FeatureBatch, RequestBatch, Watermark
 from trimtab.serving.answers import Answers
-from trimtab.serving.record import PredictionRecord, decode_record, encode_record
+from trimtab.serving.record import PredictionRecord, decode_record, encode_record, in_test
 from trimtab.serving.recording import encode_records, statuses
 
 
@@ -79,6 +80,21 @@ def test_rows_that_fell_to_their_arm_together_say_so_and_the_others_are_written_
     for row, record, without, together in zip(found, wanted, encode_records(plain, "m"), flags, strict=True):
         assert row == (encode_record(record) if together else without)
     assert encode_records(answers(rows, units=units, together=[False] * rows), "m") == encode_records(plain, "m")
+
+
+def test_lone_rows_of_a_canary_are_written_as_ever_beside_those_of_a_user():
+    given = msgspec.structs.replace(answers(3), units=["", "ann", ""], together=[False, True, False])
+    found, plain = encode_records(given, "m"), encode_records(answers(3), "m")
+    assert [found[0], found[2]] == [plain[0], plain[2]]
+    assert [decode_record(row).unit for row in found] == ["", "ann", ""]
+    assert [in_test(decode_record(row)) for row in found] == [False] * 3
+
+
+def test_a_record_of_an_ab_test_has_a_unit_that_it_did_not_fall_together_by():
+    (row,) = encode_records(answers(1, units=True), "m")
+    assert in_test(decode_record(row))
+    (row,) = encode_records(answers(1, units=True, together=[True]), "m")
+    assert not in_test(decode_record(row))
 
 
 def test_what_is_measured_around_the_pipeline_keeps_what_fell_together():
