@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from trimtab.adapters.compute.supervisor import Supervisor, read_post
+from trimtab.adapters.wire.routefile import replace_file
 from trimtab.adapters.wire.status import read_status
 from trimtab.app.fencing import CONTROL, control_runs
 from trimtab.app.worker import POSTS
@@ -21,7 +22,22 @@ from trimtab.errors import Unavailable
 ASK = signal.SIGUSR2
 """Asks the control process for a rolling restart; SIGHUP would also come when a terminal closes."""
 _PATIENCE_S = 60.0
+_ENDED = "restarted.json"
+"""Below ``run``: how often a rolling restart has ended, and what was wrong with the last."""
+_HINT = "see the logs below run/ of the home"
 _log = logging.getLogger("trimtab.control")
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    times: int = 0
+    problem: str = ""
+
+
+def _ended(run: Path) -> _Ended:
+    try:
+        return msgspec.json.decode((run / _ENDED).read_bytes(), type=_Ended)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return _Ended()
 
 
 class RollingRestart:
@@ -51,6 +67,7 @@ class RollingRestart:
         self._monotonic = monotonic
         self._asked = False
         self._steps: Iterator[None] | None = None
+        self._problem = ""
 
     def ask(self) -> None:
         """Begin at the next look; again, when one is under way. Safe in a signal handler."""
@@ -63,8 +80,11 @@ class RollingRestart:
             self._steps = self._restart()
         if self._steps is not None and next(self._steps, self) is self:
             self._steps = None
+            ended = _Ended(_ended(self._run).times + 1, self._problem)
+            replace_file(self._run / _ENDED, msgspec.json.encode(ended))
 
     def _restart(self) -> Iterator[None]:
+        self._problem = ""
         name, command = self._spare
         _log.info("a rolling restart of %s begins", ", ".join(self._names))
         self._supervisor.add(name, command)
@@ -73,7 +93,8 @@ class RollingRestart:
             deadline = self._monotonic() + _PATIENCE_S
             while (found := ready(self._run, current)) is None or found == before:
                 if self._monotonic() > deadline:
-                    _log.error("%s does not get ready: the rolling restart ends here", current)
+                    self._problem = f"{current} does not get ready"
+                    _log.error("%s: the rolling restart ends here", self._problem)
                     return
                 yield
         self._supervisor.drop(name)
@@ -100,17 +121,21 @@ def restart_workers(run: Path, *, within_s: float = 300.0) -> dict[str, Any]:
         raise Unavailable("no control process runs", got=str(run), hint="trimtab up restarts nothing that is not up")
     before = {path.stem: ready(run, path.stem) for path in sorted(run.glob(f"{POSTS}.pid"))}
     before = {name: pid for name, pid in before.items() if pid is not None}
+    last = _ended(run)
     try:
         os.kill(int(msgspec.json.decode((run / CONTROL).read_bytes())["pid"]), ASK)
     except (OSError, KeyError) as error:
         raise Unavailable("the control process cannot be asked", got=str(error), hint="is it starting?") from None
     deadline = time.monotonic() + within_s
     while True:
-        after = {name: ready(run, name) for name in before}
-        others = [path.stem for path in run.glob(f"{POSTS}.pid") if path.stem not in before]
-        if all(after[name] not in (None, before[name]) for name in before) and not any(ready(run, n) for n in others):
-            return {"workers": [{"name": name, "before": before[name], "after": after[name]} for name in before]}
+        if (now := _ended(run)) != last:
+            if now.problem:
+                raise Unavailable("not all workers were replaced", got=now.problem, hint=_HINT)
+            after = {name: ready(run, name) for name in before}
+            # One that was additional, since a restart before this one ended early, is gone now.
+            here = [name for name in before if read_post(run, name).held]
+            if all(after[name] not in (None, before[name]) for name in here):
+                return {"workers": [{"name": name, "before": before[name], "after": after[name]} for name in here]}
         if time.monotonic() > deadline:
-            left = ", ".join(name for name in before if after[name] in (None, before[name])) or ", ".join(others)
-            raise Unavailable("not all workers were replaced", got=left, hint="see the logs below run/ of the home")
+            raise Unavailable("not all workers were replaced", got=f"no end after {within_s:g} s", hint=_HINT)
         time.sleep(0.05)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 
+from trimtab.serving.answers import Answers
 from trimtab.serving.dispatch import Dispatcher
+from trimtab.serving.shadow import ShadowWork
 
 _ROWS = 32
+_LAST_S = 5.0
+"""How long a worker that stops waits for scores that are being made in another process."""
+Scored = list[tuple[ShadowWork, Answers | None]]
 _log = logging.getLogger("trimtab.serving")
 
 
@@ -24,6 +29,8 @@ class ShadowTurns:
     def __init__(self, dispatcher: Dispatcher, threads: Executor) -> None:
         self._dispatcher, self._threads = dispatcher, threads
         self._woken = asyncio.Event()
+        self._aside: Future[Scored] | None = None
+        """What is scored in a thread now."""
         self.failures = 0
         """Scores lost to an error, most likely of the store."""
 
@@ -48,16 +55,25 @@ class ShadowTurns:
         works = engine.take_shadow(_ROWS)
         try:
             if engine.blocks({work.version for work in works}):
-                loop = asyncio.get_running_loop()
-                scored = await loop.run_in_executor(self._threads, engine.score_shadow, works)
+                self._aside = self._threads.submit(engine.score_shadow, works)
+                scored = await asyncio.shield(asyncio.wrap_future(self._aside))
+                self._aside = None
             else:
                 scored = engine.score_shadow(works)
             self._dispatcher.settling.record_shadow(engine.keep_shadow(scored))
         except Exception:  # noqa: BLE001 - logged below; the worker lives on
+            self._aside = None
             self._lost()
 
     def finish(self) -> None:
-        """Score everything that waits, here and now, while the worker stops."""
+        """Score everything that waits, here and now, while the worker stops; what is being scored aside comes first."""
+        if self._aside is not None:
+            try:
+                scored = self._aside.result(_LAST_S)
+                self._dispatcher.settling.record_shadow(self._dispatcher.engine.keep_shadow(scored))
+            except Exception:  # noqa: BLE001 - as below
+                self._lost()
+            self._aside = None
         while self._dispatcher.engine.shadow_rows:
             try:
                 self._dispatcher.settling.step_shadow()
