@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -88,6 +89,17 @@ def post(port, model, body, **headers):
             return error.code, json.load(error), error.headers
 
 
+def until_in_flight(port, count):
+    end = time.monotonic() + 30
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            found = re.findall(r"^trimtab_requests_in_flight(?:\{.*\})? (\d+)", answer.read().decode(), re.MULTILINE)
+        if sum(map(int, found)) >= count:
+            return
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+
+
 def test_a_flood_is_refused_and_leaves_other_models_alone(port, gate, tmp_path):
     answers = []
     asked = [
@@ -130,7 +142,7 @@ def test_who_will_not_wait_is_told_at_once(port, gate):
     waiting = [threading.Thread(target=post, args=(port, "slow", {"x": x})) for x in range(4)]
     for one in waiting:
         one.start()
-    time.sleep(0.3)  # the first is with the model, the others wait
+    until_in_flight(port, 5)  # the first is with the model, the others wait; and who asks is one too
     status, body, _ = post(port, "slow", {"x": 9}, **{"X-Trimtab-Deadline-Ms": "1"})
     gate.touch()
     for one in waiting:

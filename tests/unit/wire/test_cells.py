@@ -105,3 +105,14 @@ def test_a_file_that_is_garbage_does_not_hide_the_others(tmp_path):
         noise.write(os.urandom(9000))
         noise.truncate(32 << 20)
     assert total(tmp_path) == 3
+
+
+def test_what_a_worker_left_that_was_killed_while_it_made_its_file_is_removed(tmp_path):
+    place = Path(CellFile(tmp_path, "worker-1-1-a").folder)
+    cells = next(place.rglob("*.cells"))
+    left, fresh = cells.with_name("worker-2-2-b.new"), cells.with_name("worker-3-3-c.new")
+    for path, age in ((left, 100), (fresh, 1)):
+        path.write_bytes(b"")
+        os.utime(path, (cells.stat().st_mtime - age,) * 2)
+    CellFile(tmp_path, "worker-4-4-d")
+    assert (left.exists(), fresh.exists()) == (False, True)

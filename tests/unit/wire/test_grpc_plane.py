@@ -129,10 +129,10 @@ def test_a_refusal_is_counted_and_logged(given, code, status):
 def test_a_call_past_its_deadline_is_neither_computed_nor_recorded():
     sink = Sink()
     served = Served([sink], answers=False)
-    (error,) = served.asked(infer(timeout=0.2))
+    (error,) = served.asked(infer(timeout=1.0))
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     (ask,) = (piece.waiter for piece in served.desk.dispatcher.queue.take()[1])
-    assert 0 < ask.expires - ask.came < 205_000_000  # two clocks: that of gRPC and ours
+    assert 0 < ask.expires - ask.came < 1_100_000_000  # two clocks: that of gRPC and ours
     assert served.desk.records.rows == []
     assert [done.grpc for done in sink] in (["DEADLINE_EXCEEDED"], ["CANCELLED"])
 

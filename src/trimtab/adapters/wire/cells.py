@@ -41,6 +41,8 @@ _SIZE = 32 << 20
 _GROW = 65_536
 _PAST = "past.msgpack"
 _TRIES = 20
+_PARTIAL_S = 60.0
+"""A file that is not made in so long is nobody's."""
 
 
 class _Past(msgspec.Struct):
@@ -184,6 +186,16 @@ def _take_over(folder: Path) -> None:
             past = _Past(covers, [])
         for name in past.covers:
             (place / name).unlink(missing_ok=True)
+        _clear(place)
+
+
+def _clear(place: Path) -> None:
+    """Remove what workers left that were killed while they made their file: what is much older than the newest one."""
+    newest = max((path.stat().st_mtime for path in place.glob("*.cells")), default=0.0)
+    for partial in place.glob("*.new"):
+        with contextlib.suppress(FileNotFoundError):
+            if partial.stat().st_mtime < newest - _PARTIAL_S:
+                partial.unlink()
 
 
 @contextlib.contextmanager
