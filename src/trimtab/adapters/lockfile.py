@@ -29,6 +29,8 @@ class LockFile:
         OSError
             When there can be no such file: ``FileNotFoundError`` where its directory is not there, or not any more.
         """
+        if not self.held:
+            self.release(remove=False)  # somebody took the file away: it is no lock any more
         while self._descriptor < 0:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
