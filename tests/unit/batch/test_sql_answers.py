@@ -153,6 +153,23 @@ def test_a_table_that_cannot_be_looked_for_is_not_taken_for_absent(home, version
     assert theirs.execute("SELECT id FROM customers").fetchall() == [(1,), (2,)]
 
 
+def test_a_table_that_is_made_after_we_looked_is_not_dropped(home, version, tmp_path, theirs, monkeypatch):
+    real = SqlAnswers.exists
+
+    def made_since(self):
+        found = real(self)
+        theirs.execute("CREATE TABLE scored AS SELECT id FROM customers")
+        return found
+
+    monkeypatch.setattr(SqlAnswers, "exists", made_since)
+    with pytest.raises(InputError, match="already exists"):
+        run(home, frame(20), f"sqlite:///{tmp_path}/shop.db#scored", version=version)
+    assert theirs.execute("SELECT id FROM scored").fetchall() == [(1,), (2,)]
+    monkeypatch.undo()
+    run(home, frame(20), f"sqlite:///{tmp_path}/shop.db#scored", version=version, anew=True)
+    assert counted(tmp_path / "shop.db") == (20, 20)
+
+
 def test_a_run_whose_table_was_dropped_is_done_again(home, version, tmp_path):
     out = f"sqlite:///{tmp_path}/o.db#scored"
     run(home, frame(20), out, version=version)

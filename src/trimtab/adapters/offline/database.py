@@ -143,7 +143,7 @@ class Driver:
         except self.errors as error:
             kinds = {kind.__name__ for kind in type(error).__mro__}
             said = self.address.cleaned((str(error).splitlines() or [""])[0][:300])
-            if kinds & {"OperationalError", "InterfaceError"} and "no such" not in said and "syntax" not in said:
+            if kinds & {"OperationalError", "InterfaceError"} and not any(words in said for words in _REFUSED):
                 raise Unavailable(
                     "the database cannot be used now",
                     got=f"{self.address.shown}: {said}",
@@ -152,6 +152,10 @@ class Driver:
             raise InputError(
                 "the database refuses", got=f"{type(error).__name__}: {said}", hint="see the query and the table"
             ) from None
+
+
+_REFUSED = ("no such", "syntax", "already exists")
+"""What SQLite says of a wrong query or table; it calls that an operational error too."""
 
 
 def sqlite_file(address: Address) -> Path | None:

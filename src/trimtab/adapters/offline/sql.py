@@ -144,6 +144,7 @@ class SqlAnswers:
         self._driver = connect(address)
         self._held: LockFile | None = None
         self._run: bytes | None = None
+        self._absent = False
         try:
             with self._driver.translated():
                 self._held = hold(self._driver)
@@ -169,19 +170,27 @@ class SqlAnswers:
         return found
 
     def begin(self, note: bytes, schema: pa.Schema) -> None:
-        """Make the table, empty, and remember the run; whatever stood there is gone."""
+        """Make the table, empty, and remember the run; whatever stood there is gone.
+
+        Raises
+        ------
+        InputError
+            When there was none, and somebody has made one since: that is theirs.
+        """
         body = ", ".join(f'"{field.name}" {_sql_type(field.type)}' for field in schema)
         with self._transaction():
             self._execute(f"DELETE FROM trimtab_batch WHERE target = {self._driver.mark}", (self._address.table,))  # noqa: S608 - a placeholder
-            self._execute(f"DROP TABLE IF EXISTS {self._address.table}")
+            if not self._absent:
+                self._execute(f"DROP TABLE IF EXISTS {self._address.table}")
             self._execute(f"CREATE TABLE {self._address.table} ({body})")
             self._note(-1, note)
-        self._run = note
+        self._run, self._absent = note, False
 
     def exists(self) -> bool:
         """Whether the table is there already, whoever made it; errors of :func:`has_table`."""
         found = has_table(self._driver)
         self._commit()
+        self._absent = not found
         return found
 
     def write(self, number: int, note: bytes, table: pa.Table) -> None:
