@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.e2e.live_house import MODEL, cli
+from tests.e2e.live_house import MODEL, cli, wait_until
 
 from trimtab.adapters.project.file import load_project
 from trimtab.app.batches import batch_home, resolve
@@ -25,6 +24,17 @@ pytest_plugins = ["tests.e2e.live_fixtures"]
 def batch(project, rows, out, *more):
     done = cli("batch", MODEL, "-p", project, "--in", rows, "--out", out, "--json", *more)
     return done.returncode, json.loads(done.stdout)
+
+
+def until_precomputed(live, row):
+    """Ask until it is answered from what was foreseen: each worker looks once a second whether there is something now."""
+
+    def said():
+        done = cli("predict", MODEL, "-p", live.project, f"shop={row['shop']}", f"basket={row['basket']}", "--json")
+        answer = json.loads(done.stdout)
+        return answer if answer["status"] == "precomputed" else None
+
+    return wait_until(said, what="an answer that was foreseen")
 
 
 @pytest.fixture
@@ -79,10 +89,8 @@ def test_what_was_foreseen_is_answered_from_there_and_counted_as_an_answer(live,
     code, _ = batch(live.project, tmp_path / "r.parquet", tmp_path / "s.parquet", *asked_for)
     assert code == 0
     kept = pq.read_table(tmp_path / "s.parquet")["prediction"].to_pylist()
-    time.sleep(1.5)  # a worker looks once a second
     for row, prediction in zip(table.to_pylist(), kept, strict=True):
-        done = cli("predict", MODEL, "-p", live.project, f"shop={row['shop']}", f"basket={row['basket']}", "--json")
-        assert json.loads(done.stdout)["outputs"] == [prediction]  # the very bits
+        assert until_precomputed(live, row)["outputs"] == [prediction]  # the very bits
     cli("predict", MODEL, "-p", live.project, f"shop={table['shop'][0]}", "basket=7.0625", "--json")
     records = Home.of(live.project).records("reader")
     found = [decode_record(row) for _, row in records.scan(PREDICTIONS)]

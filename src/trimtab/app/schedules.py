@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from trimtab.adapters.compute.jobdir import Lock
 from trimtab.adapters.compute.processes import ProcessCompute
 from trimtab.adapters.files import write_atomic
 from trimtab.adapters.offline.database import Address, is_url, shown
@@ -32,6 +33,8 @@ from trimtab.training.ports import Job, JobState
 _log = logging.getLogger("trimtab.control")
 
 FILE = "batches.json"
+LOCK = "batches.lock"
+"""Held while the file is read and written again: of two commands at once, each adds to what the other kept."""
 JOB = "trimtab.app.schedules:batch_job"
 TIME = "{time}"
 """Stands for the scheduled time in the names of rows and answers."""
@@ -88,8 +91,9 @@ def read_schedules(home: Home) -> list[Schedule]:
 def put_schedule(home: Home, schedule: Schedule) -> None:
     """Keep a schedule, in place of the one before for the same model and place; errors of :func:`check_schedule`."""
     check_schedule(schedule)
-    others = [one for one in read_schedules(home) if one.name != schedule.name]
-    write_atomic(home.root / FILE, msgspec.json.encode([*others, schedule]))
+    with Lock(home.root / LOCK, wait=True):
+        others = [one for one in read_schedules(home) if one.name != schedule.name]
+        write_atomic(home.root / FILE, msgspec.json.encode([*others, schedule]))
 
 
 def check_schedule(schedule: Schedule) -> None:
@@ -145,11 +149,12 @@ def make_folder(out: str) -> None:
 
 def end_schedule(home: Home, model: str, out: str) -> bool:
     """End a schedule; False when there is none."""
-    schedules = read_schedules(home)
     name = derived_id("batch", model, out)
-    kept = [one for one in schedules if one.name != name]
-    if ended := len(kept) < len(schedules):
-        write_atomic(home.root / FILE, msgspec.json.encode(kept))
+    with Lock(home.root / LOCK, wait=True):
+        schedules = read_schedules(home)
+        kept = [one for one in schedules if one.name != name]
+        if ended := len(kept) < len(schedules):
+            write_atomic(home.root / FILE, msgspec.json.encode(kept))
     return ended
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from trimtab.adapters.compute.jobdir import Lock
 from trimtab.adapters.files import write_atomic
 from trimtab.app.batches import batch_home, resolve
 from trimtab.app.driving import drive
@@ -28,6 +29,8 @@ from trimtab.serving.profile import FILE, ModelProfile, ServingProfile, encode_p
 from trimtab.serving.tuning import BATCHES, Measured, Target, Trial, choose, closest, grows, scales, sizes, worse_of
 
 Result = dict[str, Any]
+LOCK = "serving.lock"
+"""Held while the profile is read and written again."""
 _WARM_S = 0.3
 _CONFIRMED = 3
 """How many choices are measured a second time before we give up."""
@@ -96,11 +99,14 @@ def tune(asked: TuneRequest, progress: Callable[[str], None] = lambda _: None) -
         chosen = session.run()
     result = session.told(chosen)
     if chosen is not None:
-        found = profile.with_model(asked.model, session.model_profile(chosen.trial), workers=chosen.trial.workers)
-        result["profile"] = msgspec.to_builtins(found)
-        if not asked.dry_run:
-            write_atomic(home.root / FILE, encode_profile(found))
-            result["written"] = True
+        chosen_sizes = session.model_profile(chosen.trial)
+        with Lock(home.root / LOCK, wait=True):
+            # Read again: it took minutes, and another model may have been tuned meanwhile.
+            found = read_profile(home.root).with_model(asked.model, chosen_sizes, workers=chosen.trial.workers)
+            result["profile"] = msgspec.to_builtins(found)
+            if not asked.dry_run:
+                write_atomic(home.root / FILE, encode_profile(found))
+                result["written"] = True
     return result
 
 

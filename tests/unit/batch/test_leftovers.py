@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.batch.batch_house import frame, run
 
-from trimtab.adapters.offline import answers
 from trimtab.adapters.offline.answers import FileAnswers
 from trimtab.errors import InputError
 
@@ -118,7 +117,7 @@ def test_a_run_that_is_killed_before_it_takes_its_parts_away_is_ended_by_the_nex
     out = tmp_path / "s.parquet"
     run(home, frame(100, seed=1), out, version=version, chunk=30)
     with monkeypatch.context() as patched:
-        patched.setattr(answers.shutil, "rmtree", lambda *_, **__: None)
+        patched.setattr(FileAnswers, "_take_away", lambda _: None)
         patched.setattr(Path, "unlink", lambda *_, **__: None)
         run(home, frame(100), out, version=version, chunk=30, anew=True)
     assert (tmp_path / "s.parquet.parts" / "run.json").exists()
@@ -131,14 +130,14 @@ def test_a_run_that_is_killed_before_it_takes_its_parts_away_is_ended_by_the_nex
 def test_a_run_that_is_killed_while_it_takes_its_parts_away_is_tidied_by_the_next(
     home, version, tmp_path, monkeypatch, kept
 ):
-    def some(folder, **_):
-        for path in folder.iterdir():
+    def some(place):
+        for path in place._work.iterdir():
             if path.name not in kept:
                 path.unlink()
 
     out = tmp_path / "s.parquet"
     with monkeypatch.context() as patched:
-        patched.setattr(answers.shutil, "rmtree", some)
+        patched.setattr(FileAnswers, "_take_away", some)
         run(home, frame(100), out, version=version, chunk=30)
     assert {path.name for path in (tmp_path / "s.parquet.parts").iterdir()} >= set(kept)
     assert run(home, frame(100), out, version=version, chunk=30)["already"]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.unit.batch.batch_house import expected, frame, registered, run
-from tests.unit.batch.postgres_server import PASSWORD, QUOTED, binaries, postgres
+from tests.unit.batch.postgres_server import PASSWORD, QUOTED, USER, binaries, postgres
 
 from trimtab.adapters.offline.database import Address, shown
 from trimtab.app import schedule_batch
@@ -151,6 +151,60 @@ def test_two_runs_do_not_write_one_table(server, base, monkeypatch):
     open_output(f"{server}#other").close()
     first.close()
     open_output(f"{server}#scored").close()
+
+
+def test_one_table_is_held_however_it_is_written(server, base, monkeypatch):
+    monkeypatch.setattr("trimtab.adapters.offline.database._HELD_S", 0.3)
+    base.execute("CREATE SCHEMA there")
+    for made in (False, True):
+        first = open_output(f"{server}#scored")
+        for same in ("Scored", "public.scored", "PUBLIC.Scored"):
+            with pytest.raises(ConflictError, match="another run"):
+                open_output(f"{server}#{same}")
+        open_output(f"{server}#there.scored").close()
+        first.close()
+        if not made:
+            base.execute("CREATE TABLE scored (id INT)")
+
+
+def test_a_table_is_found_where_we_may_not_read_it(server, base, version, tmp_path):
+    base.execute("DROP SCHEMA IF EXISTS team CASCADE; DROP ROLE IF EXISTS team; DROP ROLE IF EXISTS bea")
+    base.execute("CREATE ROLE team LOGIN PASSWORD 'x'; CREATE ROLE bea LOGIN; CREATE SCHEMA team AUTHORIZATION team")
+    base.execute("GRANT USAGE, CREATE ON SCHEMA team TO bea; ALTER ROLE team SET search_path = team")
+    base.execute("SET ROLE bea; CREATE TABLE team.prices (id INT); INSERT INTO team.prices VALUES (1), (2); RESET ROLE")
+    ours = server.replace(f"{USER}:{QUOTED}@", "team:x@")
+    for name in ("prices", "team.prices"):
+        with pytest.raises(InputError, match="no run of ours"):
+            run(tmp_path / "home", frame(20), f"{ours}#{name}", version=version)
+    assert base.execute("SELECT id FROM team.prices").fetchall() == [(1,), (2,)]
+
+
+def test_a_table_is_found_while_somebody_locks_it(server, base, version, tmp_path):
+    base.execute("CREATE TABLE customers AS SELECT 1 AS id")
+    with psycopg.connect(server) as other:
+        other.execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(InputError, match="no run of ours"):
+            run(tmp_path / "home", frame(20), f"{server}?options=-clock_timeout%3D300#customers", version=version)
+    assert base.execute("SELECT id FROM customers").fetchall() == [(1,)]
+
+
+def test_through_sqlalchemy_a_table_is_held_and_looked_for_alike(server, base, version, tmp_path, monkeypatch):
+    pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
+    monkeypatch.setattr("trimtab.adapters.offline.database._HELD_S", 0.3)
+    through = server.replace("postgresql://", "postgresql+psycopg://")
+    base.execute("CREATE TABLE customers AS SELECT 1 AS id")
+    with pytest.raises(InputError, match="no run of ours"):
+        run(tmp_path / "home", frame(20), f"{through}#customers", version=version)
+    first = open_output(f"{through}#scored")
+    for same in (f"{server}#scored", f"{through}#public.scored"):
+        with pytest.raises(ConflictError, match="another run"):
+            open_output(same)
+    first.close()
+    fill(base, frame(300))
+    asked = {"version": version, "chunk": 100}
+    assert run(tmp_path / "home", f"{through}#asked", f"{through}#scored", **asked)["rows"] == 300
+    assert run(tmp_path / "home", f"{through}#asked", f"{through}#scored", **asked)["already"]
+    assert len(scored(base)) == 300
 
 
 def test_killed_again_and_again_every_row_is_there_once(server, base, version, tmp_path):

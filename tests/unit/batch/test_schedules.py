@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
 from tests.unit.batch.batch_house import frame, registered
 
+from trimtab.app import schedules
 from trimtab.app.home import Home
 from trimtab.app.platform import sentence
 from trimtab.app.schedules import Schedule, Schedules, end_schedule, put_schedule, read_schedules
@@ -26,7 +28,8 @@ def place(tmp_path):
 
 def plan(home, version, **more):
     given = {"every": HOUR, "since": 10 * HOUR, "options": {"version": version}} | more
-    return Schedule("m", str(home.root / "r.parquet"), str(home.root / "s-{time}.parquet"), **given)
+    given.setdefault("out", str(home.root / "s-{time}.parquet"))
+    return Schedule("m", str(home.root / "r.parquet"), **given)
 
 
 def beat_until(schedules, now, holds):
@@ -81,6 +84,26 @@ def test_schedules_are_put_replaced_and_ended(place):
     assert end_schedule(home, "m", kept.out)
     assert not end_schedule(home, "m", kept.out)
     assert read_schedules(home) == []
+
+
+def test_schedules_put_and_ended_at_once_are_all_kept(place, monkeypatch):
+    home, version = place
+    put_schedule(home, plan(home, version, out=str(home.root / "old-{time}.parquet")))
+    real = schedules.write_atomic
+
+    def slowly(path, data):
+        time.sleep(0.1)  # so that, without a lock, all of them have read before one has written
+        real(path, data)
+
+    monkeypatch.setattr(schedules, "write_atomic", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        wanted = {str(home.root / f"{n}-{{time}}.parquet") for n in range(3)}
+        puts = [pool.submit(put_schedule, home, plan(home, version, out=out)) for out in wanted]
+        ended = pool.submit(end_schedule, home, "m", str(home.root / "old-{time}.parquet"))
+        assert ended.result()
+        for put in puts:
+            put.result()
+    assert {one.out for one in read_schedules(home)} == wanted
 
 
 @pytest.mark.parametrize(("change", "words"), [({"every": 1}, "a minute"), ({}, "place of its own")])

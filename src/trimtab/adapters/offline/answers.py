@@ -8,21 +8,22 @@ notes: what a killed run leaves of it is gone with the next one.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trimtab.adapters.files import make_directory, settle, sync_directory, write_shared
+from trimtab.adapters.lockfile import LockFile
 from trimtab.errors import ConflictError, InputError, IntegrityError, Unavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _RUN, _CHUNKS, _LOCK, _REPORT = "run.json", "chunks.jsonl", "lock", "report.json"
+_NEW = "new.json"
+"""The note of a run that still empties the place; it becomes ``run.json`` when that is done."""
 _UNFINISHED, _TOGETHER = "unfinished", "together"
 
 
@@ -86,7 +87,7 @@ class FileAnswers:
         self._parts = self._out if self._folder else self._work
         self._report = self._work / _REPORT if self._folder else self._out.with_name(f"{self._out.name}.report.json")
         self._made = not self._out.exists()
-        self._lock = -1
+        self._lock = LockFile(self._work / _LOCK)
         self._log = -1
 
     # -- what is there
@@ -123,11 +124,11 @@ class FileAnswers:
         """Empty the place and remember the run; answers of a run before stay until these are put together."""
         del schema
         self._hold()
-        for stale in (self._work / _CHUNKS, self._work / _RUN, *([self._report] if self._folder else [])):
-            stale.unlink(missing_ok=True)
-        for part in self._parts.glob("part-*.parquet"):
-            part.unlink()
-        self._put(self._work / _RUN, note)
+        self._put(self._work / _NEW, note)
+        if self._folder:
+            self._report.unlink(missing_ok=True)
+        (self._work / _RUN).unlink(missing_ok=True)
+        self._empty()
 
     def write(self, number: int, note: bytes, table: pa.Table) -> None:
         """Keep a chunk: its file first, whole and on disk, then the note."""
@@ -152,24 +153,23 @@ class FileAnswers:
         if not self._folder:
             self._assemble(chunks)
         self._put(self._report, report)
-        for stale in (self._work / _CHUNKS, self._work / _RUN) if self._folder else (self._work / _RUN,):
-            stale.unlink(missing_ok=True)
-        if not self._folder:
-            shutil.rmtree(self._work)
-            sync_directory(self._out.absolute().parent)
+        if self._folder:
+            self._forget()
+            return
+        (self._work / _RUN).unlink(missing_ok=True)
+        self._take_away()
+        sync_directory(self._out.absolute().parent)
 
     def close(self) -> None:
         """Let the next run in; nothing is left behind where nothing was scored, or where a run that is over was killed
         while it tidied up.
         """
-        if self._lock >= 0 and self._is_ours(self._lock):
+        if self._lock.held:
             under_way = (self._work / _RUN).exists() and self._whole_lines()
             if not under_way:
                 self._leave()
-        for descriptor in (self._log, self._lock):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._log = self._lock = -1
+        self._end_log()
+        self._lock.release(remove=False)
 
     # -- parts
 
@@ -213,45 +213,88 @@ class FileAnswers:
             return []
         return data.split(b"\n")[:-1]
 
+    # -- the place
+
     def _hold(self) -> None:
-        """Be the one run that writes here."""
-        while self._lock < 0:
-            make_directory(self._work)
-            descriptor = os.open(self._work / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        """Be the one run that writes here, and bring to an end what a run that was killed had begun."""
+        while not self._lock.held:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = self._is_ours(descriptor)
-            except BlockingIOError:
-                os.close(descriptor)
+                make_directory(self._work)
+                taken = self._lock.take()
+            except (OSError, Unavailable) as error:
+                if isinstance(error.__cause__ or error, FileNotFoundError) and self._out.absolute().parent.is_dir():
+                    continue  # a run that has just ended took the directory away under us
+                if isinstance(error, Unavailable):
+                    raise
+                raise Unavailable(
+                    "answers cannot be written",
+                    got=f"{self._work}: {error.strerror}",
+                    hint="check the rights of the directory",
+                ) from error
+            if not taken:
                 raise ConflictError(
                     "another run writes these answers", got=str(self._out), hint="wait for it, or name another place"
-                ) from None
-            if ours:
-                self._lock = descriptor
-                for stale in (_UNFINISHED, _TOGETHER):  # of a run that was killed
-                    (self._work / stale).unlink(missing_ok=True)
-            else:
-                os.close(descriptor)
+                )
+            self._recover()
 
-    def _is_ours(self, lock: int) -> bool:
-        """Whether it is the lock of the place: a run that has just ended may have taken that away under us."""
-        try:
-            return os.fstat(lock).st_ino == (self._work / _LOCK).stat().st_ino
-        except FileNotFoundError:
-            return False
+    def _recover(self) -> None:
+        for stale in (_UNFINISHED, _TOGETHER):
+            (self._work / stale).unlink(missing_ok=True)
+        over = self._folder and self._report.exists()
+        if over:
+            self._forget()
+        if (self._work / _NEW).exists():
+            if over or (self._work / _RUN).exists():  # nothing was taken away yet: what stands there stays
+                (self._work / _NEW).unlink()
+            else:
+                self._empty()
+
+    def _empty(self) -> None:
+        """Take away what a run before left; then the new one has begun."""
+        (self._work / _CHUNKS).unlink(missing_ok=True)
+        sync_directory(self._work)  # its report and notes must not come back without its parts
+        self._remove_parts()
+        (self._work / _NEW).replace(self._work / _RUN)
+        sync_directory(self._work)
+
+    def _remove_parts(self) -> None:
+        for part in self._parts.glob("part-*.parquet"):
+            part.unlink()
+
+    def _forget(self) -> None:
+        """Remove the notes of a run that is over."""
+        for stale in (_CHUNKS, _RUN):
+            (self._work / stale).unlink(missing_ok=True)
 
     def _leave(self) -> None:
         """Take away what a run made that scored nothing; the report of one that did stays."""
         if self._folder:
             if self._report.exists():
                 return
-            if (self._work / _RUN).exists():
-                for part in self._parts.glob("part-*.parquet"):  # whole, but without its note
-                    part.unlink()
-        shutil.rmtree(self._work, ignore_errors=True)
+            if (self._work / _RUN).exists() or (self._work / _NEW).exists():
+                self._remove_parts()  # whole, but without their notes
+        self._take_away()
         if self._folder and self._made:
             with suppress(OSError):  # there is something in it
                 self._out.rmdir()
+
+    def _take_away(self) -> None:
+        """Remove the directory of the notes, the lock last: until then no other run is in there.
+
+        What cannot be removed is no error: the answers are whole.
+        """
+        self._end_log()
+        with suppress(OSError):
+            for path in self._work.iterdir():
+                if path.name != _LOCK:
+                    path.unlink(missing_ok=True)
+            self._lock.release(remove=True)
+            self._work.rmdir()  # unless the next run is in there already
+
+    def _end_log(self) -> None:
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def _put(self, path: Path, data: bytes) -> None:
         write_shared(path, data, through=self._work / _UNFINISHED)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from trimtab.adapters.lockfile import LockFile
 from trimtab.errors import ConflictError, InputError, MissingExtra, Unavailable
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
@@ -120,6 +121,19 @@ class Driver:
     address: Address
     postgres: bool = False
     """Whether it is psycopg: rows are streamed through a cursor that the server holds, and copied in."""
+    engine: Any = None
+    """That of SQLAlchemy, where the connection is one of its."""
+
+    @property
+    def speaks_postgres(self) -> bool:
+        """Whether PostgreSQL is at the other end, also where SQLAlchemy stands between."""
+        return self.postgres or (self.engine is not None and self.engine.dialect.name == "postgresql")
+
+    def one(self, ask: str, parameters: Sequence[object] = ()) -> Any:
+        """The first column of the first row of an answer."""
+        cursor = self.connection.cursor()
+        cursor.execute(ask, parameters)
+        return cursor.fetchone()[0]
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -129,7 +143,7 @@ class Driver:
         except self.errors as error:
             kinds = {kind.__name__ for kind in type(error).__mro__}
             said = self.address.cleaned((str(error).splitlines() or [""])[0][:300])
-            if kinds & {"OperationalError", "InterfaceError"} and "no such" not in said and "syntax" not in said:
+            if kinds & {"OperationalError", "InterfaceError"} and not any(words in said for words in _REFUSED):
                 raise Unavailable(
                     "the database cannot be used now",
                     got=f"{self.address.shown}: {said}",
@@ -138,6 +152,10 @@ class Driver:
             raise InputError(
                 "the database refuses", got=f"{type(error).__name__}: {said}", hint="see the query and the table"
             ) from None
+
+
+_REFUSED = ("no such", "syntax", "already exists")
+"""What SQLite says of a wrong query or table; it calls that an operational error too."""
 
 
 def sqlite_file(address: Address) -> Path | None:
@@ -197,24 +215,90 @@ _HELD_S = 5.0
 """A run that was killed holds its table until the server has noticed: for so long the next one waits."""
 
 
-def hold(driver: Driver) -> None:
-    """Be the one run that writes to the table, for as long as the connection lives. Only PostgreSQL lets us say so.
+def hold(driver: Driver) -> LockFile | None:
+    """Be the one run that writes to the table, until the connection ends.
+
+    PostgreSQL knows such locks. Beside the file of a SQLite database stands one for the table, ``shop.db.scored.lock``,
+    which is to be released, and which a killed process lets go of. Other databases know no lock that all of them share:
+    there nothing is held.
 
     Raises
     ------
     ConflictError
         When another run writes there.
+    Unavailable
+        When the file system refuses.
     """
-    if not driver.postgres:
-        return
+    if driver.speaks_postgres:
+        _hold_in_postgres(driver)
+        return None
+    file = sqlite_file(driver.address)
+    if file is None or not file.is_file():  # a database in memory is nobody else's
+        return None
+    file = file.resolve()  # by whatever link it was named
+    lock = LockFile(file.with_name(f"{file.name}.{_split(driver.address.table)[1].lower()}.lock"))
+    try:
+        if lock.take():
+            return lock
+    except OSError as error:
+        raise Unavailable(
+            "the table of the answers cannot be held", got=str(error), hint="check the rights of the directory"
+        ) from error
+    raise _held(driver)
+
+
+def _hold_in_postgres(driver: Driver) -> None:
+    """By schema and name, however the address writes them; one that is still to come will be in the first schema."""
+    schema, name = _split(driver.address.table.lower())
+    ask = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass"
+    found = schema or driver.one(f"SELECT coalesce(({ask}({driver.mark})), current_schema(), '')", (name,))
     until = time.monotonic() + _HELD_S
-    ask = "SELECT pg_try_advisory_lock(hashtext('trimtab_batch'), hashtext(%s))"
-    while not driver.connection.execute(ask, (driver.address.table,)).fetchone()[0]:
+    while not driver.one(
+        f"SELECT pg_try_advisory_lock(hashtext('trimtab_batch'), hashtext({driver.mark}))", (f"{found}.{name}",)
+    ):
         if time.monotonic() > until:
-            raise ConflictError(
-                "another run writes these answers", got=driver.address.shown, hint="wait for it, or name another table"
-            )
+            raise _held(driver)
         time.sleep(0.1)
+
+
+def _held(driver: Driver) -> ConflictError:
+    return ConflictError(
+        "another run writes these answers", got=driver.address.shown, hint="wait for it, or name another table"
+    )
+
+
+def has_table(driver: Driver) -> bool:
+    """Whether the table is there, whoever made it and whatever we may do with it: the catalogue says so.
+
+    Raises
+    ------
+    InputError, Unavailable
+        When the catalogue cannot be asked: then nobody knows.
+    """
+    schema, name = _split(driver.address.table)
+    with driver.translated():
+        if driver.speaks_postgres:
+            return driver.one(f"SELECT to_regclass({driver.mark})::text", (driver.address.table,)) is not None
+        if isinstance(driver.connection, sqlite3.Connection):
+            ask = f"SELECT count(*) FROM {schema or 'main'}.sqlite_master WHERE type IN ('table', 'view')"  # noqa: S608 - checked
+            return bool(driver.one(f"{ask} AND name = ? COLLATE NOCASE", (name,)))
+    import sqlalchemy
+
+    try:
+        catalogue = sqlalchemy.inspect(driver.engine)
+        # In small letters it stands for the name as the database writes one that is not quoted.
+        return any(catalogue.has_table(each, schema=schema or None) for each in (name, name.lower()))
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        said = driver.address.cleaned(str(error))[:300]
+        raise Unavailable(
+            "the database does not say whether the table is there", got=f"{driver.address.shown}: {said}"
+        ) from None
+
+
+def _split(table: str) -> tuple[str, str]:
+    """Schema, empty where none is named, and name."""
+    schema, _, name = table.rpartition(".")
+    return schema, name
 
 
 def _missing(module: str, what: str, install: str) -> MissingExtra:
@@ -230,7 +314,8 @@ def _through_sqlalchemy(address: Address) -> Driver:
     except ImportError:
         raise _missing("sqlalchemy", address.url.partition(":")[0], "sqlalchemy") from None
     try:
-        engine = sqlalchemy.create_engine(address.url)
+        # Without a pool: a connection that is closed is closed, and lets go of what it held.
+        engine = sqlalchemy.create_engine(address.url, poolclass=sqlalchemy.pool.NullPool)
         raw = engine.raw_connection()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         said = address.cleaned(str(error))[:300]
@@ -238,4 +323,4 @@ def _through_sqlalchemy(address: Address) -> Driver:
     mark = _MARKS.get(engine.dialect.paramstyle)
     if mark is None:
         raise InputError("this driver's parameters cannot be written", got=engine.dialect.paramstyle)
-    return Driver(raw, (engine.dialect.dbapi.Error,), mark, address)
+    return Driver(raw, (engine.dialect.dbapi.Error,), mark, address, engine=engine)

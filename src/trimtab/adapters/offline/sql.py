@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trimtab.adapters.offline.database import Address, Driver, connect, hold
+from trimtab.adapters.lockfile import LockFile
+from trimtab.adapters.offline.database import Address, Driver, connect, has_table, hold
 from trimtab.adapters.offline.tables import Chunk
-from trimtab.errors import InputError, Unavailable
+from trimtab.errors import ConflictError, InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,7 +133,8 @@ def _read(value: object, kind: str) -> object:  # noqa: PLR0911 - one line per t
 class SqlAnswers:
     """Answers in a table of a database. A chunk's rows and the note that it is done are one transaction.
 
-    Notes stand in ``trimtab_batch`` of the same database.
+    Notes stand in ``trimtab_batch`` of the same database. Where no lock holds the table, the run's own note does: each
+    transaction sees that it still stands, so that of two runs the later one goes on and the earlier one writes no more.
     """
 
     def __init__(self, address: Address) -> None:
@@ -140,9 +142,12 @@ class SqlAnswers:
             raise InputError("which table?", got=address.shown, hint="name it, as in sqlite:///scores.db#scored")
         self._address = address
         self._driver = connect(address)
+        self._held: LockFile | None = None
+        self._run: bytes | None = None
+        self._absent = False
         try:
             with self._driver.translated():
-                hold(self._driver)
+                self._held = hold(self._driver)
                 self._execute(
                     "CREATE TABLE IF NOT EXISTS trimtab_batch"
                     " (target VARCHAR(200), chunk INTEGER, facts TEXT, PRIMARY KEY (target, chunk))"
@@ -161,31 +166,37 @@ class SqlAnswers:
             )
             found = {int(chunk): str(facts).encode() for chunk, facts in cursor.fetchall()}
             self._commit()
+        self._run = found.get(-1)
         return found
 
     def begin(self, note: bytes, schema: pa.Schema) -> None:
-        """Make the table, empty, and remember the run; whatever stood there is gone."""
+        """Make the table, empty, and remember the run; whatever stood there is gone.
+
+        Raises
+        ------
+        InputError
+            When there was none, and somebody has made one since: that is theirs.
+        """
         body = ", ".join(f'"{field.name}" {_sql_type(field.type)}' for field in schema)
         with self._transaction():
             self._execute(f"DELETE FROM trimtab_batch WHERE target = {self._driver.mark}", (self._address.table,))  # noqa: S608 - a placeholder
-            self._execute(f"DROP TABLE IF EXISTS {self._address.table}")
+            if not self._absent:
+                self._execute(f"DROP TABLE IF EXISTS {self._address.table}")
             self._execute(f"CREATE TABLE {self._address.table} ({body})")
             self._note(-1, note)
+        self._run, self._absent = note, False
 
     def exists(self) -> bool:
-        """Whether the table is there already, whoever made it."""
-        try:
-            with self._driver.translated():
-                self._execute(f"SELECT 1 FROM {self._address.table} WHERE 1 = 0").fetchall()  # noqa: S608 - checked
-                self._commit()
-        except (InputError, Unavailable):
-            self._driver.connection.rollback()
-            return False
-        return True
+        """Whether the table is there already, whoever made it; errors of :func:`has_table`."""
+        found = has_table(self._driver)
+        self._commit()
+        self._absent = not found
+        return found
 
     def write(self, number: int, note: bytes, table: pa.Table) -> None:
         """Add the rows of a chunk and its note, both or neither."""
         with self._transaction():
+            self._still_ours()
             if self._driver.postgres:
                 self._copy(table)
             elif table.num_rows:
@@ -215,16 +226,30 @@ class SqlAnswers:
         """Note that all of it is there; the notes of the chunks are no longer needed."""
         del chunks
         with self._transaction():
+            self._still_ours()
             self._execute(f"DELETE FROM trimtab_batch WHERE target = {self._driver.mark}", (self._address.table,))  # noqa: S608 - a placeholder
             self._note(-2, report)
 
     def finished(self) -> bytes | None:
-        """The report of a run that is over; None when there is none."""
-        return self.notes().get(-2)
+        """The report of a run that is over; None when there is none, or its table is gone."""
+        report = self.notes().get(-2)
+        return report if report is not None and self.exists() else None
 
     def close(self) -> None:
         """Let go of the database."""
         self._driver.connection.close()
+        if self._held is not None:
+            self._held.release(remove=True)
+
+    def _still_ours(self) -> None:
+        """See that no other run has begun here since; none can until this transaction ends."""
+        ours = f"target = {self._driver.mark} AND chunk = -1"
+        self._execute(f"UPDATE trimtab_batch SET chunk = -1 WHERE {ours}", (self._address.table,))  # noqa: S608 - a placeholder
+        found = self._execute(f"SELECT facts FROM trimtab_batch WHERE {ours}", (self._address.table,)).fetchall()  # noqa: S608 - as above
+        if [str(facts).encode() for (facts,) in found] != [self._run]:
+            raise ConflictError(
+                "another run has begun to write these answers", got=self._address.shown, hint="let that one end"
+            )
 
     def _note(self, number: int, note: bytes) -> None:
         marks = ", ".join([self._driver.mark] * 3)
