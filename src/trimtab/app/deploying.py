@@ -89,7 +89,7 @@ def kill(
     check_constant(place, model, order.constant)
     began = time.monotonic()
     table = pull(place.route_file, place.run, order)
-    workers = wait_for(place.run, table.generation, timeout_s=_KILL_S)
+    workers = wait_for(place.run, table.generation, timeout_s=_KILL_S, model=model)
     effective = {
         "effective_ms": round((time.monotonic() - began) * 1000, 1),
         "generation": table.generation,

@@ -215,19 +215,25 @@ def living(run: Path) -> Iterator[WorkerStatus | None]:
             yield said if said is not None and said.pid == post.process.pid else None
 
 
-def workers_at(run: Path, generation: int) -> Workers:
-    """How the living workers stand to a generation of the route table."""
+def workers_at(run: Path, generation: int, *, model: str = "") -> Workers:
+    """How the living workers stand to a generation of the route table, or to its route of one model."""
     said = list(living(run))
-    obeying = sum(one is not None and one.generation >= generation for one in said)
-    problems = [one.problem for one in said if one is not None and one.generation < generation and one.problem]
-    return Workers(len(said), obeying, problems[0] if problems else "")
+    behind = [one for one in said if one is None or max(one.generation, one.ahead.get(model, 0)) < generation]
+    problems = [one.problem for one in behind if one is not None and one.problem]
+    return Workers(len(said), len(said) - len(behind), problems[0] if problems else "")
 
 
-def wait_for(run: Path, generation: int, *, timeout_s: float) -> Workers:
-    """Wait until every living worker obeys a generation, or has said why it cannot, or the time is up."""
+def wait_for(run: Path, generation: int, *, timeout_s: float, model: str = "") -> Workers:
+    """Wait until every living worker obeys a generation, or has said why it cannot, or the time is up.
+
+    Parameters
+    ----------
+    model
+        Whose route matters; empty for all of them.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
-        found = workers_at(run, generation)
+        found = workers_at(run, generation, model=model)
         if found.obeying == found.living or found.problem or time.monotonic() > deadline:
             return found
         time.sleep(_LOOK_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from trimtab.errors import Unavailable
@@ -141,6 +141,25 @@ class BatchQueue(Generic[W]):
                 hold = self._holds[lane] = _Hold(bounds)
             hold.rows += waiter.size
             hold.came.append(waiter.came)
+
+    def withdraw(self, lane: Hashable) -> list[tuple[W, int]]:
+        """Take out all of a lane: each with the number of its rows that were handed out."""
+        self._holds.pop(lane, None)
+        found = list(self._lanes.pop(lane, ()))
+        self._count -= len(found)
+        return found
+
+    def put_back(self, lane: Hashable, waiting: Sequence[tuple[W, int]]) -> None:
+        """Let them wait again, where nobody else does."""
+        if not waiting:
+            return
+        self._lanes[lane] = deque(waiting)
+        self._count += len(waiting)
+        if self.bounds is not None and (bounds := self.bounds(lane)).max_wait_ns:
+            hold = self._holds[lane] = _Hold(bounds)
+            hold.rows = sum(waiter.size - start for waiter, start in waiting)
+            hold.came = deque(waiter.came for waiter, start in waiting if start == 0)
+            hold.cut = len(hold.came) < len(waiting)
 
     def wait_ns(self) -> int:
         """How long until :meth:`take` has a batch: 0 when it has one now, -1 when nobody waits."""

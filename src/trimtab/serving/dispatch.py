@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,11 @@ class Dispatcher:
         self.aside: Aside | None = None
         """Runs what blocks (a model in another process, one that must be loaded first) beside the event loop; without
         it everything runs in place."""
-        self._parked: dict[Lane, list[Ask]] = {}
-        """By lane of which a batch is aside: who came since."""
+        self._aside: dict[Lane, deque[Sequence[Piece[Ask]]]] = {}
+        """By lane of which a batch is aside: what else of it goes there before others."""
+        self._parked: dict[Lane, list[tuple[Ask, int]]] = {}
+        """By the same lanes: who waits, with the rows that were answered. One batch of a lane is aside at a time: else
+        all of them would wait there, where no deadline is looked at, and take the threads of other models."""
         self._plain_of: Live | None = None
         self._plains: dict[str, PlainLane | None] = {}
 
@@ -214,7 +218,7 @@ class Dispatcher:
     def _join(self, ask: Ask) -> None:
         self._door.joined(ask.lane.model)
         if self._parked and ask.lane in self._parked:
-            self._parked[ask.lane].append(ask)
+            self._parked[ask.lane].append((ask, 0))
         else:
             self.queue.put(ask.lane, ask)
 
@@ -249,22 +253,54 @@ class Dispatcher:
     def _answer(self, pieces: Sequence[Piece[Ask]]) -> None:
         """Answer a batch here, or aside when what answers it blocks."""
         lane = pieces[0].waiter.lane
-        began = self._timer()
         if self.aside is None or not self.engine.blocking(lane.model, lane.version):
+            began = self._timer()
             self._told_of(lane, pieces, self._outcome(lane, pieces), began=began)
             return
+        if lane in self._aside:
+            self._aside[lane].append(pieces)
+            return
+        self._aside[lane] = deque([pieces])
+        self._parked[lane] = self.queue.withdraw(lane)
+        self._go_aside(lane)
+
+    def _go_aside(self, lane: Lane) -> None:
+        """Have the next batch of a lane answered in another thread; when there is none, the lane waits as others do."""
+        pieces: Sequence[Piece[Ask]] = ()
+        while self._aside[lane] and not pieces:
+            pieces = self._in_time(self._aside[lane].popleft())
+        if not pieces or self.aside is None:
+            del self._aside[lane]
+            self.queue.put_back(lane, self._parked.pop(lane))
+            return
+        began, generation = self._timer(), self.engine.live.table.generation
 
         def back(outcome: Outcome) -> None:
-            for ask in self._parked.pop(lane, []):
-                self.queue.put(lane, ask)
+            self.engine.uses.end(generation)
             try:
                 self._told_of(lane, pieces, outcome, began=began)
             except Exception as error:
                 fail_all(pieces, error)
                 raise
+            finally:
+                self._go_aside(lane)
 
-        self._parked.setdefault(lane, [])
+        self.engine.uses.begin(generation)
         self.aside(lambda: self._outcome(lane, pieces), back)
+
+    def busy_aside(self, versions: Container[str]) -> bool:
+        """Whether one of these versions may be answering in another thread."""
+        routes = self.engine.live.table.routes
+        for lane in self._aside:
+            arms = routes[lane.model].arms if lane.model in routes else ()
+            if lane.version in versions or any(arm.share and arm.version in versions for arm in arms):
+                return True
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """Bodies that wait for their turn."""
+        return len(self.queue) + sum(map(len, self._parked.values()))
 
     def _outcome(self, lane: Lane, pieces: Sequence[Piece[Ask]]) -> Outcome:
         """What the engine says; changes nothing here, so that it may run in another thread."""

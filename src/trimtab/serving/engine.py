@@ -26,7 +26,7 @@ from trimtab.serving.allotment import (
 )
 from trimtab.serving.answers import Answers
 from trimtab.serving.codec import MAX_ROWS, RequestCodec
-from trimtab.serving.live import Live, first_arm
+from trimtab.serving.live import Live, Uses, close_all, first_arm
 from trimtab.serving.pipeline import Deployed, Pipeline
 from trimtab.serving.record import PINNED, SHADOW, UNCOUNTED
 from trimtab.serving.recording import encode_records
@@ -60,6 +60,8 @@ class Engine:
         """Answers computed ahead, which are looked for before the pipeline runs."""
         self.max_rows = max_rows
         self.live = Live(RouteTable(0, {}), {}, {})
+        self.uses = Uses()
+        """Told of every use in another thread."""
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
         """Rows by (what, model, version, arm); what is ``answered``, ``failed`` or ``dropped``."""
         self._shadow: deque[ShadowWork] = deque()
@@ -95,7 +97,7 @@ class Engine:
             for route in table.routes.values():
                 _check_route(route, deployed)
         except TrimtabError:
-            _close(loaded.values())
+            close_all(loaded.values())
             raise
         codecs = self._codecs(table, deployed)
         return Live(table, deployed, codecs, missing, over=before.table.generation, fresh=frozenset(loaded))
@@ -107,12 +109,12 @@ class Engine:
         """
         before = self.live
         if live.over != before.table.generation:
-            _close(one for version, one in live.deployed.items() if version in live.fresh)
+            close_all(one for version, one in live.deployed.items() if version in live.fresh)
             return []
         self.live = live
         gone = {version: one for version, one in before.deployed.items() if live.deployed.get(version) is not one}
         self._models |= {version: one.manifest.model for version, one in live.deployed.items()}
-        _close(gone.values())
+        self.uses.retire(before.table.generation, gone.values())
         return sorted(gone)
 
     def swap(self, table: RouteTable, loader: Loader) -> TrimtabError | None:
@@ -137,7 +139,7 @@ class Engine:
                 deployed, FeatureBatch(np.zeros((1, deployed.width), dtype=np.float32), nothing, {}, ())
             )
         except Exception as error:  # a bundle's own modules may raise anything
-            _close([] if deployed is None else [deployed])
+            close_all([] if deployed is None else [deployed])
             if isinstance(error, TrimtabError):
                 raise
             raise BundleCorrupt(
@@ -380,8 +382,3 @@ def _check_route(route: Route, deployed: Mapping[str, Deployed]) -> None:
             f"two answering arms of {route.model!r} take different requests",
             hint="callers send one kind of request: move all traffic at once",
         )
-
-
-def _close(versions: Iterable[Deployed]) -> None:
-    for one in versions:
-        one.runtime.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from trimtab.errors import Unavailable, UnknownName
@@ -92,6 +94,51 @@ class Live:
                 f"{model!r} has no such arm", got=repr(name), hint=f"the arms are {', '.join(sorted(arms))}"
             )
         return arms[name]
+
+
+class Uses:
+    """Keeps versions that a table no longer names from being freed while another thread still asks them.
+
+    Examples
+    --------
+    >>> uses = Uses()
+    >>> uses.begin(3)
+    >>> uses.retire(3, [])
+    >>> uses.end(3)
+    """
+
+    def __init__(self) -> None:
+        self._under_way: Counter[int] = Counter()
+        """By the generation of the table that they began with."""
+        self._retired: list[tuple[int, list[Deployed]]] = []
+
+    def begin(self, generation: int) -> None:
+        """Another thread begins to ask what a table names."""
+        self._under_way[generation] += 1
+
+    def end(self, generation: int) -> None:
+        """It is done; what nobody uses any more is freed."""
+        self._under_way[generation] -= 1
+        if not self._under_way[generation]:
+            del self._under_way[generation]
+        oldest = min(self._under_way, default=math.inf)
+        free = [versions for retired, versions in self._retired if retired < oldest]
+        self._retired = [one for one in self._retired if one[0] >= oldest]
+        for versions in free:
+            close_all(versions)
+
+    def retire(self, generation: int, versions: Iterable[Deployed]) -> None:
+        """Free versions that the table of a generation was the last to name, once nobody uses them."""
+        if any(one <= generation for one in self._under_way):
+            self._retired.append((generation, list(versions)))
+        else:
+            close_all(versions)
+
+
+def close_all(versions: Iterable[Deployed]) -> None:
+    """Free versions."""
+    for one in versions:
+        one.runtime.close()
 
 
 def first_arm(route: Route) -> Arm:

@@ -69,7 +69,7 @@ class Settling:
             ask.tell(told[begin:end], first)
             if first == 0:
                 decode_ns += ask.decode_ns
-            if usual and first == 0 and ask.left == 0:
+            if usual and first == 0 and last == ask.size:
                 firsts.append(told[begin])
                 ended.append((ask, ask.encode(ask)))
             else:

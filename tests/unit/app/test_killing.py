@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from trimtab.adapters.wire.routefile import write_routes
+from trimtab.adapters.wire.status import WorkerStatus
+from trimtab.app import killing
 from trimtab.app.asked import read_request
 from trimtab.app.home import Home
-from trimtab.app.killing import KillOrder, check_constant, close_order, pull, standing_orders
+from trimtab.app.killing import KillOrder, check_constant, close_order, pull, standing_orders, workers_at
 from trimtab.app.routes import Routes
 from trimtab.errors import InputError, Unavailable, UnknownName
 from trimtab.loop.state import Version
@@ -181,3 +183,16 @@ def test_strategies_are_read():
 def test_what_makes_no_sense_is_refused(kind, fields):
     with pytest.raises(InputError):
         asked(kind, **fields)
+
+
+def test_a_worker_obeys_an_order_whose_table_waits_for_another_model(place, monkeypatch):
+    def says(generation, problem="", **ahead):
+        return WorkerStatus(1, 1, 0, "127.0.0.1", 1, generation, (), problem, ahead=ahead)
+
+    stand = [says(8), says(7, m=8), says(7, "x cannot be loaded", m=8)]
+    monkeypatch.setattr(killing, "living", lambda _: iter(stand))
+    assert workers_at(place / "run", 8, model="m") == (3, 3, "")
+    assert workers_at(place / "run", 8, model="n") == (3, 1, "x cannot be loaded")
+    assert workers_at(place / "run", 8) == (3, 1, "x cannot be loaded")
+    stand.append(None)
+    assert workers_at(place / "run", 8, model="m") == (4, 3, "")

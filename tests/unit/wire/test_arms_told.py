@@ -38,7 +38,7 @@ class House:
         self.folder, self.clock, self.workers = folder, VirtualClock(1000 * HOUR), []
         route = Route("m", (Arm("champion", "live", 1.0),))
         engine = SimpleNamespace(shadow_rows=0, live=SimpleNamespace(table=RouteTable(1, {"m": route})), counts={})
-        self.dispatcher = SimpleNamespace(queue=[], engine=engine)
+        self.dispatcher = SimpleNamespace(waiting=0, engine=engine)
 
     def start(self, name):
         self.workers.append(WorkerMetrics(self.folder, name, clock=self.clock))

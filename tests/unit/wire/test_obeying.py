@@ -136,10 +136,12 @@ def test_one_model_does_not_wait_for_another(tmp_path, house):
         await run.generation(4)  # between the two: not all of it is in force, and none says that it is
         assert run.engine.live.table.route("m").constant == (0.5,)
         assert run.engine.live.answering("other").version == "x"
+        assert run.obeying.ahead == {"m": 5}  # but of this one it is said
         load.gate.set()
         await run.generation(5)
         assert run.engine.live.answering("other").version == "y"
         assert load.loaded == ["x", "y"]
+        assert run.obeying.ahead == {}
 
     during(tmp_path, house, ("y",), steps)
     assert closed(house, "x")

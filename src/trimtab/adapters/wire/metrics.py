@@ -84,7 +84,7 @@ class WorkerMetrics:
     def look(self, dispatcher: Dispatcher, *, shadow_failures: int = 0) -> None:
         """Take over what is counted elsewhere and how things stand; about once a second, and before a scrape."""
         engine, meter = dispatcher.engine, self.meter
-        meter.gauge("waiting", len(dispatcher.queue))
+        meter.gauge("waiting", dispatcher.waiting)
         meter.gauge("in_flight", meter.in_flight)
         meter.gauge("shadow_waiting", engine.shadow_rows)
         table = engine.live.table

@@ -50,6 +50,8 @@ class Obeying:
         self._thread = ThreadPoolExecutor(1, "trimtab-load")
         self._loading: asyncio.Task[None] | None = None
         self._problem, self._retry_at, self._again = False, 0.0, False
+        self.ahead: dict[str, int] = {}
+        """Models whose route in force is that of a newer table than the whole, and its generation."""
         self._kept: dict[str, Deployed] = {}
         """Loaded for a table that another overtook; the next one will want them."""
 
@@ -105,8 +107,7 @@ class Obeying:
         if now is table or (now.generation > current.table.generation > 0 and now.routes != current.table.routes):
             live = engine.prepare(now, _nothing)
             if live is not None:
-                engine.switch(live)
-                self._tell("")
+                self._switch(live, ahead=table if now is not table else None)
         return now is table
 
     async def _load_rest(self, table: RouteTable) -> None:
@@ -118,8 +119,7 @@ class Obeying:
                 self._again = True
                 return
             if live is not None:
-                engine.switch(live)
-                self._tell("")
+                self._switch(live)
             self._free()
             self._obeyed()
         except (TrimtabError, OSError) as error:
@@ -136,6 +136,16 @@ class Obeying:
             if self._again:
                 self._again = False
                 self._routes.forget()
+
+    def _switch(self, live: Live, *, ahead: RouteTable | None = None) -> None:
+        self._engine.switch(live)
+        routes = live.table.routes
+        self.ahead = {} if ahead is None else {
+            model: ahead.generation
+            for model, route in ahead.routes.items()
+            if model in routes and routes[model].arms == route.arms and routes[model].constant == route.constant
+        }  # fmt: skip
+        self._tell("")
 
     def _kept_or_loaded(self, version: str) -> Deployed:
         return self._kept.pop(version, None) or self._load(version)

@@ -1,9 +1,15 @@
-"""When the shadow is scored: while nobody waits for an answer."""
+"""When the shadow is scored: while nobody waits for an answer.
+
+In another process one score at a time, and none while the same version answers there: who comes meanwhile waits for
+that one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 from trimtab.serving.answers import Answers
@@ -11,8 +17,8 @@ from trimtab.serving.dispatch import Dispatcher
 from trimtab.serving.shadow import ShadowWork
 
 _ROWS = 32
-_LAST_S = 5.0
-"""How long a worker that stops waits for scores that are being made in another process."""
+_LAST_S = 3.0
+"""How long a worker that stops goes on scoring."""
 Scored = list[tuple[ShadowWork, Answers | None]]
 _log = logging.getLogger("trimtab.serving")
 
@@ -31,6 +37,8 @@ class ShadowTurns:
         self._woken = asyncio.Event()
         self._aside: Future[Scored] | None = None
         """What is scored in a thread now."""
+        self._taken: list[ShadowWork] = []
+        """What is scored there next, when nobody is answered by the same version."""
         self.failures = 0
         """Scores lost to an error, most likely of the store."""
 
@@ -52,33 +60,55 @@ class ShadowTurns:
 
     async def _turn(self) -> None:
         engine = self._dispatcher.engine
-        works = engine.take_shadow(_ROWS)
+        works = engine.take_shadow(1)
         try:
-            if engine.blocks({work.version for work in works}):
-                self._aside = self._threads.submit(engine.score_shadow, works)
-                scored = await asyncio.shield(asyncio.wrap_future(self._aside))
-                self._aside = None
+            if engine.blocks(versions := {work.version for work in works}):
+                self._taken = works
+                while self._dispatcher.busy_aside(versions):  # noqa: ASYNC110 - it may change at any answer
+                    await asyncio.sleep(0.002)
+                self._taken = []
+                await self._score_aside(works)
             else:
-                scored = engine.score_shadow(works)
-            self._dispatcher.settling.record_shadow(engine.keep_shadow(scored))
+                self._keep(engine.score_shadow([*works, *engine.take_shadow(_ROWS)]))
         except Exception:  # noqa: BLE001 - logged below; the worker lives on
-            self._aside = None
             self._lost()
 
-    def finish(self) -> None:
-        """Score everything that waits, here and now, while the worker stops; what is being scored aside comes first."""
-        if self._aside is not None:
-            try:
-                scored = self._aside.result(_LAST_S)
-                self._dispatcher.settling.record_shadow(self._dispatcher.engine.keep_shadow(scored))
-            except Exception:  # noqa: BLE001 - as below
-                self._lost()
+    async def _score_aside(self, works: list[ShadowWork]) -> None:
+        engine = self._dispatcher.engine
+        generation = engine.live.table.generation
+        engine.uses.begin(generation)
+        self._aside = aside = self._threads.submit(engine.score_shadow, works)
+        try:
+            scored = await asyncio.shield(asyncio.wrap_future(aside))
             self._aside = None
-        while self._dispatcher.engine.shadow_rows:
-            try:
-                self._dispatcher.settling.step_shadow()
-            except Exception:  # noqa: BLE001 - logged below; the rest is still tried
-                self._lost()
+            self._keep(scored)
+        finally:
+            if aside.done():
+                self._aside = None
+                engine.uses.end(generation)
+
+    def finish(self) -> None:
+        """Score what waits, here and now, while the worker stops: for some seconds at most, the rest is dropped."""
+        engine, end = self._dispatcher.engine, time.monotonic() + _LAST_S
+        if self._aside is not None:
+            self._try(self._aside.result)
+            self._aside = None
+        if self._taken:
+            self._try(lambda _: engine.score_shadow(self._taken))
+        while engine.shadow_rows and time.monotonic() < end:
+            self._try(lambda _: engine.score_shadow(engine.take_shadow(1)))
+        if left := engine.shadow_rows:
+            engine.keep_shadow([(work, None) for work in engine.take_shadow(left)])
+            _log.warning("%d shadow rows are not scored: the worker stops", left)
+
+    def _try(self, score: Callable[[float], Scored]) -> None:
+        try:
+            self._keep(score(_LAST_S))
+        except Exception:  # noqa: BLE001 - logged below; the rest is still tried
+            self._lost()
+
+    def _keep(self, scored: Scored) -> None:
+        self._dispatcher.settling.record_shadow(self._dispatcher.engine.keep_shadow(scored))
 
     def _lost(self) -> None:
         _log.exception("shadow scores are lost")

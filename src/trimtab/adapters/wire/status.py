@@ -25,6 +25,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     """Versions that the route table holds in reserve and that could not be loaded, and why."""
     grpc_port: int = -1
     """-1 when gRPC is not served."""
+    ahead: dict[str, int] = {}
+    """Models whose route is that of a newer generation, the rest of which waits for a version that is loaded."""
 
 
 def read_status(path: Path) -> WorkerStatus | None:

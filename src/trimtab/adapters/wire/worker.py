@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -280,7 +281,10 @@ class _Process:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(Unavailable):  # `close` has the last word
+                self._records.flush()  # answers first, if the supervisor's patience ends
             self._plane.shadow.finish()
+            self._plane.look()
             self._records.close()
             await self._syncing.sync()
             for sink in self._sinks:
@@ -326,6 +330,7 @@ class _Process:
             versions=tuple(sorted(live.deployed)),
             problem=problem,
             missing=dict(live.missing),
+            ahead=dict(self._obeying.ahead),
             grpc_port=self._grpc_port,
         )
         try:
