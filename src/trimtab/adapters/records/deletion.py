@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from trimtab.adapters.files import sync_directory
-from trimtab.adapters.records.parquet import part_file
+from trimtab.adapters.records.parquet import part_file, remove_file, remove_left_overs
 from trimtab.adapters.records.segments import (
     PARQUET,
     Mark,
@@ -153,6 +153,7 @@ def expire(directory: Path, *, before: Micros) -> Deleted:
         return Deleted(0, 0)
     last = iso(before)[:10]
     with alone(directory):
+        remove_left_overs(directory)
         taken = [_expire(directory, segment, last) for segment in segments(directory)]
         _join_expired(directory)
     return Deleted(*map(sum, zip(*taken, strict=True))) if taken else Deleted(0, 0)
@@ -169,13 +170,9 @@ def _expire(directory: Path, segment: Segment, last: str) -> Deleted:
     rows, size = sum(pq.read_metadata(path).num_rows for path in paths), sum(path.stat().st_size for path in paths)
     left = [part for part in mark.parts if part not in gone]
     changed = msgspec.structs.replace(mark, parts=left, rows=mark.rows - rows, expired=mark.expired + rows)
-    write_mark(directory, segment, changed)  # a file without a mark is removed by the next compaction
+    write_mark(directory, segment, changed)  # a file without a mark is a left-over, see remove_left_overs
     for path in paths:
-        path.unlink()
-        sync_directory(path.parent)
-        for folder in (path.parent, path.parent.parent):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        remove_file(path)
     return Deleted(len(paths), size, rows)
 
 
