@@ -1,5 +1,6 @@
 """Erasures and expiries that are killed on their way, at the steps that count; see tests/chaos/test_record_files."""
 
+import errno
 import os
 
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from trimtab.adapters.records.compaction import compact
 from trimtab.adapters.records.deletion import delete_compacted, expire
 from trimtab.adapters.records.segments import Mark, Segment, segments, write_mark
 from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.errors import Unavailable
 from trimtab.serving.record import PREDICTIONS
 
 
@@ -127,3 +129,35 @@ def test_marks_that_a_kill_left_beside_the_one_that_took_their_place_go_with_the
 
 def test_what_was_removed_already_is_no_error(tmp_path):
     parquet.remove_file(tmp_path / "model=m" / "day=d" / "gone.parquet")
+
+
+def test_zeros_of_which_the_system_takes_a_part_are_written_whole_or_the_erasure_is_refused(tmp_path, monkeypatch):
+    records, real = SpoolRecords(tmp_path, "w"), os.pwrite
+    named = {"w": [records.write("t", [b"a secret that ends in this"]).offset]}
+
+    def in_part(descriptor, data, offset):
+        return real(descriptor, data[:-4] if len(data) > 8 else data, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", lambda *given: 0 if given[1] == bytes(4) else in_part(*given))
+        with pytest.raises(Unavailable, match="cannot be erased"):
+            records.erase("t", named)
+        assert b"this" in (tmp_path / "t" / "w.spool").read_bytes()
+        patched.setattr(os, "pwrite", in_part)
+        records.erase("t", named)
+    assert b"this" not in (tmp_path / "t" / "w.spool").read_bytes()
+
+
+def test_an_erasure_that_finds_no_room_says_so_and_is_finished_when_there_is(records, monkeypatch):
+    directory = moved(records)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet, "settle", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            erase(records, "a")()
+    assert ids(directory) == ["b", "c"]
+    records.erase(PREDICTIONS, {})
+    assert sum(pq.read_metadata(path).num_rows for path in directory.rglob("*.parquet")) == 2

@@ -54,7 +54,11 @@ def rows_past(path: Path, *, after: int) -> Generator[frames.Row, None, int]:
         for batch in frames.headers(file, start=start, size=size):
             rows = _rows_of(file, batch)
             if rows is None:
-                if batch.end < size:
+                # A tail may have been cut off, and written over, since the size was asked for.
+                grown = batch.end < os.fstat(file.fileno()).st_size
+                rows = _rows_of(file, batch)
+            if rows is None:
+                if grown:
                     raise IntegrityError("a spool of records is damaged", got=f"{path}: the batch at {batch.start}")
                 return end
             end = batch.end
@@ -131,12 +135,21 @@ def erase_rows(path: Path, rows: Sequence[frames.Row]) -> None:
             os.fdatasync(file.fileno())
 
 
+def write_at(descriptor: int, data: bytes, start: int) -> None:
+    """Write all of it, or raise ``OSError``: then a part of it may stand there, never all."""
+    if (written := os.pwrite(descriptor, data, start)) < len(data):
+        # The disk or the file is full, most likely; the system tells the reason only to the next write.
+        written += os.pwrite(descriptor, data[written:], start + written)
+        if written < len(data):
+            raise OSError(0, f"only {written} of {len(data)} bytes were taken")
+
+
 def overwrite(descriptor: int, rows: Sequence[frames.Row]) -> None:
     """Mark rows as erased, then put zeros in their place."""
     # The marks go first: from then on no reader takes a row, however far the zeros have come.
     for row in rows:
         length = len(row.payload)
-        os.pwrite(descriptor, frames.ROW.pack(length | frames.ERASED, zlib.crc32(bytes(length))), row.start)
+        write_at(descriptor, frames.ROW.pack(length | frames.ERASED, zlib.crc32(bytes(length))), row.start)
     os.fdatasync(descriptor)  # zeros that reach the disk before their mark would be damage after a power cut
     for row in rows:
-        os.pwrite(descriptor, bytes(len(row.payload)), row.start + frames.ROW_SIZE)
+        write_at(descriptor, bytes(len(row.payload)), row.start + frames.ROW_SIZE)
