@@ -7,11 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.adapters.test_parquet import DAY, START, as_of_old, ids, prediction
 
-from trimtab.adapters.records import deletion, erasing, parquet
+from trimtab.adapters.records import deletion, erasing, parquet, spool
 from trimtab.adapters.records.compaction import compact
 from trimtab.adapters.records.deletion import delete_compacted, expire
 from trimtab.adapters.records.segments import Mark, Segment, segments, write_mark
 from trimtab.adapters.records.spool import SpoolRecords
+from trimtab.adapters.records.spoolfile import erase_rows, rows_to_erase
+from trimtab.adapters.records.tail import SpoolFile, spools
 from trimtab.errors import Unavailable
 from trimtab.serving.record import PREDICTIONS
 
@@ -161,3 +163,63 @@ def test_an_erasure_that_finds_no_room_says_so_and_is_finished_when_there_is(rec
     assert ids(directory) == ["b", "c"]
     records.erase(PREDICTIONS, {})
     assert sum(pq.read_metadata(path).num_rows for path in directory.rglob("*.parquet")) == 2
+
+
+def test_rows_that_are_erased_twice_are_known_also_when_their_marks_were_joined(records):
+    directory = records.index(PREDICTIONS).directory
+    compact(records, directory, at_most=1)
+    delete_compacted(records, PREDICTIONS)
+    named = {"w1": list(places(records).values())}
+    assert records.erase(PREDICTIONS, named) == 3
+    expire(directory, before=START)
+    assert len(segments(directory)) == 1
+    assert records.erase(PREDICTIONS, named) == 0
+
+
+def test_an_expiry_after_an_erasure_that_was_cut_short_leaves_no_count_of_rows(records, monkeypatch):
+    directory = moved(records)
+    assert killed_at(monkeypatch, erasing, "write_mark", erase(records, "a"), after=1)
+    expire(directory, before=START + 9 * DAY)
+    assert records.tables() == []
+
+
+def test_what_was_erased_from_a_spool_alone_does_not_come_back_when_the_spool_is_deleted(records):
+    directory = records.index(PREDICTIONS).directory
+    compact(records, directory)
+    rows, _ = rows_to_erase(directory.parent / "w1.spool", {places(records)[prediction("a")]})
+    erase_rows(directory.parent / "w1.spool", rows)  # no further did an old version come before it was killed
+    left = list(records.scan(PREDICTIONS))
+    assert len(left) == 2
+    assert delete_compacted(records, PREDICTIONS).files == 1
+    assert list(records.scan(PREDICTIONS)) == left
+    assert ids(directory) == ["b", "c"]
+    assert sum(pq.read_metadata(path).num_rows for path in directory.rglob("*.parquet")) == 2
+
+
+def test_files_that_are_deleted_while_they_are_looked_at_are_no_error(records, monkeypatch):
+    directory, listed = moved(records), spools(records.directory(PREDICTIONS))
+    for room in (spool, deletion):
+        monkeypatch.setattr(room, "spools", lambda _: {"w1": [SpoolFile(0, None, directory.parent / "w1.spool")]})
+    assert listed == {}
+    assert records.tables() == [PREDICTIONS]
+    assert deletion.usage(directory.parent).files == 2
+
+
+def test_a_spool_that_grows_while_it_is_about_to_be_deleted_stays(records, monkeypatch):
+    directory = records.index(PREDICTIONS).directory
+    compact(records, directory)
+
+    def meanwhile(*_):
+        writer = SpoolRecords(directory.parent.parent, "w1")
+        writer.write(PREDICTIONS, [prediction("d")])
+        writer.close()
+
+    for name in ("finish", "_end"):
+        with monkeypatch.context() as patched:
+            real = getattr(deletion, name)
+            patched.setattr(deletion, name, lambda *given, real=real: (real(*given), meanwhile())[0])
+            assert delete_compacted(records, PREDICTIONS).files == 0
+        compact(records, directory)
+    assert len(list(records.scan(PREDICTIONS))) == 5
+    assert delete_compacted(records, PREDICTIONS).files == 1
+    assert len(list(records.scan(PREDICTIONS))) == 5

@@ -53,6 +53,17 @@ def erase(records: SpoolRecords, table: str, named: Mapping[str, set[int]]) -> i
     return count
 
 
+def finish(records: SpoolRecords, table: str, file: SpoolFile, own: list[Segment]) -> None:
+    """Erase from Parquet what is erased in a file of a spool, which is to be deleted; nothing is to come back by that.
+
+    That is so after an erasure of an old version was cut short, and of rows that were withdrawn right after they had
+    been compacted.
+    """
+    rows, _ = rows_to_erase(file.path, set())
+    if rows:
+        _of_writer(records, table, [file], own, offsets=set())
+
+
 def _of_writer(
     records: SpoolRecords, table: str, files: list[SpoolFile], own: list[Segment], *, offsets: set[int]
 ) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -175,8 +176,11 @@ class SpoolRecords:
         self._tails.clear()
 
     def _holds_rows(self, table: str) -> bool:
-        if any(holds_rows(file.path) for files in spools(self.directory(table)).values() for file in files):
-            return True
+        for files in spools(self.directory(table)).values():
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):  # compacted and deleted since the directory was listed
+                    if holds_rows(file.path):
+                        return True
         index = self.index(table)
         marks = (read_mark(index.directory, each) for own in index.by_writer().values() for each in own)
         return any(mark is not None and mark.rows for mark in marks)
