@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -75,6 +76,17 @@ def steps(place: Path, every: int) -> None:
 
 
 def life(place: Path, number: int, step: int) -> None:
+    die_before(step)
+    write(place, number, 3)
+    keep(place, 3)
+    write(place, number + 3, 1)
+    keep(place, 100)
+    say("done")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_before(step: int) -> None:
+    """From here on, the process is killed before so many steps."""
     left = step
 
     def watched(real):
@@ -89,12 +101,81 @@ def life(place: Path, number: int, step: int) -> None:
 
     for name in STEPS:
         setattr(os, name, watched(getattr(os, name)))
-    write(place, number, 3)
-    keep(place, 3)
-    write(place, number + 3, 1)
-    keep(place, 100)
-    say("done")
-    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# -- erasing
+
+SECRETS, KEPT = [b"secret" + os.urandom(40) for _ in range(3)], [b"keep" + os.urandom(40) for _ in range(2)]
+ROWS = [*SECRETS, *KEPT]
+"""Random, so that what is on disk is found there, compressed or not."""
+STATES = ("in spools", "in both", "in Parquet", "being compacted")
+
+
+def erasures(place: Path, state: int) -> None:
+    """Homes in which an erasure, or the compaction before it, is killed one step later than in the one before.
+
+    Says what is wrong with each.
+    """
+    step, killed = 0, True
+    while killed:
+        step += 1
+        home = place / str(step)
+        named = build(home, state)
+        killed = dies(home, named, step, erasing=STATES[state] != "being compacted")
+        hidden = {*SECRETS} - {*read(home)}
+        copy = home.with_name(f"{step}-copy")
+        shutil.copytree(home, copy)
+        SpoolRecords(copy, "again").erase(TABLE, {})  # finishes what was begun, and no more
+        finished = {*SECRETS} - {*read(copy)}
+        wrong = [] if hidden <= finished == gone_from_disk(copy) else ["half erased"]
+        keep(copy, 10)
+        wrong += [] if read(copy) == [row for row in ROWS if row not in finished] else ["rows lost or back"]
+        SpoolRecords(home, "again").erase(TABLE, named)
+        wrong += [] if len(gone_from_disk(home)) == len(SECRETS) else ["still on disk"]
+        wrong += [] if read(home) == KEPT else ["rows lost"]
+        folders = [path for path in home.glob("**/model=*/**") if path.is_dir()]
+        wrong += [] if all(any(path.iterdir()) for path in folders) else ["empty folders"]
+        say(f"{step}: {'; '.join(wrong) or 'right'}")
+        shutil.rmtree(home)
+        shutil.rmtree(copy)
+
+
+def build(home: Path, state: int) -> dict[str, list[int]]:
+    """A home whose secrets stand where the state says: the first two in a segment of their own, if compacted."""
+    records = SpoolRecords(home, "w", segment_bytes=150)
+    for row in ROWS:
+        records.write(TABLE, [row])
+    records.close()
+    found = {row: place.offset for place, row in records.scan(TABLE)}
+    if STATES[state] in ("in both", "in Parquet"):
+        compact(records, records.index(TABLE).directory, table=TABLE, layout=OPAQUE, at_most=2)
+    if STATES[state] == "in Parquet":
+        delete_compacted(records, TABLE)
+    assert not gone_from_disk(home)
+    return {"w": [found[row] for row in SECRETS]}
+
+
+def dies(home: Path, named: dict[str, list[int]], step: int, *, erasing: bool) -> bool:
+    """Whether a process is killed before that step."""
+    child = os.fork()
+    if child == 0:
+        die_before(step)
+        if erasing:
+            SpoolRecords(home, "eraser").erase(TABLE, named)
+        else:
+            keep(home, 2)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
+
+
+def read(home: Path) -> list[bytes]:
+    return [row for _, row in SpoolRecords(home, "reader").scan(TABLE)]
+
+
+def gone_from_disk(home: Path) -> set[bytes]:
+    """The secrets of which no byte stands in any file."""
+    content = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    return {secret for secret in SECRETS if secret[6:22] not in content and secret[-16:] not in content}
 
 
 def full(place: Path, limit: int) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.chaos.record_keeper import STATES
 from tests.soak import long
 
 from trimtab.adapters.records.spool import SpoolRecords
@@ -64,6 +65,15 @@ def test_writer_and_keeper_killed_at_any_time_lose_and_double_nothing(tmp_path, 
         first = len(rows) // 2
     read += [row for _, row in SpoolRecords(tmp_path, "reader").scan("t", after=after)]
     assert read == rows
+
+
+@pytest.mark.parametrize("state", range(len(STATES)), ids=[state.replace(" ", "-") for state in STATES])
+def test_whatever_is_killed_an_erasure_afterwards_leaves_no_byte_and_takes_no_other_row(tmp_path, state):
+    child = start("erasures", tmp_path, state)
+    lives = child.communicate()[0].decode().splitlines()
+    assert child.returncode == 0
+    assert len(lives) > 15
+    assert [life for life in lives if not life.endswith(": right")] == []
 
 
 def test_a_full_disk_costs_no_row(tmp_path):

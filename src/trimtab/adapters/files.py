@@ -8,6 +8,9 @@ from pathlib import Path
 
 from trimtab.errors import Unavailable
 
+TEMPORARY = ".tmp-"
+"""How the name of a file begins that is not whole yet; a crash may leave one."""
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a start after a crash, sees the old content or the new one.
@@ -20,7 +23,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         When the file cannot be written (disk full, no permission); the old content stays.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)

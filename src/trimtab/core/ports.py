@@ -53,7 +53,8 @@ class Records(Protocol):
     system); with ``sync=True`` they also survive a power cut. A batch is seen whole or not at all. Rows of one
     writer keep their order. A torn tail left by a crash is cut off, never returned. ``write`` is called from one
     thread at a time; ``scan`` may run anywhere at any time. A full disk raises ``Unavailable`` and leaves
-    the rows written before readable.
+    the rows written before readable. A scan may have given rows of a ``write`` that raises; they are gone from the next
+    one, and it goes on behind them: an offset is never used twice.
     """
 
     def write(self, table: str, rows: Sequence[bytes], *, sync: bool = False) -> Place:

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 
-from trimtab.adapters.files import sync_directory
 from trimtab.adapters.records.layouts import PREDICTION, Layout
-from trimtab.adapters.records.parquet import Written, marked_parts, part_file, write_segment
+from trimtab.adapters.records.parquet import Written, remove_left_overs, write_segment
 from trimtab.adapters.records.segments import Segment, alone, reached, read_mark, segments
 from trimtab.adapters.records.spool import SpoolRecords
 from trimtab.core.ports import Place, Records
@@ -91,8 +90,8 @@ def _pieces(entries: Iterable[tuple[Place, bytes | None]], most: int) -> Iterato
 
 def _mended(records: Records, directory: Path, table: str, layout: Layout) -> list[Segment]:
     """What is done, after what a kill or an old version has left is put right."""
+    remove_left_overs(directory)
     done = segments(directory)
-    _remove_unmarked(directory, {part_file(directory, part, each) for each, part in marked_parts(directory, done)})
     for segment in done:
         mark = read_mark(directory, segment)
         if mark is not None and not mark.whole and mark.rows:
@@ -122,10 +121,3 @@ def _entries(
     for place, payload in records.scan(table, after=after):
         if only in (None, place.writer):
             yield place, payload
-
-
-def _remove_unmarked(directory: Path, marked: set[Path]) -> None:
-    for path in directory.glob("model=*/day=*/*"):
-        if path not in marked:
-            path.unlink()
-            sync_directory(path.parent)

@@ -6,7 +6,8 @@ follow it come from Parquet where the spool is gone; a reader that has the file 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from trimtab.adapters.files import sync_directory
-from trimtab.adapters.records.parquet import part_file
+from trimtab.adapters.records.erasing import finish
+from trimtab.adapters.records.parquet import part_file, remove_file, remove_left_overs
 from trimtab.adapters.records.segments import (
     PARQUET,
     Mark,
@@ -68,36 +70,48 @@ def delete_compacted(records: SpoolRecords, table: str) -> Deleted:
         When a Parquet file that should hold the rows does not; then the spool stays.
     """
     directory = records.directory(table)
-    count = size = 0
+    taken = []
     if not (directory / PARQUET).is_dir():
         return Deleted(0, 0)
     with alone(directory / PARQUET):
         done = {writer: list(own) for writer, own in groupby(segments(directory / PARQUET), attrgetter("writer"))}
         for writer, files in spools(directory).items():
-            safe = _Safe(directory / PARQUET, done.get(writer, []))
+            own = done.get(writer, [])
+            safe = _Safe(directory / PARQUET, own)
             for file in files:
-                taken = _delete(directory, file, safe)
-                count, size = count + (taken is not None), size + (taken or 0)
-        if count:
+                size = file.path.stat().st_size  # before anything else: one that grows from here on stays
+                if not safe.covers(file.base, _end(file)) or _goes_on(directory, file):
+                    continue
+                finish(records, table, file, own)
+                if _delete(directory, file, size):
+                    taken.append(size)
+        if taken:
             sync_directory(directory)
-    return Deleted(count, size)
+    return Deleted(len(taken), sum(taken))
 
 
-def _delete(directory: Path, file: SpoolFile, safe: _Safe) -> int | None:
-    size = file.path.stat().st_size
-    end = file.base + end_of(file.path) if file.following is None else file.following
-    if not safe.covers(file.base, end):
-        return None
+def _delete(directory: Path, file: SpoolFile, size: int) -> bool:
     if file.following is not None:
         file.path.unlink()
-        return size
+        return True
     with ends_held(directory):
         chain = next((own for own in spools(directory).values() if any(each.path == file.path for each in own)), [])
         grown = not chain or chain[-1].path != file.path or file.path.stat().st_size != size
         if grown or is_held(file.path):
-            return None
+            return False
         file.path.unlink()
-    return size
+    return True
+
+
+def _end(file: SpoolFile) -> int:
+    return file.base + end_of(file.path) if file.following is None else file.following
+
+
+def _goes_on(directory: Path, file: SpoolFile) -> bool:
+    if file.following is not None:
+        return False
+    with ends_held(directory):
+        return is_held(file.path)
 
 
 class _Safe:
@@ -153,6 +167,7 @@ def expire(directory: Path, *, before: Micros) -> Deleted:
         return Deleted(0, 0)
     last = iso(before)[:10]
     with alone(directory):
+        remove_left_overs(directory)
         taken = [_expire(directory, segment, last) for segment in segments(directory)]
         _join_expired(directory)
     return Deleted(*map(sum, zip(*taken, strict=True))) if taken else Deleted(0, 0)
@@ -168,14 +183,11 @@ def _expire(directory: Path, segment: Segment, last: str) -> Deleted:
     paths = [path for part in gone if (path := part_file(directory, part, segment)).exists()]
     rows, size = sum(pq.read_metadata(path).num_rows for path in paths), sum(path.stat().st_size for path in paths)
     left = [part for part in mark.parts if part not in gone]
-    changed = msgspec.structs.replace(mark, parts=left, rows=mark.rows - rows, expired=mark.expired + rows)
-    write_mark(directory, segment, changed)  # a file without a mark is removed by the next compaction
+    held = mark.rows - rows if left else 0  # an erasure that was cut short may not have counted down
+    changed = msgspec.structs.replace(mark, parts=left, rows=held, expired=mark.expired + rows)
+    write_mark(directory, segment, changed)  # a file without a mark is a left-over, see remove_left_overs
     for path in paths:
-        path.unlink()
-        sync_directory(path.parent)
-        for folder in (path.parent, path.parent.parent):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        remove_file(path)
     return Deleted(len(paths), size, rows)
 
 
@@ -192,7 +204,8 @@ def _join_expired(directory: Path) -> None:
             continue
         whole = Segment(writer, empty[0][0].start, empty[-1][0].end)
         gone = sum(mark.expired for _, mark in empty)
-        write_mark(directory, whole, Mark([], 0, empty[-1][1].whole, [], gone))
+        erased = [offset for _, mark in empty for offset in mark.erased]  # or a second erasure would not know them
+        write_mark(directory, whole, Mark([], 0, empty[-1][1].whole, erased, gone))
         for segment, _ in empty:
             mark_path(directory, segment).unlink()
         sync_directory(mark_path(directory, whole).parent)
@@ -200,6 +213,14 @@ def _join_expired(directory: Path) -> None:
 
 def usage(directory: Path) -> Usage:
     """What the files of a table take up; nothing where there is no such table."""
-    held = [path.stat().st_size for files in spools(directory).values() for _, _, path in files if path.exists()]
-    found = [path.stat().st_size for path in (directory / PARQUET).glob("model=*/day=*/*.parquet") if path.exists()]
+    held = _sizes(path for files in spools(directory).values() for _, _, path in files)
+    found = _sizes((directory / PARQUET).glob("model=*/day=*/*.parquet"))
     return Usage(sum(held), sum(found), len(held) + len(found))
+
+
+def _sizes(paths: Iterable[Path]) -> list[int]:
+    sizes = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # deleted since the directory was listed
+            sizes.append(path.stat().st_size)
+    return sizes

@@ -14,6 +14,7 @@ one. An erased row keeps its length, so that every offset stays what it was; its
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -153,7 +154,9 @@ def refuse_damage(file: IO[bytes], *, name: str, start: int, size: int) -> None:
     IntegrityError
         When a whole batch stands after the break: cutting there would lose rows that were acknowledged.
     """
-    if (later := batch_after(file, start=start, size=size)) is not None:
+    later = batch_after(file, start=start, size=size)
+    # A tail may have been cut off, and written over, since the break was seen: then it is none.
+    if later is not None and header_at(os.pread(file.fileno(), HEADER_SIZE, start), start) is None:
         raise IntegrityError(
             "a spool of records is damaged",
             got=f"{name}: bytes {start} to {later.start} are not a batch",

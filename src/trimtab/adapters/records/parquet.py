@@ -6,8 +6,8 @@
     <directory>/model=<model>/day=<day>/<writer>-<from>-<to>.parquet
 
 A segment is the rows of one writer between two offsets. Its files are a function of those rows, so writing them
-again changes nothing. Files without a mark are left-overs of a crash: readers pass them over, and the next compaction
-removes them.
+again changes nothing. Files without a mark are left-overs of a crash: readers pass them over, and the next compaction,
+erasure or expiry removes them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from trimtab.adapters.files import make_directory, settle
+from trimtab.adapters.files import TEMPORARY, make_directory, settle, sync_directory
 from trimtab.adapters.records.layouts import Layout, layout_named, public_schema
-from trimtab.adapters.records.segments import Mark, Segment, read_mark, segments, write_mark
+from trimtab.adapters.records.segments import Mark, Segment, read_mark, remove_stale_marks, segments, write_mark
 from trimtab.core.clock import DAY, Micros, iso
 from trimtab.errors import IntegrityError
 
@@ -55,8 +55,35 @@ def write_segment(directory: Path, segment: Segment, rows: Sequence[Written], la
     count = len(rows) - len(erased)
     write_mark(directory, segment, Mark(sorted(parts), count, layout.name, erased))
     for part in set(before.parts if before else ()) - parts.keys():  # every row of it was erased
-        part_file(directory, part, segment).unlink(missing_ok=True)
+        remove_file(part_file(directory, part, segment))
     return count
+
+
+def remove_file(path: Path) -> None:
+    """Remove one file for good, and its folders when nothing is left in them."""
+    if not path.parent.is_dir():
+        return
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)
+    for folder in (path.parent, path.parent.parent):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def remove_left_overs(directory: Path) -> None:
+    """Remove what a crash has left: files that no mark names, folders that hold none, marks of what is in another.
+
+    A file without a mark may hold rows that were erased, or kept long enough. Call it under
+    :func:`~trimtab.adapters.records.segments.alone`.
+    """
+    marked = {part_file(directory, part, segment) for segment, part in marked_parts(directory, segments(directory))}
+    for path in directory.glob("model=*/day=*/*"):
+        if path not in marked:
+            remove_file(path)
+    for folder in (*directory.glob("model=*/day=*"), *directory.glob("model=*")):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    remove_stale_marks(directory)
 
 
 def write_file(path: Path, table: Any) -> None:
@@ -64,7 +91,7 @@ def write_file(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
     make_directory(path.parent)
-    temporary = path.with_name(f".tmp-{path.name}")
+    temporary = path.with_name(TEMPORARY + path.name)
     try:
         pq.write_table(table, temporary, compression="zstd")
         settle(temporary, path)
@@ -176,7 +203,7 @@ def read_predictions(
             continue
         if (start is not None and day < _day(start)) or (end is not None and day > _day(end)):
             continue
-        if (table := read_part(directory, part, segment, columns=schema.names)) is not None:
+        if (table := _kept_of(directory, part, segment, schema.names)) is not None:
             tables.append(table)
     found = pa.concat_tables(tables) if tables else schema.empty_table()
     asked = found["asked_at"].cast(pa.int64())
@@ -184,6 +211,23 @@ def read_predictions(
         found = found.filter(pc.greater_equal(asked, start))
         asked = found["asked_at"].cast(pa.int64())
     return found if end is None else found.filter(pc.less(asked, end))
+
+
+def _kept_of(directory: Path, part: str, segment: Segment, columns: list[str]) -> Any | None:
+    """Columns of one file, without rows that are erased but for the file."""
+    mark = read_mark(directory, segment)
+    if mark is None or not mark.erased:
+        return read_part(directory, part, segment, columns=columns)
+    table = read_part(directory, part, segment, columns=[*columns, "offset"])
+    return table if table is None else without(table, mark.erased).select(columns)
+
+
+def without(table: Any, erased: Iterable[int]) -> Any:
+    """An Arrow table of rows without the erased ones."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return table.filter(pc.invert(pc.is_in(table["offset"], value_set=pa.array(erased, pa.int64()))))
 
 
 def marked_parts(directory: Path, done: Iterable[Segment]) -> Iterator[tuple[Segment, str]]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trimtab.adapters.files import make_directory, write_atomic
+from trimtab.adapters.files import TEMPORARY, make_directory, write_atomic
 from trimtab.core.ids import canonical
 from trimtab.errors import ConflictError, IntegrityError
 
@@ -43,6 +43,10 @@ class Segment(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.writer}-{self.start:012d}-{self.end:012d}"
+
+    def holds(self, offset: int) -> bool:
+        """Whether the row that ends at an offset is of this segment."""
+        return self.start < offset <= self.end
 
 
 class Mark(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -111,6 +115,18 @@ def write_mark(directory: Path, segment: Segment, mark: Mark) -> None:
     """Write the mark of a segment, durably."""
     make_directory(directory / _FOLDER)
     write_atomic(mark_path(directory, segment), canonical(msgspec.to_builtins(mark)))
+
+
+def remove_stale_marks(directory: Path) -> None:
+    """Remove what a crash has left among the marks: those that lie within another, and files half written.
+
+    Call it under :func:`alone`.
+    """
+    counted = {mark_path(directory, segment) for segment in segments(directory)}
+    for path in (directory / _FOLDER).glob("*"):
+        stale = path.suffix == ".json" and _SEGMENT.fullmatch(path.stem) is not None and path not in counted
+        if stale or path.name.startswith(TEMPORARY):
+            path.unlink()
 
 
 class SegmentIndex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ class SpoolRecords:
     Notes
     -----
     A table is opened for writing at its first ``write`` (or by ``prepare``), and a torn tail is cut off then. After
-    a power cut, rows written without ``sync`` may be gone though a reader saw them.
+    a power cut, rows written without ``sync`` may be gone though a reader saw them. Rows that could not be forced to
+    disk are erased where they stand, and readers that have seen them go on behind them.
 
     Examples
     --------
@@ -100,12 +102,13 @@ class SpoolRecords:
             raise self._mended(table, tail, error) from error
 
     def _mended(self, table: str, tail: Tail, error: OSError) -> Unavailable:
-        """Cut off what a failed write left; what to raise for it."""
+        """Take back what a failed write left; what to raise for it."""
         try:
             tail.restore()
         except OSError:
-            tail.close()
-            del self._tails[table]  # the next write opens the file anew and mends it
+            if not tail.owes:
+                tail.close()
+                del self._tails[table]  # the next write opens the file anew and mends it
         what, hint = "records cannot be written", "make room on the disk, then send again"
         return Unavailable(what, got=f"{table}: {error.strerror}", hint=hint)
 
@@ -139,6 +142,8 @@ class SpoolRecords:
         ------
         InputError
             When an offset is not the end of a row. The rows of writers before it are erased then.
+        Unavailable
+            When the disk takes no more. Some of the rows may be erased then.
         """
         directory = self.directory(table)
         if not directory.is_dir():
@@ -148,7 +153,11 @@ class SpoolRecords:
         from trimtab.adapters.records.erasing import erase
 
         with alone(directory / PARQUET, wait=True):  # or a compaction could bring back what it has read before
-            return erase(self, table, {writer: set(offsets) for writer, offsets in rows.items()})
+            try:
+                return erase(self, table, {writer: set(offsets) for writer, offsets in rows.items()})
+            except OSError as error:
+                hint = "make room on the disk, then erase again"
+                raise Unavailable("records cannot be erased", got=f"{table}: {error.strerror}", hint=hint) from error
 
     def directory(self, table: str) -> Path:
         """Where the files of a table are; its Parquet files are below, in ``parquet``."""
@@ -167,8 +176,11 @@ class SpoolRecords:
         self._tails.clear()
 
     def _holds_rows(self, table: str) -> bool:
-        if any(holds_rows(file.path) for files in spools(self.directory(table)).values() for file in files):
-            return True
+        for files in spools(self.directory(table)).values():
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):  # compacted and deleted since the directory was listed
+                    if holds_rows(file.path):
+                        return True
         index = self.index(table)
         marks = (read_mark(index.directory, each) for own in index.by_writer().values() for each in own)
         return any(mark is not None and mark.rows for mark in marks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -54,7 +54,11 @@ def rows_past(path: Path, *, after: int) -> Generator[frames.Row, None, int]:
         for batch in frames.headers(file, start=start, size=size):
             rows = _rows_of(file, batch)
             if rows is None:
-                if batch.end < size:
+                # A tail may have been cut off, and written over, since the size was asked for.
+                grown = batch.end < os.fstat(file.fileno()).st_size
+                rows = _rows_of(file, batch)
+            if rows is None:
+                if grown:
                     raise IntegrityError("a spool of records is damaged", got=f"{path}: the batch at {batch.start}")
                 return end
             end = batch.end
@@ -106,28 +110,46 @@ def _batch_with(file: IO[bytes], path: Path, *, offset: int, size: int) -> int:
     raise InputError("not the end of a row", got=f"{path}: offset {offset}", hint="pass offsets that scan gave")
 
 
-def erase_rows(path: Path, offsets: set[int]) -> int:
-    """Overwrite the rows that end at these offsets, and finish what a crash has cut short; how many were erased now."""
-    with path.open("r+b", buffering=0) as file:
-        named: list[frames.Row] = []
-        cut_short: list[frames.Row] = []
+def rows_to_erase(path: Path, offsets: set[int]) -> tuple[list[frames.Row], int]:
+    """The rows that end at these offsets, or are erased, and where the whole batches end.
+
+    Those that are erased to the end come without the zeros that they hold.
+    """
+    found, end = [], 0
+    with path.open("rb") as file:
         for batch in frames.headers(file, start=0, size=os.fstat(file.fileno()).st_size):
+            end = batch.end
             for row in frames.rows_in(batch, frames.body_of(file, batch)) or ():
-                if row.end in offsets:
-                    named.append(row)
-                elif row.erased and any(row.payload):
-                    cut_short.append(row)
-        if missing := offsets - {row.end for row in named}:
-            raise InputError("not the end of a row", got=f"{path}: offset {min(missing)}", hint="pass what scan gave")
-        for row in (*named, *cut_short):
-            _overwrite(file.fileno(), row)
-        if named or cut_short:
+                if row.erased and not any(row.payload):
+                    found.append(row._replace(payload=b""))
+                elif row.erased or row.end in offsets:
+                    found.append(row)
+    return found, end
+
+
+def erase_rows(path: Path, rows: Sequence[frames.Row]) -> None:
+    """Overwrite rows for good, those that a crash has left half overwritten too."""
+    if dirty := [row for row in rows if row.payload or not row.erased]:
+        with path.open("r+b", buffering=0) as file:
+            overwrite(file.fileno(), dirty)
             os.fdatasync(file.fileno())
-    return sum(not row.erased for row in named)
 
 
-def _overwrite(descriptor: int, row: frames.Row) -> None:
-    # The mark goes first: from then on no reader takes the row, however far the zeros have come.
-    zeros = bytes(len(row.payload))
-    os.pwrite(descriptor, frames.ROW.pack(len(zeros) | frames.ERASED, zlib.crc32(zeros)), row.start)
-    os.pwrite(descriptor, zeros, row.start + frames.ROW_SIZE)
+def write_at(descriptor: int, data: bytes, start: int) -> None:
+    """Write all of it, or raise ``OSError``: then a part of it may stand there, never all."""
+    if (written := os.pwrite(descriptor, data, start)) < len(data):
+        # The disk or the file is full, most likely; the system tells the reason only to the next write.
+        written += os.pwrite(descriptor, data[written:], start + written)
+        if written < len(data):
+            raise OSError(0, f"only {written} of {len(data)} bytes were taken")
+
+
+def overwrite(descriptor: int, rows: Sequence[frames.Row]) -> None:
+    """Mark rows as erased, then put zeros in their place."""
+    # The marks go first: from then on no reader takes a row, however far the zeros have come.
+    for row in rows:
+        length = len(row.payload)
+        write_at(descriptor, frames.ROW.pack(length | frames.ERASED, zlib.crc32(bytes(length))), row.start)
+    os.fdatasync(descriptor)  # zeros that reach the disk before their mark would be damage after a power cut
+    for row in rows:
+        write_at(descriptor, bytes(len(row.payload)), row.start + frames.ROW_SIZE)

@@ -6,7 +6,8 @@
     <directory>/<writer>@<base>.spool         one that begins at offset <base> of the spool
 
 An offset counts on over the files of a spool, and is never used twice: a place says where a row is for good, whatever
-files have been begun or deleted since.
+files have been begun or deleted since. So a batch that a reader may have seen is never cut off. One that is refused
+although it stands there whole, because it could not be forced to disk, is withdrawn: its rows are marked as erased.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import NamedTuple
 from trimtab.adapters.files import sync_directory
 from trimtab.adapters.records import frames
 from trimtab.adapters.records.segments import PARQUET, reached, segments
-from trimtab.adapters.records.spoolfile import mended
+from trimtab.adapters.records.spoolfile import mended, overwrite, write_at
 from trimtab.errors import ConflictError, Unavailable
 
 SUFFIX = ".spool"
@@ -116,6 +117,10 @@ class Tail:
         """Descriptors: the last one is written to, those before await to be forced to disk."""
         self._closing = weakref.finalize(self, _close, self._held)
         self._forcing = threading.Lock()
+        self._torn = False
+        """Whether something may stand behind the end that a failed write left."""
+        self._refused: tuple[frames.Batch, bytes] | None = None
+        """The batch before the end, while it is to be withdrawn."""
         try:
             with ends_held(directory):
                 self._open()
@@ -155,18 +160,21 @@ class Tail:
         return self._base + self._size
 
     def append(self, rows: Sequence[bytes], *, sync: bool) -> int:
-        """Write one batch; its end. After an ``OSError`` the file needs to be restored."""
+        """Write one batch; its end. After an ``OSError`` the file is to be restored; the next batch sees to it too."""
+        if self._torn:
+            self.restore()
         if self._size >= self._limit:
             self._rotate()
-        batch = frames.pack(rows, offset=self._size)
-        descriptor = self._held[-1]
-        if (written := os.pwrite(descriptor, batch, self._size)) < len(batch):
-            # The disk or the file is full; the system tells the reason only to the next write.
-            os.pwrite(descriptor, batch[written:], self._size + written)
-            raise OSError(0, f"only {written} of {len(batch)} bytes were taken")
+        start, batch = self._size, frames.pack(rows, offset=self._size)
+        self._torn = True
+        write_at(self._held[-1], batch, start)
+        self._torn, self._size = False, self._size + len(batch)  # a reader may see it from here on
         if sync:
-            self._force()
-        self._size += len(batch)
+            try:
+                self._force()
+            except OSError:
+                self._torn, self._refused = True, (frames.Batch(start, self._size, len(rows)), batch)
+                raise
         return self.end
 
     def _rotate(self) -> None:
@@ -211,18 +219,33 @@ class Tail:
 
         A reader takes them for a tail that was cut short.
         """
-        zeros, descriptor = bytes(size), self._held[-1]
-        if (written := os.pwrite(descriptor, zeros, self._size)) < size:
-            os.pwrite(descriptor, zeros[written:], self._size + written)
-            raise OSError(0, f"only {written} of {size} bytes were taken")
+        if self._torn:
+            self.restore()
+        self._torn = True
+        write_at(self._held[-1], bytes(size), self._size)
         self.restore()
 
+    @property
+    def owes(self) -> bool:
+        """Whether a batch that was refused still stands there for all to read."""
+        return self._refused is not None
+
     def restore(self) -> None:
-        """Cut off what a failed ``append`` left."""
-        os.ftruncate(self._held[-1], self._size)
+        """Cut off, or withdraw, what a failed ``append`` left."""
+        descriptor, self._torn = self._held[-1], True
+        if self._refused is not None:
+            batch, data = self._refused
+            write_at(descriptor, data[: frames.HEADER_SIZE], batch.start)  # the system may have forgotten it by now
+            overwrite(descriptor, frames.rows_in(batch, data[frames.HEADER_SIZE :]) or ())
+            self._refused = None
+        os.ftruncate(descriptor, self._size)
+        self._torn = False
 
     def close(self) -> None:
         """Give the files free; dropping the object does so too."""
+        if self._refused is not None:
+            with contextlib.suppress(OSError):
+                self.restore()
         with self._forcing:
             self._closing()
 
