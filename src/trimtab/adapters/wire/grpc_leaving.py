@@ -27,7 +27,7 @@ def age_ms(drain_s: float) -> int:
     Examples
     --------
     >>> age_ms(10)
-    8181
+    8182
     """
     return max(1, round(0.9 * drain_s / _SPREAD * 1000))
 
