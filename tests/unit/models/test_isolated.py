@@ -229,6 +229,50 @@ def test_answers_that_do_not_fit_are_errors(make, code, words):
         model.run(np.ones((2, 1), np.float32))
 
 
+LOW_HIGH = Foreign("handler", entry="h.py", inputs=("x",), outputs=("low", "high"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "pandas.DataFrame({'high': [9, 9], 'low': [1, 1]})",
+        "pandas.DataFrame({'note': ['a', 'b'], 'high': [9.0, 9.0], 'low': [1, 1]})",
+        "{'high': [9, 9], 'low': [1, 1]}",
+        "[{'high': 9, 'low': 1}, {'low': 1, 'high': 9}]",
+        "pandas.DataFrame([[1, 9], [1, 9]])",
+        "[[1, 9], [1, 9]]",
+    ],
+)
+def test_outputs_with_names_are_taken_by_name_and_others_by_place(make, answer):
+    pytest.importorskip("pandas")
+    model = make({"h.py": f"import pandas\ndef handle(data, context):\n    return {answer}\n".encode()}, LOW_HIGH)
+    assert model.run(np.ones((2, 1), np.float32)).tolist() == [[1, 9], [1, 9]]
+    assert model.output_names() == ["low", "high"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ("pandas.DataFrame({'high': [9, 9], 'lo': [1, 1]})", "no 'low', only high, lo"),
+        ("pandas.DataFrame({'p90': [9, 9], 'p10': [1, 1]})", "no 'low', 'high', only p90, p10"),
+        ("{'high': [9, 9], 'lo': [1, 1]}", "no 'low', only high, lo"),
+        ("[{'high': 9, 'low': 1}, {'high': 9}]", "no 'low', only high"),
+    ],
+)
+def test_an_output_that_is_missing_by_its_name_is_named(make, answer, missing):
+    pytest.importorskip("pandas")
+    model = make({"h.py": f"import pandas\ndef handle(data, context):\n    return {answer}\n".encode()}, LOW_HIGH)
+    with pytest.raises(ModelFailed, match=f"the answer has {missing}"):
+        model.run(np.ones((2, 1), np.float32))
+
+
+def test_a_single_output_has_whatever_name_the_frame_gives_it(make):
+    pytest.importorskip("pandas")
+    code = b"import pandas\ndef handle(data, context):\n    return pandas.DataFrame({'prediction': [3.0]})\n"
+    model = make({"h.py": code}, Foreign("handler", entry="h.py", inputs=("x",), outputs=("y",)))
+    assert model.run(np.ones((1, 1), np.float32)).tolist() == [[3]]
+
+
 def test_a_handler_may_take_the_matrix_and_be_one_of_several_classes(make):
     code = "class A:\n  def handle(self, data, context): return data * 2\nclass B(A): pass\n"
     model = make({"h.py": code.encode()}, Foreign("handler", entry="h.py:B", inputs=("x", "y"), takes="matrix"))

@@ -220,20 +220,7 @@ def as_matrix(found: Any, rows: int, outputs: list[str]) -> tuple[Any, list[str]
     """What a model returned as float32 of shape (rows, k), and the names of the outputs when it gave any."""
     import numpy as np
 
-    names = list(outputs)
-    if hasattr(found, "detach"):
-        found = found.detach().cpu().numpy()
-    if hasattr(found, "columns"):
-        names = names or [str(name) for name in found.columns]
-        found = found.to_numpy()
-    elif isinstance(found, dict):
-        names = names or [str(name) for name in found]
-        found = np.stack([np.asarray(found[name]).reshape(rows) for name in names], axis=1)
-    elif hasattr(found, "to_numpy"):
-        found = found.to_numpy()
-    if isinstance(found, (list, tuple)) and found and isinstance(found[0], dict):
-        names = names or [str(name) for name in found[0]]
-        found = [[one[name] for name in names] for one in found]
+    found, names = by_name(found, rows, list(outputs))
     values = np.asarray(found)
     if values.ndim == 0 or len(values) != rows:
         raise ValueError(f"{values.shape} for {rows} rows: one answer per row is needed")
@@ -245,6 +232,46 @@ def as_matrix(found: Any, rows: int, outputs: list[str]) -> tuple[Any, list[str]
     if outputs and matrix.shape[1] != len(outputs):
         raise ValueError(f"{matrix.shape[1]} numbers per row, {len(outputs)} outputs were registered")
     return matrix, names
+
+
+def by_name(found: Any, rows: int, names: list[str]) -> tuple[Any, list[str]]:
+    """What a model returned, its outputs in the order of their names: those that were registered, or its own."""
+    import numpy as np
+
+    if hasattr(found, "detach"):
+        found = found.detach().cpu().numpy()
+    if hasattr(found, "columns"):
+        names = names or [str(name) for name in found.columns]
+        found = found.to_numpy()[:, places(list(found.columns), names)]
+    elif isinstance(found, dict):
+        names = names or [str(name) for name in found]
+        lacking(names, found)
+        found = np.stack([np.asarray(found[name]).reshape(rows) for name in names], axis=1)
+    elif hasattr(found, "to_numpy"):
+        found = found.to_numpy()
+    if isinstance(found, (list, tuple)) and found and isinstance(found[0], dict):
+        names = names or [str(name) for name in found[0]]
+        for one in found:
+            lacking(names, one)
+        found = [[one[name] for name in names] for one in found]
+    return found, names
+
+
+def places(columns: list[Any], names: list[str]) -> list[int]:
+    """Where the outputs stand in a frame: by their names, unless its columns are only numbered or it has just one."""
+    numbered = columns == list(range(len(columns)))
+    if numbered or (len(columns) == 1 and len(names) == 1):
+        return list(range(len(columns)))
+    there = [str(name) for name in columns]
+    lacking(names, there)
+    return [at for name in names for at, column in enumerate(there) if column == name]
+
+
+def lacking(names: list[str], there: Any) -> None:
+    missing = [name for name in names if name not in there]
+    if missing:
+        has = ", ".join(map(str, there))
+        raise ValueError(f"the answer has no {', '.join(map(repr, missing))}, only {has}: outputs are taken by name")
 
 
 def libraries() -> dict[str, str]:
