@@ -42,6 +42,7 @@ class OnnxModel:
     """
 
     blocking = False
+    trouble = ""
 
     def __init__(
         self, data: bytes, *, threads: int = 1, outputs: int | None = None, providers: Sequence[str] = CPU

@@ -48,6 +48,7 @@ class OnnxTensors:
     """
 
     blocking = False
+    trouble = ""
 
     def __init__(
         self,
