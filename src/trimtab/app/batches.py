@@ -21,6 +21,7 @@ from trimtab.adapters.offline.tables import Chunk, FrameTable, Table, open_files
 from trimtab.adapters.project.file import load_project
 from trimtab.app.history import history_limit, read_limited
 from trimtab.app.home import HOME, Home, named_home
+from trimtab.app.judging import champion_of
 from trimtab.app.loading import bundle_modules, deployed, live_pipeline
 from trimtab.app.naming import SHORTEST, is_digest, meant, registered
 from trimtab.app.sharing import shared
@@ -133,7 +134,19 @@ def resolve(home: Home, model: str, version: str) -> str:
         raise Unavailable(
             f"no version of {model!r} is live", got=str(home.root), hint="name one with --version, or train one first"
         ) from None
-    return next(arm.version for arm in table.route(model).arms if arm.share > 0)
+    route = table.route(model)
+    champion = _champion(home, model)
+    # An A/B test has its arms in any order, or goes without the champion; past a kill switch the route alone counts.
+    if any(arm.version == champion for arm in route.arms) or (route.rollout and champion in route.held):
+        return champion
+    return next(arm.version for arm in route.arms if arm.share > 0)
+
+
+def _champion(home: Home, model: str) -> str:
+    """By the ledger; empty where no loop keeps one."""
+    if not (home.root / "ledger.db").exists():
+        return ""
+    return champion_of(list(home.ledger().read(stream=model_stream(model))), model)
 
 
 def _named(home: Home, model: str, version: str) -> str:

@@ -43,7 +43,7 @@ def export_triton(
         "directory": str(directory),
         "models": [{"name": name, "backend": backend} for name, backend in made.models.items()],
         "files": sorted(made.files),
-        "max_batch_size": profile.max_batch,
+        "max_batch_size": made.max_batch,
         "written": written,
     }
 

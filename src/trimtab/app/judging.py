@@ -10,6 +10,7 @@ from trimtab.core.ids import Json
 from trimtab.core.ledger import Event, Ledger, model_stream
 from trimtab.errors import UnknownName
 from trimtab.loop import events as e
+from trimtab.loop.fold import fold_all
 
 Result = dict[str, Any]
 
@@ -39,6 +40,11 @@ def named_version(events: Sequence[Event], named: str) -> str:
         When there is none, or there are several.
     """
     return meant(named, registered(events))
+
+
+def champion_of(events: Sequence[Event], model: str) -> str:
+    """The champion of a model by its events, as the loop itself has it: after a step back, the one before."""
+    return fold_all(model_stream(model), events).champion
 
 
 def _floor(check: Mapping[str, Json], measured: Mapping[str, Json]) -> Result:

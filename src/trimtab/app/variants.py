@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trimtab.adapters.models.quantise import Mode, Quantised, quantise
 from trimtab.app.home import Home
 from trimtab.app.jobs import TrainingOrder, held_out
-from trimtab.app.judging import judged, named_version
+from trimtab.app.judging import champion_of, judged, named_version
 from trimtab.app.naming import registered
 from trimtab.app.operations import ask, existing_home
 from trimtab.app.replaying import checked_project
@@ -79,11 +79,12 @@ def quantise_version(path: Path, model: str, version: str | None, *, mode: str, 
 
 
 def _champion(events: list[Event], model: str) -> str:
-    found = [event.data["version"] for event in events if event.type in (e.PROMOTED, e.VERSION_REGISTERED)]
-    promoted = [event.data["version"] for event in events if event.type == e.PROMOTED]
-    if not found:
+    if champion := champion_of(events, model):
+        return champion
+    trained = [str(event.data["version"]) for event in events if event.type == e.VERSION_REGISTERED]
+    if not trained:
         raise InputError("nothing was trained yet", got=model, hint=f"trimtab train {model}")
-    return str((promoted or found)[-1])
+    return trained[-1]
 
 
 def _rows(file: Path, home: Home, model: str, events: list[Event], version: str) -> FrozenSplit:

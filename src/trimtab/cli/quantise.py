@@ -17,13 +17,14 @@ from trimtab.cli.answer import Result, answer, command, model
     type=click.Choice(["dynamic", "static"]),
     default="dynamic",
     show_default=True,
-    help="Where the ranges of activations come from: the rows answered, or training rows beforehand.",
+    help="Where the ranges of activations come from: each row answered, by itself, or training rows beforehand.",
 )
 def quantise(project: Path, *, home: Path | None, model: str, version: str | None, mode: str, as_json: bool) -> None:
     """Make an int8 variant of a version of MODEL and register it as a candidate.
 
     Quality is measured on the rows that the version was judged on, speed and size on this machine. Nothing is deployed:
-    `trimtab deploy` starts its rollout, and it must pass the same floors and the same gate as any version.
+    `trimtab deploy` starts its rollout, and it must pass the same floors and the same gate as any version. Rows of a
+    dynamic variant are answered one by one, so that none changes the answer of another: for batches take static.
 
     Ends with 1 when it fails its floors, 2 when there is nothing to quantise, as in trees.
     """
@@ -53,4 +54,7 @@ def _text(result: Result) -> str:
     ending = f"version {result['number']} ({digests}) {verdict}"
     if not result["registered"]:
         ending = result["sentence"]
-    return f"{aligned(rows, left=(0,))}\non {result['rows']} held-out rows\n{ending}"
+    measured = f"on {result['rows']} held-out rows"
+    if result["variant"] == "int8-dynamic":
+        measured += "; answered row by row, in a batch too: --mode static answers a batch at once"
+    return f"{aligned(rows, left=(0,))}\n{measured}\n{ending}"

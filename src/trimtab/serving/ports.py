@@ -47,6 +47,11 @@ class ModelRuntime(Protocol):
         """What it runs on, and why not on what was wanted: ``cpu``, ``cpu (cuda is not in this onnxruntime)``."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why it cannot answer now, as while its process is started again; empty while it can."""
+        ...
+
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs of shape (n, outputs) for inputs of shape (n, features), both side by side in the manifest's order.
 

@@ -128,6 +128,12 @@ class LazyModel:
         found = self._residency.find(self)
         return "not loaded yet: the memory budget has no room for it" if found is None else found.note
 
+    @property
+    def trouble(self) -> str:
+        """Why it cannot answer now; empty while it can, or must be loaded first."""
+        found = self._residency.find(self)
+        return "" if found is None else found.trouble
+
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Answer, after loading if need be.
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from trimtab.errors import InputError
 from trimtab.registry.bundle import Bundle, module_path
 from trimtab.registry.manifest import Tensor
@@ -47,6 +49,8 @@ class OnnxFile:
 
     inputs: tuple[FileTensor, ...]
     outputs: tuple[FileTensor, ...]
+    row_by_row: bool = False
+    """An answer would depend on the other rows of a call: Triton is told to take one at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,13 @@ class Repository:
         The backend of each model by its name; the first is the one to ask.
     files
         Content by path.
+    max_batch
+        Most rows of a request and of a batch.
     """
 
     models: Mapping[str, str]
     files: Mapping[str, bytes]
+    max_batch: int
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,8 @@ def repository(bundle: Bundle, file: OnnxFile, profile: ModelProfile, *, number:
             got=odd[0].type,
             hint="export classifiers with the option zipmap=False",
         )
+    if file.row_by_row:
+        profile = msgspec.structs.replace(profile, max_batch=1, max_wait_ms=0.0)
     if manifest.preprocess or manifest.postprocess:
         return _Ensemble(bundle, file, profile, number, code).repository()
     name = manifest.model
@@ -156,7 +165,7 @@ def repository(bundle: Bundle, file: OnnxFile, profile: ModelProfile, *, number:
     outputs = [_port(tensor) for tensor in file.outputs if not by_name or tensor.name in wanted]
     config = _onnx_config(name, _filled(file.inputs, manifest.inputs, by_name=by_name), outputs, profile)
     files = {f"{name}/config.pbtxt": _of(bundle, config), f"{name}/{number}/model.onnx": bundle.model}
-    return Repository({name: "onnxruntime"}, files)
+    return Repository({name: "onnxruntime"}, files, profile.max_batch)
 
 
 @dataclass(frozen=True)
@@ -200,7 +209,7 @@ class _Ensemble:
         config = [*_head(name, [outer_in], [outer_out], self.profile), 'platform: "ensemble"', *_scheduling(steps)]
         # Nothing lies in the directory of an ensemble's version, and neither git nor a bucket keeps an empty one.
         files |= {f"{name}/config.pbtxt": _of(self.bundle, config), f"{name}/{self.number}/.keep": b""}
-        return Repository(models, files)
+        return Repository(models, files, self.profile.max_batch)
 
     def _stage(self, name: str, stage: str, taken: _Port, given: _Port) -> dict[str, bytes]:
         manifest = self.bundle.manifest

@@ -74,4 +74,5 @@ class ModelRuntimeConformance:
         assert isinstance(runtime.note, str)
         assert runtime.note == runtime.note.strip() != ""
         assert isinstance(runtime.blocking, bool)
+        assert runtime.trouble == ""
         self.release(runtime)

@@ -115,6 +115,8 @@ def test_a_variant_is_told_by_the_number_that_deploys_it():
     result = {"before": measured, "after": measured, "passed": True, "registered": True, "rows": 9}
     told = _text(result | {"version": "3e" * 32, "number": 4, "variant": "int8-dynamic", "parent": "1f" * 32})
     assert "version 4 (3e3e3e3e3e3e, int8-dynamic of 1f1f1f1f1f1f) passes its floors" in told
+    assert "answered row by row, in a batch too: --mode static answers a batch at once" in told
+    assert "row by row" not in _text(result | {"version": "3e", "number": 4, "variant": "int8-static", "parent": "1f"})
 
 
 def test_quantising_needs_a_project(tmp_path):

@@ -1,6 +1,7 @@
 """A model in a child process: what it is asked and answers, and what happens when it fails, hangs, dies or eats memory."""
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -11,6 +12,8 @@ import pytest
 
 from trimtab.adapters.models.foreign import Foreign
 from trimtab.adapters.models.isolated import IsolatedModel
+from trimtab.adapters.models.isolated_child import LOG_BYTES
+from trimtab.adapters.models.isolated_process import last_words
 from trimtab.errors import ModelFailed, Unavailable
 
 HANDLER = """
@@ -148,6 +151,54 @@ def test_a_process_that_dies_is_replaced(make, how):
     assert model.run(rows(1)).tolist() == [[2]]
 
 
+def test_a_child_that_dies_while_there_are_no_descriptors_is_started_again_when_there_are(make):
+    model, before = make(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert model.trouble == ""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))  # what is open stays open
+    try:
+        os.kill(model.pid, signal.SIGKILL)
+        until(lambda: "Too many open files" in model.trouble)
+        assert model.note.endswith(model.trouble)
+        with pytest.raises(Unavailable, match=r"being started again.*Too many open files"):
+            model.run(rows(1))
+        with pytest.raises(Unavailable, match="Too many open files"):
+            make()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    until(lambda: model.pid)
+    assert (model.run(rows(1)).tolist(), model.trouble) == ([[2]], "")
+
+
+def test_what_it_prints_is_bounded_while_it_runs(make, tmp_path):
+    code = b"def handle(data, context):\n    print('x' * 200_000)\n    print('said', data[0]['body']['x'])\n    return [1.0]\n"
+    model = make({"h.py": code}, Foreign("handler", entry="h.py", inputs=("x",)))
+    for number in range(20):
+        model.run(np.full((1, 1), number, np.float32))
+    [log] = (tmp_path / "models").glob("model-*/log.txt")
+    assert log.stat().st_size <= LOG_BYTES
+    assert last_words(log) == "; its last words: said 19.0"
+
+
+def test_what_it_prints_in_the_middle_of_a_call_is_bounded_too(make, tmp_path):
+    code = b"import time\ndef handle(data, context):\n    print('x' * 5_000_000, flush=True)\n    time.sleep(3)\n    return [1.0]\n"
+    model = make({"h.py": code}, Foreign("handler", entry="h.py", inputs=("x",)))
+    asking = threading.Thread(target=model.run, args=(np.ones((1, 1), np.float32),))
+    asking.start()
+    [log] = (tmp_path / "models").glob("model-*/log.txt")
+    until(lambda: log.stat().st_size > LOG_BYTES)
+    until(lambda: log.stat().st_size <= LOG_BYTES)
+    assert asking.is_alive()
+    asking.join()
+
+
+def test_the_last_words_of_a_long_log_are_read_from_its_end(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"\xff" * 3_000_000 + b"\nthe end\n")
+    assert last_words(log) == "; its last words: the end"
+    log.write_bytes(b"")
+    assert last_words(log) == last_words(tmp_path / "none") == ""
+
+
 def test_memory_past_its_limit_is_an_error_and_not_ours(make):
     model = make(spec=Foreign("handler", entry="handler.py", inputs=("what", "x"), memory_mb=2000))
     with pytest.raises(ModelFailed) as caught:
@@ -227,6 +278,50 @@ def test_answers_that_do_not_fit_are_errors(make, code, words):
     model = make(files, Foreign("handler", entry="h.py", inputs=("x",), outputs=("y",)))
     with pytest.raises(ModelFailed, match=words):
         model.run(np.ones((2, 1), np.float32))
+
+
+LOW_HIGH = Foreign("handler", entry="h.py", inputs=("x",), outputs=("low", "high"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "pandas.DataFrame({'high': [9, 9], 'low': [1, 1]})",
+        "pandas.DataFrame({'note': ['a', 'b'], 'high': [9.0, 9.0], 'low': [1, 1]})",
+        "{'high': [9, 9], 'low': [1, 1]}",
+        "[{'high': 9, 'low': 1}, {'low': 1, 'high': 9}]",
+        "pandas.DataFrame([[1, 9], [1, 9]])",
+        "[[1, 9], [1, 9]]",
+    ],
+)
+def test_outputs_with_names_are_taken_by_name_and_others_by_place(make, answer):
+    pytest.importorskip("pandas")
+    model = make({"h.py": f"import pandas\ndef handle(data, context):\n    return {answer}\n".encode()}, LOW_HIGH)
+    assert model.run(np.ones((2, 1), np.float32)).tolist() == [[1, 9], [1, 9]]
+    assert model.output_names() == ["low", "high"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ("pandas.DataFrame({'high': [9, 9], 'lo': [1, 1]})", "no 'low', only high, lo"),
+        ("pandas.DataFrame({'p90': [9, 9], 'p10': [1, 1]})", "no 'low', 'high', only p90, p10"),
+        ("{'high': [9, 9], 'lo': [1, 1]}", "no 'low', only high, lo"),
+        ("[{'high': 9, 'low': 1}, {'high': 9}]", "no 'low', only high"),
+    ],
+)
+def test_an_output_that_is_missing_by_its_name_is_named(make, answer, missing):
+    pytest.importorskip("pandas")
+    model = make({"h.py": f"import pandas\ndef handle(data, context):\n    return {answer}\n".encode()}, LOW_HIGH)
+    with pytest.raises(ModelFailed, match=f"the answer has {missing}"):
+        model.run(np.ones((2, 1), np.float32))
+
+
+def test_a_single_output_has_whatever_name_the_frame_gives_it(make):
+    pytest.importorskip("pandas")
+    code = b"import pandas\ndef handle(data, context):\n    return pandas.DataFrame({'prediction': [3.0]})\n"
+    model = make({"h.py": code}, Foreign("handler", entry="h.py", inputs=("x",), outputs=("y",)))
+    assert model.run(np.ones((1, 1), np.float32)).tolist() == [[3]]
 
 
 def test_a_handler_may_take_the_matrix_and_be_one_of_several_classes(make):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import shutil
 import tempfile
 import threading
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from trimtab.adapters.models.foreign import Foreign
 from trimtab.adapters.models.isolated_child import SHAPE
-from trimtab.adapters.models.isolated_process import Gone, IsolatedProcess, Late
-from trimtab.errors import InputError, MissingExtra, ModelFailed, Unavailable
+from trimtab.adapters.models.isolated_process import Gone, IsolatedProcess, Late, last_words
+from trimtab.errors import InputError, ModelFailed, TrimtabError, Unavailable
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _LOCK = "lock"
+_AGAIN = "the process of the model is being started again"
+_log = logging.getLogger("trimtab.serving")
 
 
 class IsolatedModel:
@@ -55,7 +58,14 @@ class IsolatedModel:
 
     def __init__(self, files: Mapping[str, bytes], foreign: Foreign, *, model: str, root: Path, python: str) -> None:
         self._foreign, self._python = foreign, foreign.python or python
-        self._place = _Place(root, files)
+        try:
+            self._place = _Place(root, files)
+        except OSError as error:
+            raise Unavailable(
+                "the model cannot be laid out for its process",
+                got=str(error),
+                hint="look at the space and rights there, and at the limit of open files (ulimit -n)",
+            ) from None
         self._told = {
             "kind": foreign.kind, "entry": foreign.entry, "model": model, "directory": str(self._place.files),
             "inputs": foreign.inputs, "outputs": foreign.outputs, "takes": foreign.takes,
@@ -83,9 +93,15 @@ class IsolatedModel:
 
     @property
     def note(self) -> str:
-        """What it runs on."""
+        """What it runs on, and why it cannot answer now."""
         libraries = self.found.get("libraries", {})
-        return f"a process of its own (python {libraries.get('python', 'unknown')})"
+        runs_on = f"a process of its own (python {libraries.get('python', 'unknown')})"
+        return f"{runs_on}; {self.trouble}" if self.trouble else runs_on
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot answer now; empty while a process runs."""
+        return "" if self._child is not None else f"{_AGAIN}: {self._why or 'it has ended'}"
 
     @property
     def pid(self) -> int:
@@ -129,7 +145,7 @@ class IsolatedModel:
         try:
             child = self._child
             if child is None:
-                raise Unavailable("the process of the model is being started again", got=self._why)
+                raise Unavailable(_AGAIN, got=self._why)
             try:
                 answer = child.ask(letter, body, within=limit)
             except Gone as error:
@@ -164,13 +180,13 @@ class IsolatedModel:
             if self._closed.is_set():
                 child.kill()
             self.found = child.start(self._told, within=foreign.start_s)
-        except (Gone, MissingExtra, ModelFailed) as error:
+        except (Gone, OSError, ValueError, TrimtabError) as error:
             child.kill()
             child.wait()
             child.close()
-            if not isinstance(error, Gone):
+            if isinstance(error, TrimtabError):
                 raise
-            raise Unavailable("the model does not start", got=f"{error}{self._place.last_words()}") from None
+            raise Unavailable("the model does not start", got=f"{error}{last_words(self._place.log)}") from None
         return child
 
     def _keep(self, child: IsolatedProcess) -> None:
@@ -194,8 +210,11 @@ class IsolatedModel:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
             try:
                 return self._started()
-            except (MissingExtra, ModelFailed, Unavailable) as error:
-                self._why = error.got or error.what
+            except TrimtabError as error:
+                why = error.got or error.what
+                if why != self._why:  # once, not at every try
+                    _log.warning("the process of a model is not started again: %s", error)
+                self._why = why
         return None
 
 
@@ -213,7 +232,14 @@ class _Place:
             self._path = Path(tempfile.mkdtemp(prefix="model-", dir=root))
             self._lock: IO[bytes] = (self._path / _LOCK).open("wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.files, self.log = self._path / "files", self._path / "log.txt"
+        try:
+            self.files, self.log = self._path / "files", self._path / "log.txt"
+            self._fill(files)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _fill(self, files: Mapping[str, bytes]) -> None:
         self.files.mkdir()
         for path, data in files.items():
             target = self.files / path
@@ -222,14 +248,6 @@ class _Place:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
             target.chmod(0o400)  # a model that overwrites itself would be another at its next start
-
-    def last_words(self) -> str:
-        """The last line that the model printed."""
-        try:
-            lines = self.log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
-        return f"; its last words: {lines[-1][:200]}" if lines else ""
 
     def remove(self) -> None:
         shutil.rmtree(self._path, ignore_errors=True)

@@ -21,6 +21,7 @@ and of every process that it started.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -44,6 +45,8 @@ Frame = Any
 """A letter and a body."""
 MOST_WHOLE = 2**24 - 1
 """Up to this a float32 that is whole is one integer and no other."""
+LOG_BYTES, LOG_KEPT = 1_000_000, 64 * 1024
+"""What the model printed may grow to this; then this much of its end is kept."""
 _WATCH_S = 1.0
 _LIBRARIES = ("numpy", "pandas", "mlflow", "mlflow-skinny", "scikit-learn", "torch", "xgboost", "lightgbm", "catboost")
 
@@ -220,20 +223,7 @@ def as_matrix(found: Any, rows: int, outputs: list[str]) -> tuple[Any, list[str]
     """What a model returned as float32 of shape (rows, k), and the names of the outputs when it gave any."""
     import numpy as np
 
-    names = list(outputs)
-    if hasattr(found, "detach"):
-        found = found.detach().cpu().numpy()
-    if hasattr(found, "columns"):
-        names = names or [str(name) for name in found.columns]
-        found = found.to_numpy()
-    elif isinstance(found, dict):
-        names = names or [str(name) for name in found]
-        found = np.stack([np.asarray(found[name]).reshape(rows) for name in names], axis=1)
-    elif hasattr(found, "to_numpy"):
-        found = found.to_numpy()
-    if isinstance(found, (list, tuple)) and found and isinstance(found[0], dict):
-        names = names or [str(name) for name in found[0]]
-        found = [[one[name] for name in names] for one in found]
+    found, names = by_name(found, rows, list(outputs))
     values = np.asarray(found)
     if values.ndim == 0 or len(values) != rows:
         raise ValueError(f"{values.shape} for {rows} rows: one answer per row is needed")
@@ -245,6 +235,46 @@ def as_matrix(found: Any, rows: int, outputs: list[str]) -> tuple[Any, list[str]
     if outputs and matrix.shape[1] != len(outputs):
         raise ValueError(f"{matrix.shape[1]} numbers per row, {len(outputs)} outputs were registered")
     return matrix, names
+
+
+def by_name(found: Any, rows: int, names: list[str]) -> tuple[Any, list[str]]:
+    """What a model returned, its outputs in the order of their names: those that were registered, or its own."""
+    import numpy as np
+
+    if hasattr(found, "detach"):
+        found = found.detach().cpu().numpy()
+    if hasattr(found, "columns"):
+        names = names or [str(name) for name in found.columns]
+        found = found.to_numpy()[:, places(list(found.columns), names)]
+    elif isinstance(found, dict):
+        names = names or [str(name) for name in found]
+        lacking(names, found)
+        found = np.stack([np.asarray(found[name]).reshape(rows) for name in names], axis=1)
+    elif hasattr(found, "to_numpy"):
+        found = found.to_numpy()
+    if isinstance(found, (list, tuple)) and found and isinstance(found[0], dict):
+        names = names or [str(name) for name in found[0]]
+        for one in found:
+            lacking(names, one)
+        found = [[one[name] for name in names] for one in found]
+    return found, names
+
+
+def places(columns: list[Any], names: list[str]) -> list[int]:
+    """Where the outputs stand in a frame: by their names, unless its columns are only numbered or it has just one."""
+    numbered = columns == list(range(len(columns)))
+    if numbered or (len(columns) == 1 and len(names) == 1):
+        return list(range(len(columns)))
+    there = [str(name) for name in columns]
+    lacking(names, there)
+    return [at for name in names for at, column in enumerate(there) if column == name]
+
+
+def lacking(names: list[str], there: Any) -> None:
+    missing = [name for name in names if name not in there]
+    if missing:
+        has = ", ".join(map(str, there))
+        raise ValueError(f"the answer has no {', '.join(map(repr, missing))}, only {has}: outputs are taken by name")
 
 
 def libraries() -> dict[str, str]:
@@ -261,8 +291,8 @@ def libraries() -> dict[str, str]:
 class Conversation:
     """Reads frames, answers them, one after the other, until the other side has gone."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        self.channel = channel
+    def __init__(self, channel: socket.socket, log: int) -> None:
+        self.channel, self.log = channel, log
         self.model: Any = None
         self.outputs: list[str] = []
         self.names: list[str] = []
@@ -295,6 +325,7 @@ class Conversation:
             except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
                 traceback.print_exc()
                 answer = failed(error, str(error))
+            trim(self.log)
             self.write(*answer)
 
     def start(self, body: bytes) -> Frame:
@@ -304,7 +335,6 @@ class Conversation:
 
             resource.setrlimit(resource.RLIMIT_AS, (told["memory_bytes"], told["memory_bytes"]))
         library("numpy")  # what would be missing later is said now
-
         self.outputs = told["outputs"]
         self.model = KINDS[told["kind"]](told)
         said = {"libraries": libraries(), "columns": self.model.columns(), "every": self.model.every()}
@@ -326,9 +356,20 @@ def failed(error: BaseException, message: str) -> Frame:
     return b"E", json.dumps({"kind": type(error).__name__, "message": message[:500]}).encode()
 
 
-def watch(parent: int) -> None:
+def trim(log: int) -> None:
+    """Keep the end of what the model printed once that has grown long; the file is open for appending."""
+    with contextlib.suppress(OSError):
+        size = os.fstat(log).st_size
+        if size > LOG_BYTES:
+            tail = os.pread(log, LOG_KEPT, size - LOG_KEPT)
+            os.ftruncate(log, 0)
+            os.write(log, tail)
+
+
+def watch(parent: int, log: int) -> None:
     """End with the process that started us, even in the middle of a call."""
     while os.getppid() == parent:
+        trim(log)
         time.sleep(_WATCH_S)
     end()
 
@@ -343,14 +384,14 @@ def end() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
+    log = os.dup(1)  # the model may do with its standard output what it likes
+    threading.Thread(target=watch, args=(os.getppid(), log), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server; it ends us
     channel = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(channel.fileno(), False)
     try:
-        Conversation(channel).run()
-    except (EOFError, OSError):
-        pass
+        with contextlib.suppress(EOFError, OSError):
+            Conversation(channel, log).run()
     finally:
         end()
 

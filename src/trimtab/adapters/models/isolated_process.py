@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.models import isolated_child
-from trimtab.adapters.models.isolated_child import HEAD
+from trimtab.adapters.models.isolated_child import HEAD, LOG_BYTES
 from trimtab.errors import InputError, MissingExtra, ModelFailed, Unavailable
 
 PROGRAM = Path(isolated_child.__file__)
 MOST_ANSWERED = 256 * 1024 * 1024
 """Bytes of one answer: a broken child must not be able to fill our memory."""
-_LOG_BYTES = 1_000_000
+_LAST_BYTES = 8 * 1024
 _REAP_S = 5.0
 _OTHER_PYTHON = "register it with an interpreter that has all libraries of the model: --python venv/bin/python"
 
@@ -41,7 +42,7 @@ class IsolatedProcess:
     python
         The interpreter; it needs numpy and the model's libraries, not Trimtab.
     log
-        Gets what the model prints. Started anew when it is past a megabyte.
+        Gets what the model prints; the end of it is kept when it is past a megabyte.
     directory
         Its working directory.
 
@@ -52,22 +53,22 @@ class IsolatedProcess:
     """
 
     def __init__(self, python: str, *, directory: Path, log: Path, threads: int = 1) -> None:
-        ours, theirs = socket.socketpair()
-        if log.exists() and log.stat().st_size > _LOG_BYTES:
-            log.unlink()
+        try:
+            if log.exists() and log.stat().st_size > LOG_BYTES:
+                log.unlink()
+            self._socket, theirs = socket.socketpair()
+        except OSError as error:
+            raise _not_started(error, python) from None
         command = [python, "-I", "-B", "-u", str(PROGRAM), str(theirs.fileno())]
         try:
-            with theirs, log.open("ab") as output:
+            with theirs, log.open("a+b") as output:  # the child reads its end, to keep it
                 self._process = subprocess.Popen(  # noqa: S603 - our own program; what it loads is the point of it
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(theirs.fileno(),),
                     start_new_session=True, cwd=directory, env=_environment(threads),
                 )  # fmt: skip
         except OSError as error:
-            ours.close()
-            raise Unavailable(
-                "the interpreter of the model cannot be started", got=str(error), hint=f"try {python} -V"
-            ) from None
-        self._socket = ours
+            self._socket.close()
+            raise _not_started(error, python) from None
         self.pid = self._process.pid
 
     def start(self, told: Mapping[str, Any], *, within: float) -> dict[str, Any]:
@@ -158,6 +159,27 @@ class IsolatedProcess:
     def close(self) -> None:
         """Close our end of the socket; nobody may be using it."""
         self._socket.close()
+
+
+def _not_started(error: OSError, python: str) -> Unavailable:
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
+        return Unavailable("the interpreter of the model cannot be started", got=str(error), hint=f"try {python} -V")
+    return Unavailable(
+        "no process can be started for the model",
+        got=str(error),
+        hint="look at the limits of open files, processes and memory: ulimit -n, ulimit -u",
+    )
+
+
+def last_words(log: Path) -> str:
+    """The last line that a model printed, as the end of a sentence; empty when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_BYTES))
+            lines = file.read(_LAST_BYTES).decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f"; its last words: {lines[-1][:200]}" if lines else ""
 
 
 def _environment(threads: int) -> dict[str, str]:

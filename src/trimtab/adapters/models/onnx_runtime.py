@@ -21,7 +21,8 @@ class OnnxModel:
     It takes one float32 input of shape (n, features). Of its outputs the last float tensor counts: shape (n,) or
     (n, 1) as it is; two columns are class probabilities, of which the second, the positive class, is returned, unless
     ``outputs`` says that both are wanted. Models with other tensors are run by
-    :class:`trimtab.adapters.models.onnx_tensors.OnnxTensors`.
+    :class:`trimtab.adapters.models.onnx_tensors.OnnxTensors`. One for which :func:`ranges_over_batch` holds is run row
+    by row.
 
     Parameters
     ----------
@@ -41,11 +42,13 @@ class OnnxModel:
     """
 
     blocking = False
+    trouble = ""
 
     def __init__(
         self, data: bytes, *, threads: int = 1, outputs: int | None = None, providers: Sequence[str] = CPU
     ) -> None:
         self._session, self.note = open_session(data, threads=threads, providers=providers)
+        self._row_by_row = ranges_over_batch(data)
         # What the public method calls, after looking up what a float matrix on the CPU does not need: 8 µs of 24 a row.
         self._run = getattr(getattr(self._session, "_sess", None), "run", self._session.run)
         inputs = self._session.get_inputs()
@@ -84,6 +87,8 @@ class OnnxModel:
             raise InputError(
                 "the rows do not fit the model", got=f"shape {values.shape}", hint=f"it takes (n, {self.features})"
             )
+        if self._row_by_row and len(values) > 1:
+            return np.concatenate([self.run(values[at : at + 1]) for at in range(len(values))])
         found: NDArray[np.float32] = self._run(self._outputs, {self.input_name: values}, None)[0]
         if found.ndim == 1:
             return found[:, None]
@@ -126,7 +131,17 @@ def open_session(data: bytes, *, threads: int, providers: Sequence[str]) -> tupl
         raise InputError(
             "not a model that ONNX Runtime loads", got=first_line(error), hint="check it with onnx.checker"
         ) from None
-    return session, note(chosen, session.get_providers())
+    alone = ", row by row" if ranges_over_batch(data) else ""
+    return session, note(chosen, session.get_providers()) + alone
+
+
+def ranges_over_batch(data: bytes) -> bool:
+    """Whether an ONNX file casts activations to int8 by a range that it takes over all rows of a call.
+
+    One row's answer would then depend on who else is in its batch, so each must be a call of its own. The name of the
+    operator is looked for in the bytes: versions that were made before this was known are found too, and without onnx.
+    """
+    return b"DynamicQuantize" in data
 
 
 def _start(onnxruntime: Any, data: bytes, options: Any, *, chosen: Chosen, refused: tuple[type[Exception], ...]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.adapters.models.onnx_runtime import CPU, OnnxModel, open_session
+from trimtab.adapters.models.onnx_runtime import CPU, OnnxModel, open_session, ranges_over_batch
 from trimtab.errors import InputError
 from trimtab.registry.manifest import Manifest, Tensor
 from trimtab.serving.ports import ModelRuntime
@@ -48,6 +48,7 @@ class OnnxTensors:
     """
 
     blocking = False
+    trouble = ""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class OnnxTensors:
         providers: Sequence[str] = CPU,
     ) -> None:
         self._session, self.note = open_session(data, threads=threads, providers=providers)
+        self._row_by_row = ranges_over_batch(data)
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         _check(self._session.get_inputs(), self._inputs, every=True)
         _check(self._session.get_outputs(), self._outputs, every=False)
@@ -78,6 +80,8 @@ class OnnxTensors:
             raise InputError(
                 "the rows do not fit the model", got=f"shape {values.shape}", hint=f"it takes (n, {self.features})"
             )
+        if self._row_by_row and len(values) > 1:
+            return np.concatenate([self.run(values[at : at + 1]) for at in range(len(values))])
         said = self._session.run(self._names, self.feeds(values))
         blocks = [_flat(tensor, block, rows=len(values)) for tensor, block in zip(self._outputs, said, strict=True)]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)

@@ -76,8 +76,9 @@ def quantise(
     Parameters
     ----------
     mode
-        ``dynamic``: weights are int8, the range of each activation is taken from the rows that are answered.
-        ``static``: the ranges are fixed beforehand, from ``calibration``.
+        ``dynamic``: weights are int8, the range of each activation is taken from the row that is answered; each row
+        is run by itself, so that its answer depends on no other, and a batch takes as long as its rows one by one.
+        ``static``: the ranges are fixed beforehand, from ``calibration``; rows are run together.
     rows, labels
         Rows to compare and time on, shape (n, features), neither trained nor calibrated on; and their labels. As the
         features are: the version's own stages run before and after the model.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.adapters.files import make_directory, sync_directory
-from trimtab.adapters.models.onnx_runtime import CPU, open_session
+from trimtab.adapters.models.onnx_runtime import CPU, open_session, ranges_over_batch
 from trimtab.errors import InputError, Unavailable
 from trimtab.serving.triton import FileTensor, OnnxFile
 
@@ -26,7 +26,8 @@ def declared(data: bytes) -> OnnxFile:
         When ONNX Runtime does not load it.
     """
     session, _ = open_session(data, threads=1, providers=CPU)
-    return OnnxFile(_tensors(session.get_inputs()), _tensors(session.get_outputs()))
+    alone = ranges_over_batch(data)
+    return OnnxFile(_tensors(session.get_inputs()), _tensors(session.get_outputs()), row_by_row=alone)
 
 
 def _tensors(found: Iterable[Any]) -> tuple[FileTensor, ...]:
