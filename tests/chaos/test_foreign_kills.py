@@ -180,3 +180,40 @@ def test_fifty_models_with_room_for_ten(tmp_path):
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+BREAKABLE = """
+import os
+
+class Handler:
+    def initialize(self, context):
+        if os.path.exists(FLAG):
+            raise RuntimeError("not now")
+
+    def handle(self, data, context):
+        return [1.0 for _ in data]
+"""
+
+
+def test_a_model_without_a_process_is_not_ready_and_its_worker_is(tmp_path):
+    flag = tmp_path / "flag"
+    (tmp_path / "h.py").write_text(BREAKABLE.replace("FLAG", repr(str(flag))))
+    home = tmp_path / "home"
+    version = register_handler(home, tmp_path / "h.py", name="m", task=tt.regression(target="y"), columns=["x"])
+    with serve_model(home, version, port=0) as one:
+        port = int(one.url.rpartition(":")[2])
+
+        def ready(path="/v2/models/m/ready"):
+            status, _, body = call(port, "GET", path)
+            return status, body
+
+        assert ready() == (200, {"name": "m", "ready": True})
+        flag.touch()
+        (child,) = children(one.process.pid)
+        os.kill(child, signal.SIGKILL)
+        until(lambda: "not now" in ready()[1].get("reason", ""))
+        assert ready()[0] == 503
+        assert ready(f"/v2/models/m/versions/{version}/ready")[0] == 503
+        assert ready("/v2/health/ready")[0] == 200
+        flag.unlink()
+        until(lambda: ready() == (200, {"name": "m", "ready": True}))

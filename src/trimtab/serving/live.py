@@ -76,6 +76,11 @@ class Live:
         """The named version of a model, or the one that describes it; raises as the two above."""
         return self.pinned(model, version) if version else self.answering(model)
 
+    def trouble(self, model: str, version: str = "") -> str:
+        """Why that version cannot answer now; empty while it can, or a constant does. Raises as :meth:`described`."""
+        told = self.described(model, version).runtime.trouble
+        return "" if self.table.route(model).constant else told
+
     def versions(self, model: str) -> list[str]:
         """The versions that take part in a model's route, sorted."""
         return sorted({arm.version for arm in self.table.route(model).arms})

@@ -92,6 +92,7 @@ class Linear:
     """``bias + sum of features`` per row; refuses to run once closed."""
 
     blocking = False
+    trouble = ""
 
     def __init__(self, bias: float, *, outputs: int = 1, error: Exception | None = None) -> None:
         self.bias, self.outputs, self.error = bias, outputs, error

@@ -236,10 +236,10 @@ class GrpcPlane:
 
     def _model_ready(self, asked: Any) -> dict[str, Any]:
         try:
-            self._dispatcher.engine.live.described(asked.name, asked.version)
+            trouble = self._dispatcher.engine.live.trouble(asked.name, asked.version)
         except (UnknownName, Unavailable):
             return {"ready": False}
-        return {"ready": not self._hindered()}
+        return {"ready": not (trouble or self._hindered())}
 
     def _model_metadata(self, asked: Any) -> dict[str, Any]:
         live = self._dispatcher.engine.live

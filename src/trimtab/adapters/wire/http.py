@@ -272,10 +272,10 @@ class DataPlane:
 
     def _model_ready(self, model: str, version: str) -> Reply:
         try:
-            self._described(model, version)
+            trouble = self.dispatcher.engine.live.trouble(model, version)
         except UnknownName as error:
             return reply_error(error, plain=True)
-        if reason := self._hindered():
+        if reason := self._hindered() or trouble:
             return reply_json({"name": model, "ready": False, "reason": reason}, status=503)
         return reply_json({"name": model, "ready": True})
 
