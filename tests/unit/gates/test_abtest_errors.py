@@ -176,42 +176,54 @@ def test_equal_values_in_a_small_arm_have_the_spread_of_all():
 
 
 def values_of(kind, rng, units):
-    """Per unit the sum of its rows, and a way to draw rows: several answers of a user, and money."""
+    """Of each unit the rate of its rows, or its value: users who ask several times, and money."""
     if kind == "users":
+        return rng.beta(0.9, 2.1, units)
+    if kind == "rare users":
         return rng.beta(0.05 * 3, 0.95 * 3, units)
-    return (rng.random(units) < 0.05) * rng.lognormal(0, 0.7, units)
+    return rng.exponential(size=units) if kind == "money" else (rng.random(units) < 0.1) * rng.lognormal(0, 0.7, units)
 
 
 def false_mean(kind, share, *, tests, rows, reads, seed=3):
     rng = np.random.default_rng(seed)
-    wrong = 0
+    wrong = spoken = 0
     for _ in range(tests):
-        users = rows // 5 if kind == "users" else rows
+        users = rows // 5 if "users" in kind else rows
         own = values_of(kind, rng, users)
         second = rng.random(users) < share
-        who = rng.integers(users, size=rows) if kind == "users" else np.arange(rows)
-        values = (rng.random(rows) < own[who]).astype(float) if kind == "users" else own
+        who = rng.integers(users, size=rows) if "users" in kind else np.arange(rows)
+        values = (rng.random(rows) < own[who]).astype(float) if "users" in kind else own
         for at in np.linspace(0, rows, reads + 1).astype(int)[1:]:
             b = second[who[:at]]
             arms = {
                 "a": ArmRows(who[:at][~b].astype(str), values[:at][~b]),
                 "b": ArmRows(who[:at][b].astype(str), values[:at][b]),
             }
-            if read_out(arms, {"a": 1 - share, "b": share}).differences[0].verdict != "open":
+            last = read_out(arms, {"a": 1 - share, "b": share}).differences[0]
+            if last.verdict != "open":
                 wrong += 1
                 break
-    print(f"equal arms, {kind}, share {share}: told apart in {wrong / tests:.1%}")
-    return wrong / tests
+        spoken += not last.waits
+    print(
+        f"equal arms, {kind}, share {share}: told apart in {wrong / tests:.1%} ({spoken / tests:.0%} had enough units)"
+    )
+    return wrong / tests, spoken / tests
 
 
-@pytest.mark.parametrize("share", [0.1, 0.02])
-@pytest.mark.parametrize("kind", ["users", "money"])
-def test_equal_means_are_told_apart_no_more_often_than_promised(kind, share):
-    assert false_mean(kind, share, tests=40, rows=2500, reads=8) <= ALPHA
+@pytest.mark.parametrize(
+    ("kind", "share", "rows"),
+    [("users", 0.1, 4000), ("users", 0.05, 8000), ("money", 0.1, 2500), ("money", 0.05, 4000)],
+)
+def test_equal_means_are_told_apart_no_more_often_than_promised(kind, share, rows):
+    wrong, spoken = false_mean(kind, share, tests=40, rows=rows, reads=8)
+    assert wrong <= ALPHA
+    assert spoken > 0.8
 
 
 @long
 @pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("kind", ["users", "money"])
+@pytest.mark.parametrize("kind", ["rare users", "users", "money", "rare money"])
 def test_equal_means_are_told_apart_no_more_often_than_promised_in_the_long_run(kind, share):
-    assert false_mean(kind, share, tests=200, rows=40_000, reads=40) <= ALPHA
+    wrong, spoken = false_mean(kind, share, tests=100, rows=round(3000 / share), reads=15)
+    assert wrong <= ALPHA
+    assert spoken > 0.8
