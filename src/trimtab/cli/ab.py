@@ -46,9 +46,10 @@ def _text(result: Result) -> Iterator[str]:
             f" {arm['units']:,} units, {arm['errors']:,} errors, {arm['rows']:,} matured; {said}"
         )
     for one in result["differences"]:
+        waits = f" ({one['waits']})" if one["waits"] else ""
         yield (
             f"  {one['arm']} - {one['against']}: {_number(one['difference'])} ({_number(one['low'])} to"
-            f" {_number(one['high'])}), evidence {one['evidence']:.3g} to 1 for a difference: {one['verdict']}"
+            f" {_number(one['high'])}), evidence {one['evidence']:.3g} to 1 for a difference: {one['verdict']}{waits}"
         )
     kept = "is as declared" if result["split_kept"] else "IS NOT AS DECLARED: believe none of this"
     yield f"  the split {kept} (evidence {result['split_evidence']:.3g} to 1 against it)"

@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 from trimtab.errors import InputError
 from trimtab.gates.guardrails import SPLIT_ALPHA
 from trimtab.stats.betting import REPORTED_MOST
-from trimtab.stats.counts import split_e_value
-from trimtab.stats.sequences import Mean, half_width, mean_evidence, mean_of_units
+from trimtab.stats.counts import rate_interval, split_e_value
+from trimtab.stats.rates import Counts, rates_evidence, rates_interval
+from trimtab.stats.sequences import Mean, Spread, half_width, mean_evidence, mean_of_units, skewed, spread_of_units
 
 ALPHA = 0.05
+Interval = tuple[float | None, float | None]
 TIGHTEST = 2_000
 """Units at which the intervals are tightest."""
+FEWEST = 50
+"""Units of an arm below which nothing is said of a mean; a rate of units that are each 0 or 1 needs none."""
+FEW, SKEWED = "few units", "skewed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Difference:
     """To 1, that they differ at all; it may be read at every time."""
     verdict: str
     """``higher``, ``lower`` or ``open``."""
+    waits: str = ""
+    """Why nothing is said yet: an arm has ``few units``, or the values are too ``skewed`` for its units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,15 @@ class _Summary(NamedTuple):
     requests: int
     units: int
     errors: int
+    totals: NDArray[np.float64]
+    """Of each unit with a value, the sum over its rows."""
+    rows: NDArray[np.float64]
     metric: Mean
+
+    @property
+    def plain(self) -> bool:
+        """Whether each unit has one value, 0 or 1."""
+        return bool(np.all(self.rows == 1) and np.all((self.totals == 0) | (self.totals == 1)))
 
 
 def read_out(arms: Mapping[str, ArmRows], shares: Mapping[str, float], *, alpha: float = ALPHA) -> Readout:
@@ -89,6 +104,11 @@ def read_out(arms: Mapping[str, ArmRows], shares: Mapping[str, float], *, alpha:
     The unit is what was assigned to an arm, so units are counted for the split, and rows of one unit are not taken for
     independent. Intervals hold at all times at once: reading often costs nothing. With k arms, each of the k - 1
     comparisons gets its part of ``alpha``.
+
+    Where each unit has one value and that is 0 or 1, the promise is exact, for arms of any size
+    (:mod:`trimtab.stats.rates`). Other means are compared by :mod:`trimtab.stats.sequences`, which needs
+    :data:`FEWEST` units of each arm, more for skewed values in arms of unequal size, and takes for the variance of an
+    arm no less than that of all units together: few units that happen to be alike say nothing.
 
     Raises
     ------
@@ -111,9 +131,16 @@ def read_out(arms: Mapping[str, ArmRows], shares: Mapping[str, float], *, alpha:
     first, *others = found
     part = alpha / len(others)
     evidence = _split(found, shares)
+    plain = all(one.plain for one in found)
+    spread = spread_of_units([(one.totals, one.rows) for one in found])
     return Readout(
-        arms=tuple(_result(one, alpha) for one in found),
-        differences=tuple(_difference(one, first, part) for one in others),
+        arms=tuple(_result(one, _of_rate(one, alpha) if plain else _of_mean(one, spread, alpha)) for one in found),
+        differences=tuple(
+            _of_rates(one, first, part, shares[one.name] / (shares[one.name] + shares[first.name]))
+            if plain
+            else _of_means(one, first, part)
+            for one in others
+        ),
         alpha=alpha,
         split_evidence=evidence,
         split_kept=evidence <= 1 / SPLIT_ALPHA,
@@ -123,32 +150,64 @@ def read_out(arms: Mapping[str, ArmRows], shares: Mapping[str, float], *, alpha:
 def _summary(name: str, rows: ArmRows) -> _Summary:
     units, place = np.unique(np.asarray(rows.units, dtype=np.str_), return_inverse=True)
     has = ~np.isnan(rows.values)
-    totals = np.bincount(place[has], weights=rows.values[has], minlength=len(units))
-    counts = np.bincount(place[has], minlength=len(units))
-    return _Summary(name, len(rows.units), len(units), rows.errors, mean_of_units(totals, counts))
+    totals = np.asarray(np.bincount(place[has], weights=rows.values[has], minlength=len(units)), dtype=np.float64)
+    counts = np.asarray(np.bincount(place[has], minlength=len(units)), dtype=np.float64)
+    totals, counts = totals[counts > 0], counts[counts > 0]
+    return _Summary(name, len(rows.units), len(units), rows.errors, totals, counts, mean_of_units(totals, counts))
 
 
-def _result(one: _Summary, alpha: float) -> ArmResult:
+def _result(one: _Summary, interval: Interval) -> ArmResult:
     metric = one.metric
-    width = half_width(metric.units, metric.variance, alpha=alpha, tightest=TIGHTEST)
-    low, high = _interval(metric.mean, width)
-    return ArmResult(one.name, one.requests, one.units, one.errors, metric.rows, _known(metric.mean), low, high)
+    return ArmResult(one.name, one.requests, one.units, one.errors, metric.rows, _known(metric.mean), *interval)
 
 
-def _difference(one: _Summary, first: _Summary, alpha: float) -> Difference:
+def _of_rate(one: _Summary, alpha: float) -> Interval:
+    if not one.metric.units:
+        return None, None
+    return rate_interval(int(one.totals.sum()), one.metric.units, alpha=alpha, typical=0.5)
+
+
+def _of_mean(one: _Summary, spread: Spread, alpha: float) -> Interval:
+    metric = one.metric
+    if metric.units < FEWEST or skewed(spread.skewness, metric.units):
+        return None, None
+    variance = max(metric.variance, spread.variance)
+    return _interval(metric.mean, half_width(metric.units, variance, alpha=alpha, tightest=TIGHTEST))
+
+
+def _of_rates(one: _Summary, first: _Summary, alpha: float, share: float) -> Difference:
+    """Two rates of units that are each 0 or 1."""
+    if not one.metric.units or not first.metric.units:
+        return Difference(one.name, first.name, None, None, None, 1.0, "open", FEW)
+    counts = Counts(int(first.totals.sum()), first.metric.units, int(one.totals.sum()), one.metric.units)
+    log = rates_evidence(counts, 0.0, share=share, alpha=alpha, tightest=TIGHTEST)
+    interval = rates_interval(counts, share=share, alpha=alpha, tightest=TIGHTEST)
+    return _told(one, first, interval, math.exp(min(log, math.log(REPORTED_MOST))))
+
+
+def _of_means(one: _Summary, first: _Summary, alpha: float) -> Difference:
     """The difference of two means as one mean over the units of both."""
     mine, theirs = one.metric, first.metric
     units = mine.units + theirs.units
-    if not mine.units or not theirs.units:
-        return Difference(one.name, first.name, None, None, None, 1.0, "open")
-    variance = units * (mine.variance / mine.units + theirs.variance / theirs.units)
-    delta = mine.mean - theirs.mean
-    low, high = _interval(delta, half_width(units, variance, alpha=alpha, tightest=TIGHTEST))
-    evidence = min(mean_evidence(units, delta, variance, alpha=alpha, tightest=TIGHTEST), REPORTED_MOST)
+    spread = spread_of_units([(one.totals, one.rows), (first.totals, first.rows)])
+    few = min(mine.units, theirs.units) < FEWEST
+    if few or skewed(spread.skewness, mine.units, theirs.units):
+        delta = _known(mine.mean - theirs.mean)
+        return Difference(one.name, first.name, delta, None, None, 1.0, "open", FEW if few else SKEWED)
+    own = max(mine.variance, spread.variance) / mine.units + max(theirs.variance, spread.variance) / theirs.units
+    variance, delta = units * own, mine.mean - theirs.mean
+    interval = _interval(delta, half_width(units, variance, alpha=alpha, tightest=TIGHTEST))
+    evidence = mean_evidence(units, delta, variance, alpha=alpha, tightest=TIGHTEST)
+    return _told(one, first, interval, min(evidence, REPORTED_MOST))
+
+
+def _told(one: _Summary, first: _Summary, interval: Interval, evidence: float) -> Difference:
+    """A difference with its verdict: which side of 0 its interval lies on."""
+    low, high = interval
     verdict = "open"
     if low is not None and high is not None and (low > 0 or high < 0):
         verdict = "higher" if low > 0 else "lower"
-    return Difference(one.name, first.name, _known(delta), low, high, evidence, verdict)
+    return Difference(one.name, first.name, _known(one.metric.mean - first.metric.mean), low, high, evidence, verdict)
 
 
 def _split(found: Sequence[_Summary], shares: Mapping[str, float]) -> float:
@@ -162,5 +221,5 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _interval(mean: float, width: float) -> tuple[float | None, float | None]:
+def _interval(mean: float, width: float) -> Interval:
     return (mean - width, mean + width) if math.isfinite(mean) and math.isfinite(width) else (None, None)

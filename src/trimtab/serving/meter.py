@@ -7,6 +7,7 @@ mapped file in a worker, so that every other process can read them and a killed 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Protocol
 
 from trimtab.core.clock import Micros
@@ -50,9 +51,9 @@ class Row(Protocol):
 class Cells(Protocol):
     """Where counts live.
 
-    Contract: ``block`` returns ``size`` cells, zero at first, that stay the caller's own; asked again for the same kind
-    and labels it may return others (readers add them up). It never fails: where no more can be shared, the cells are
-    this process's alone.
+    Contract: ``block`` returns ``size`` cells, zero at first, that stay the caller's own, whatever thread asks; asked
+    again for the same kind and labels it may return others (readers add them up). It never fails: where no more can be
+    shared, the cells are this process's alone.
     """
 
     def block(self, kind: str, labels: tuple[str, ...], size: int) -> Row:
@@ -145,6 +146,7 @@ class Meter:
         self._replies: dict[tuple[str, str, int], Row] = {}
         self._refusals: dict[tuple[str, str], Counter] = {}
         self._counters: dict[tuple[str, ...], Counter] = {}
+        self._making = Lock()
         self._gauges = cells.block(GAUGES, (), len(GAUGE_NAMES))
         self.in_flight = 0
         """Requests that were read and not yet answered; kept by whoever takes them."""
@@ -249,16 +251,18 @@ class Meter:
     # -- from anywhere in the worker
 
     def counter(self, name: str, labels: dict[str, str] | None = None) -> Counter:
-        """The counter of that name and those labels, made when it is new; keep it where it is used often."""
+        """The counter of that name and those labels, made when it is new; any thread may ask."""
         key = (name, *(part for pair in (labels or {}).items() for part in pair))
-        found = self._counters.get(key)
-        if found is None:
-            if len(self._counters) >= MOST_COUNTS:
+        return self._counters.get(key) or self._made(key)
+
+    def _made(self, key: tuple[str, ...]) -> Counter:
+        with self._making:  # caches count in threads beside the loop
+            if len(self._counters) >= MOST_COUNTS and key not in self._counters:
                 key = ("trimtab_other_total",)
-                if key in self._counters:
-                    return self._counters[key]
-            found = self._counters[key] = Counter(self._cells.block(COUNT, key, 1))
-        return found
+            found = self._counters.get(key)
+            if found is None:
+                found = self._counters[key] = Counter(self._cells.block(COUNT, key, 1))
+            return found
 
     def heard(self, now: Micros) -> None:
         """Take down which arms have answered since this was last asked: about once a second, not for every answer."""

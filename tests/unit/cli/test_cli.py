@@ -237,12 +237,13 @@ def test_ab_shows_the_arms_and_fails_on_a_broken_split(fake, kept):
     other = {"arm": "b", "against": "a", "difference": 0.1, "low": 0.05, "high": 0.15, "evidence": 40.0}
     fake("ab", {
         "model": "late", "test": "t" * 20, "unit": "user", "metric": "outcome", "since": AT, "ended": None,
-        "arms": [arm | {"mean": None, "low": None, "high": None}], "differences": [other | {"verdict": "higher"}],
+        "arms": [arm | {"mean": None, "low": None, "high": None}],
+        "differences": [other | {"verdict": "higher", "waits": ""}, other | {"verdict": "open", "waits": "few units"}],
         "alpha": 0.05, "split_evidence": 1.0, "split_kept": kept,
     })  # fmt: skip
     done = run("ab", "late")
     assert done.exit_code == (0 if kept else 1)
-    for words in ("a: version 4f4f4f4f4f4f, 50%", "b - a: 0.1 (0.05 to 0.15)", "higher"):
+    for words in ("a: version 4f4f4f4f4f4f, 50%", "b - a: 0.1 (0.05 to 0.15)", "higher", "open (few units)"):
         assert words in done.output
     assert ("believe none" in done.output) != kept
 

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
+from trimtab.adapters.wire import cells
 from trimtab.adapters.wire.cells import CellFile, read_counts
-from trimtab.serving.meter import Meter
+from trimtab.serving.meter import COUNT, LocalCells, Meter
 
 SOURCE = Path(__file__).parents[3] / "src"
 CHILD = """
@@ -116,3 +118,52 @@ def test_what_a_worker_left_that_was_killed_while_it_made_its_file_is_removed(tm
         os.utime(path, (cells.stat().st_mtime - age,) * 2)
     CellFile(tmp_path, "worker-4-4-d")
     assert (left.exists(), fresh.exists()) == (False, True)
+
+
+def test_a_thread_and_the_loop_are_never_given_the_same_cells(tmp_path, monkeypatch):
+    """Caches make their counters in threads; taking space on disk lets the others run meanwhile."""
+    inside, go = threading.Event(), threading.Event()
+    file = CellFile(tmp_path, "worker-1-a")
+    meter, reserve = Meter(file), cells._reserve
+    while file._taken - file._cells[cells._CELLS_END] >= 8:
+        file.block("count", ("fill",), 1)
+
+    def slow(*where):
+        if threading.current_thread() is aside:
+            inside.set()
+            go.wait(0.5)  # the loop may not come past
+        reserve(*where)
+
+    def miss():
+        meter.counter("trimtab_cache_requests_total", {"result": "miss"}).add(7)
+
+    monkeypatch.setattr(cells, "_reserve", slow)
+    aside = threading.Thread(target=miss)
+    aside.start()
+    assert inside.wait(5)
+    meter.counter("trimtab_requests_refused_total", {"kind": "TooLate"}).add(1000)
+    go.set()
+    aside.join()
+    found = read_counts(tmp_path).counters
+    assert list(found["trimtab_cache_requests_total"].values()) == [7]
+    assert list(found["trimtab_requests_refused_total"].values()) == [1000]
+
+
+def test_a_counter_that_two_threads_ask_for_at_once_is_one():
+    class Slow(LocalCells):
+        def block(self, kind, labels, size):
+            made.append(labels)
+            both.wait(0.2) if kind == COUNT else None
+            return [0] * size
+
+    made: list[tuple[str, ...]] = []
+    both = threading.Event()
+    meter = Meter(Slow())
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(meter.counter("trimtab_x_total"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] is found[1]
+    assert made.count(("trimtab_x_total",)) == 1

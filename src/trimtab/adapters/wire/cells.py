@@ -21,6 +21,7 @@ import mmap
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 
@@ -87,24 +88,27 @@ class CellFile:
         self._cells[_NAMES_END], self._cells[_CELLS_END] = _NAMES_AT, _CELLS_AT
         self._cells[_MAGIC] = meter.LAYOUT
         self._taken = _CELLS_AT
+        self._making = Lock()
         self.unshared = 0
         """Blocks that nobody else sees, for want of space."""
         partial.replace(path)
         _take_over(folder)
 
     def block(self, kind: str, labels: tuple[str, ...], size: int) -> Row:
-        """Cells of its own for one thing that is counted."""
-        line = msgspec.json.encode([kind, labels, self._cells[_CELLS_END], size]) + b"\n"
-        names_end, start = self._cells[_NAMES_END], self._cells[_CELLS_END]
-        stop = start + 8 * size
-        if names_end + len(line) > _CELLS_AT or stop > _SIZE or not self._room(stop):
-            self.unshared += 1
-            return [0] * size
-        self._map[names_end : names_end + len(line)] = line
-        # The order matters: who reads between these two sees cells without a name, never a name without cells.
-        self._cells[_CELLS_END] = stop
-        self._cells[_NAMES_END] = names_end + len(line)
-        return self._cells[start // 8 : stop // 8]
+        """Cells of its own for one thing that is counted; any thread may ask."""
+        # Taking space leaves the interpreter to other threads: without a lock, two would be given the same cells.
+        with self._making:
+            line = msgspec.json.encode([kind, labels, self._cells[_CELLS_END], size]) + b"\n"
+            names_end, start = self._cells[_NAMES_END], self._cells[_CELLS_END]
+            stop = start + 8 * size
+            if names_end + len(line) > _CELLS_AT or stop > _SIZE or not self._room(stop):
+                self.unshared += 1
+                return [0] * size
+            self._map[names_end : names_end + len(line)] = line
+            # The order matters: who reads between these two sees cells without a name, never a name without cells.
+            self._cells[_CELLS_END] = stop
+            self._cells[_NAMES_END] = names_end + len(line)
+            return self._cells[start // 8 : stop // 8]
 
     def _room(self, stop: int) -> bool:
         while self._taken < stop:
