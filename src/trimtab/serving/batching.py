@@ -150,11 +150,12 @@ class BatchQueue(Generic[W]):
         return found
 
     def put_back(self, lane: Hashable, waiting: Sequence[tuple[W, int]]) -> None:
-        """Let them wait again, where nobody else does."""
+        """Let them wait again, before whoever came meanwhile."""
         if not waiting:
             return
-        self._lanes[lane] = deque(waiting)
         self._count += len(waiting)
+        waiting = [*waiting, *self._lanes.get(lane, ())]
+        self._lanes[lane] = deque(waiting)
         if self.bounds is not None and (bounds := self.bounds(lane)).max_wait_ns:
             hold = self._holds[lane] = _Hold(bounds)
             hold.rows = sum(waiter.size - start for waiter, start in waiting)

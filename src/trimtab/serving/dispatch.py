@@ -219,8 +219,24 @@ class Dispatcher:
         self._door.joined(ask.lane.model)
         if self._parked and ask.lane in self._parked:
             self._parked[ask.lane].append((ask, 0))
+            self._let_on(ask.lane)
         else:
             self.queue.put(ask.lane, ask)
+
+    def _let_on(self, lane: Lane) -> None:
+        """Let the callers of a lane wait for their turn, where another table needs nothing aside any more."""
+        if not self.engine.blocking(lane.model, lane.version):
+            self.queue.put_back(lane, self._parked[lane])
+            self._parked[lane] = []
+
+    def look_aside(self) -> None:
+        """See to who waits behind a batch that is aside; about once a second."""
+        now = self._timer()
+        for lane, parked in self._parked.items():
+            for ask, _ in parked:
+                if 0 < ask.expires < now:
+                    ask.fail(_past_deadline())
+            self._let_on(lane)
 
     # -- out
 
@@ -247,7 +263,7 @@ class Dispatcher:
         ends = now + (self._door.lasts(pieces[0].waiter.lane.model, len(pieces)) if len(pieces) > 1 else 0)
         late = [ask for ask, _, _ in pieces if 0 < ask.expires < ends]
         for ask in late if len(late) < len(pieces) else [ask for ask in late if ask.expires < now]:
-            ask.fail(TooLate("the request waited past its deadline", hint="try again in a second"))
+            ask.fail(_past_deadline())
         return [piece for piece in pieces if not piece.waiter.dropped]
 
     def _answer(self, pieces: Sequence[Piece[Ask]]) -> None:
@@ -286,7 +302,13 @@ class Dispatcher:
                 self._go_aside(lane)
 
         self.engine.uses.begin(generation)
-        self.aside(lambda: self._outcome(lane, pieces), back)
+        try:
+            self.aside(lambda: self._outcome(lane, pieces), back)
+        except Exception as error:  # noqa: BLE001 - no thread can be started, say
+            _log.exception("a batch cannot be answered")
+            self.engine.uses.end(generation)
+            fail_all(pieces, error)
+            self._go_aside(lane)
 
     def busy_aside(self, versions: Container[str]) -> bool:
         """Whether one of these versions may be answering in another thread."""
@@ -342,3 +364,7 @@ class Dispatcher:
         features = FeatureBatch(values, values[:, :0], {}, ())
         batch = RequestBatch(ids, np.array([at] * len(ids), dtype=np.int64), {}, {})
         return self.engine.answer(lane.model, batch, features=features, version=lane.version, units=units)
+
+
+def _past_deadline() -> TrimtabError:
+    return TooLate("the request waited past its deadline", hint="try again in a second")

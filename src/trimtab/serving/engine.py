@@ -282,10 +282,12 @@ class Engine:
         return self.keep_shadow(self.score_shadow(self.take_shadow(max_rows)))
 
     def take_shadow(self, max_rows: int = MAX_ROWS) -> list[ShadowWork]:
-        """The work whose turn it is."""
+        """The work whose turn it is; what blocks the thread that asks stands alone."""
         taken: list[ShadowWork] = []
         rows = 0
         while self._shadow and (not rows or rows + len(self._shadow[0].answers.requests) <= max_rows):
+            if taken and (self.blocks((taken[-1].version,)) or self.blocks((self._shadow[0].version,))):
+                break
             taken.append(self._shadow.popleft())
             rows += len(taken[-1].answers.requests)
         self._shadow_rows -= rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from trimtab.serving.codec import RequestCodec
 from trimtab.serving.pipeline import Deployed
 from trimtab.serving.routing import Arm, Route, RouteTable
 
+_log = logging.getLogger("trimtab.serving")
 LEAST_DIGITS = 8
 """Of a version that is named by its first digits."""
 
@@ -141,9 +143,12 @@ class Uses:
 
 
 def close_all(versions: Iterable[Deployed]) -> None:
-    """Free versions."""
+    """Free versions, whatever one of them has against it."""
     for one in versions:
-        one.runtime.close()
+        try:
+            one.runtime.close()
+        except Exception:  # noqa: BLE001 - whatever one of them raises, the others are to be freed too
+            _log.exception("version %s cannot be freed", one.version[:12])
 
 
 def first_arm(route: Route) -> Arm:

@@ -33,6 +33,7 @@ def house():
         made.add(version, bias).runtime.blocking = True
     made.add("other", 0, model="n").runtime.blocking = True
     made.add("quick", 30)
+    made.add("late", 40)
     return made
 
 
@@ -137,3 +138,70 @@ def test_it_is_known_which_versions_may_be_answering_aside(house):
     assert not desk.dispatcher.busy_aside({"b"})
     threads.run()
     assert not desk.dispatcher.busy_aside({"a"})
+
+
+def test_a_thread_that_cannot_be_started_fails_its_batch_and_no_other(house):
+    desk, threads = desk_for(house, max_batch=1)
+    plain, broken = desk.dispatcher.aside, [True]
+
+    def aside(work, back):
+        if broken.pop() if broken else False:
+            raise RuntimeError("can't start new thread")
+        plain(work, back)
+
+    desk.dispatcher.aside = aside
+    for number in range(3):
+        desk.ask({"id": f"q{number}", "shop": "s", "basket": 1})
+    assert [isinstance(answer, TrimtabError) for answer in threads.run()] == [True, False, False]
+    assert (desk.dispatcher.waiting, desk.dispatcher._door._waiting) == (0, {})
+    assert desk.dispatcher.engine.swap(table(2, ("champion", "b", 1.0)), house.load) is None
+    assert house.made["a"].runtime.closed
+
+
+def test_nobody_waits_behind_a_batch_that_the_table_no_longer_sends_aside(house):
+    desk, threads = desk_for(house)
+    for number in range(2):
+        desk.ask({"id": f"q{number}", "shop": "s", "basket": 1})
+        steps(desk)
+    assert desk.dispatcher.engine.swap(table(2, ("champion", "quick", 1.0)), house.load) is None
+    desk.ask({"id": "q2", "shop": "s", "basket": 1})
+    steps(desk)
+    assert [row.request_id for row in desk.records.rows] == ["q1", "q2"]
+    threads.run()
+    assert sorted(row.request_id for row in desk.records.rows) == ["q0", "q1", "q2"]
+    assert (desk.dispatcher.waiting, desk.dispatcher._door._waiting) == (0, {})
+
+
+def test_who_waits_behind_a_batch_that_hangs_is_told_when_his_time_is_over(house):
+    desk, threads = desk_for(house, deadline_ms=1)
+    for number in range(2):
+        desk.ask({"id": f"q{number}", "shop": "s", "basket": 1})
+        steps(desk)
+    desk.dispatcher.look_aside()
+    assert desk.answers == []
+    for _ in range(200):  # the timer of the tests ticks 10 µs a look
+        desk.dispatcher._timer()
+    desk.dispatcher.look_aside()
+    assert [type(answer) for answer in desk.answers] == [TooLate]
+    assert len(threads.run()) == 2
+    assert (desk.dispatcher.waiting, desk.dispatcher._door._waiting) == (0, {})
+
+
+def test_in_the_shadow_what_blocks_stands_alone(house):
+    desk, _ = desk_for(house, ("champion", "quick", 1.0), ("shadow", "a", 0.0), ("shadow2", "late", 0.0))
+    for number in range(3):
+        desk.ask({"id": f"q{number}", "shop": "s", "basket": 1})
+        desk.dispatcher.step()
+    engine, taken = desk.dispatcher.engine, []
+    while engine.shadow_rows:
+        taken.append([work.version for work in engine.take_shadow(32)])
+    assert sorted(version for versions in taken for version in versions) == ["a"] * 3 + ["late"] * 3
+    assert all(len(versions) == 1 for versions in taken if "a" in versions)
+
+
+def test_a_runtime_that_cannot_be_freed_keeps_no_other(house, monkeypatch, caplog):
+    desk, _ = desk_for(house, ("champion", "a", 0.5), ("canary", "quick", 0.5))
+    monkeypatch.setattr(house.made["a"].runtime, "close", lambda: 1 / 0)
+    assert desk.dispatcher.engine.swap(table(2, ("champion", "b", 1.0)), house.load) is None
+    assert house.made["quick"].runtime.closed
+    assert "cannot be freed" in caplog.text

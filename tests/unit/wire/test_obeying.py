@@ -1,7 +1,9 @@
 """Route tables that come while a version is loaded: what needs nothing loaded is in force at once."""
 
 import asyncio
+import itertools
 import threading
+import time
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -101,7 +103,6 @@ def test_a_kill_switch_does_not_wait_for_a_version_that_is_loaded(tmp_path, hous
         assert run.engine.live.table.generation == 3
         run.put(4, CANARY)
         await run.generation(4)
-        assert load.loaded == ["b"]  # what was loaded meanwhile is not loaded again
 
     during(tmp_path, house, ("b",), steps)
     assert not closed(house, "a")
@@ -116,6 +117,7 @@ def test_what_was_loaded_for_nothing_is_freed(tmp_path, house):
         await run.generation(3)
         load.gate.set()
         await run.until(lambda: run.obeying._loading is None)
+        await run.until(lambda: closed(house, "b"))
         run.put(4, route("m", ("champion", "c", 1.0)))
         await run.generation(4)
         await run.until(lambda: run.obeying._loading is None)
@@ -175,3 +177,53 @@ def test_a_table_of_several_changes_takes_the_last_of_them(tmp_path, house):
         assert load.loaded == ["b"]
 
     during(tmp_path, house, ("b",), steps)
+
+
+def test_what_cannot_be_loaded_is_tried_again_after_a_while_and_not_before(tmp_path, house):
+    house.broken["b"] = ValueError("torn")
+    begun = []
+
+    async def steps(run, load):
+        load.gate.set()
+        plain = run.obeying._load
+
+        def slowly(version):
+            begun.append(time.monotonic())
+            time.sleep(0.1)  # longer than until the next try
+            return plain(version)
+
+        run.obeying._load = slowly
+        run.put(2, CANARY)
+        await run.until(lambda: len(begun) == 4)
+
+    during(tmp_path, house, (), steps)
+    assert min(after - before for before, after in itertools.pairwise(begun)) > 0.14
+
+
+def test_a_problem_of_a_newer_table_outlives_the_loading_of_an_older_one(tmp_path, house):
+    async def steps(run, load):
+        run.put(2, CANARY)
+        await run.until(lambda: run.obeying._loading is not None)
+        run.path.write_bytes(b"no table")
+        await run.until(lambda: run.said and run.said[-1])
+        load.gate.set()
+        await run.until(lambda: run.obeying._loading is None)
+        assert run.said[-1]
+        run.put(3, CANARY)
+        await run.generation(3)
+        await run.until(lambda: run.said[-1] == "")
+
+    during(tmp_path, house, ("b",), steps)
+
+
+def test_a_switch_pulled_twice_is_said_to_be_in_force_twice(tmp_path, house):
+    async def steps(run, _load):
+        run.put(2, CHAMPION, route("other", ("champion", "x", 1.0)))
+        await run.generation(2)
+        run.put(3, CHAMPION, route("other", ("champion", "y", 1.0)))
+        await run.until(lambda: run.obeying._loading is not None)
+        for generation in (4, 5):
+            run.put(generation, killed(CHAMPION, constant=(0.5,)), route("other", ("champion", "y", 1.0)))
+            await run.until(lambda: run.obeying.ahead == {"m": generation})  # noqa: B023 - awaited here
+
+    during(tmp_path, house, ("y",), steps)

@@ -31,6 +31,7 @@ class Desk:
         return self.answering
 
     def take_shadow(self, count):
+        count = min(count, 1) if count < 39 else count  # what blocks stands alone; all are taken at the end
         taken, self.rows = self.rows[:count], self.rows[count:]
         return [SimpleNamespace(version="v", row=row) for row in taken]
 

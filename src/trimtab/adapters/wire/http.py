@@ -259,6 +259,9 @@ class DataPlane:
     def look(self) -> None:
         """Take down how things stand, for whoever is scraped."""
         self.metrics.look(self.dispatcher, shadow_failures=self.shadow.failures)
+        self.dispatcher.look_aside()
+        if self.dispatcher.queue:
+            self.wake()
 
     def _metrics(self) -> Reply:
         self.look()

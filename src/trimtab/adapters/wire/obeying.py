@@ -49,7 +49,7 @@ class Obeying:
         self._tell, self._poll_s, self._retry_s = tell, poll_s, retry_s
         self._thread = ThreadPoolExecutor(1, "trimtab-load")
         self._loading: asyncio.Task[None] | None = None
-        self._problem, self._retry_at, self._again = False, 0.0, False
+        self._problem, self._retry_at, self._again, self._failures = "", 0.0, False, 0
         self.ahead: dict[str, int] = {}
         """Models whose route in force is that of a newer table than the whole, and its generation."""
         self._kept: dict[str, Deployed] = {}
@@ -60,6 +60,7 @@ class Obeying:
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
+        self._free()
 
     async def begin(self) -> None:
         """Load what the table says, or of one that cannot be obeyed what can stand in for it."""
@@ -71,7 +72,8 @@ class Obeying:
         """Obey the file, until cancelled."""
         while True:
             await asyncio.sleep(self._poll_s)
-            if self._problem and asyncio.get_running_loop().time() >= self._retry_at:
+            due = self._problem and asyncio.get_running_loop().time() >= self._retry_at
+            if due and self._loading is None:
                 self._routes.forget()
             if not self._routes.moved():
                 continue
@@ -93,6 +95,8 @@ class Obeying:
             return
         if whole:
             self._obeyed()
+            if self._loading is None:
+                self._free()
         elif self._loading is None:
             self._loading = asyncio.get_running_loop().create_task(self._load_rest(table))
         else:
@@ -107,11 +111,13 @@ class Obeying:
         if now is table or (now.generation > current.table.generation > 0 and now.routes != current.table.routes):
             live = engine.prepare(now, _nothing)
             if live is not None:
-                self._switch(live, ahead=table if now is not table else None)
+                self._switch(live)
+        if now is not table:
+            self._say_ahead(table)
         return now is table
 
     async def _load_rest(self, table: RouteTable) -> None:
-        loop, engine = asyncio.get_running_loop(), self._engine
+        loop, engine, failures = asyncio.get_running_loop(), self._engine, self._failures
         try:
             live = await loop.run_in_executor(self._thread, engine.prepare, table, self._kept_or_loaded)
             if live is not None and live.over != engine.live.table.generation:  # another table came to be in force
@@ -121,7 +127,8 @@ class Obeying:
             if live is not None:
                 self._switch(live)
             self._free()
-            self._obeyed()
+            if failures == self._failures:  # else a newer table cannot be obeyed
+                self._obeyed()
         except (TrimtabError, OSError) as error:
             if engine.live.table.generation == 0:
                 stand_in = await loop.run_in_executor(self._thread, self._stand_in)
@@ -137,15 +144,22 @@ class Obeying:
                 self._again = False
                 self._routes.forget()
 
-    def _switch(self, live: Live, *, ahead: RouteTable | None = None) -> None:
+    def _switch(self, live: Live) -> None:
         self._engine.switch(live)
-        routes = live.table.routes
-        self.ahead = {} if ahead is None else {
-            model: ahead.generation
-            for model, route in ahead.routes.items()
+        self.ahead = {}
+        self._tell(self._problem)
+
+    def _say_ahead(self, table: RouteTable) -> None:
+        """Say which models' routes of a table are in force, that is not in force as a whole."""
+        routes = self._engine.live.table.routes
+        ahead = {
+            model: table.generation
+            for model, route in table.routes.items()
             if model in routes and routes[model].arms == route.arms and routes[model].constant == route.constant
-        }  # fmt: skip
-        self._tell("")
+        }
+        if self._engine.live.table.generation and ahead != self.ahead:
+            self.ahead = ahead
+            self._tell(self._problem)
 
     def _kept_or_loaded(self, version: str) -> Deployed:
         return self._kept.pop(version, None) or self._load(version)
@@ -157,12 +171,13 @@ class Obeying:
 
     def _obeyed(self) -> None:
         if self._problem:
-            self._problem = False
+            self._problem = ""
             self._tell("")
 
     def _failed(self, error: Exception) -> None:
-        self._problem, self._retry_at = True, asyncio.get_running_loop().time() + self._retry_s
-        self._tell(str(error))
+        self._problem, self._retry_at = str(error), asyncio.get_running_loop().time() + self._retry_s
+        self._failures += 1
+        self._tell(self._problem)
 
     def _stand_in(self) -> Live | None:
         """With nothing to go on with: the champions that can be loaded, so that a bad challenger is no outage.

@@ -60,7 +60,7 @@ class ShadowTurns:
 
     async def _turn(self) -> None:
         engine = self._dispatcher.engine
-        works = engine.take_shadow(1)
+        works = engine.take_shadow(_ROWS)
         try:
             if engine.blocks(versions := {work.version for work in works}):
                 self._taken = works
@@ -69,7 +69,7 @@ class ShadowTurns:
                 self._taken = []
                 await self._score_aside(works)
             else:
-                self._keep(engine.score_shadow([*works, *engine.take_shadow(_ROWS)]))
+                self._keep(engine.score_shadow(works))
         except Exception:  # noqa: BLE001 - logged below; the worker lives on
             self._lost()
 
@@ -77,15 +77,17 @@ class ShadowTurns:
         engine = self._dispatcher.engine
         generation = engine.live.table.generation
         engine.uses.begin(generation)
-        self._aside = aside = self._threads.submit(engine.score_shadow, works)
         try:
-            scored = await asyncio.shield(asyncio.wrap_future(aside))
+            self._aside = self._threads.submit(engine.score_shadow, works)
+            scored = await asyncio.shield(asyncio.wrap_future(self._aside))
+        except Exception:
             self._aside = None
-            self._keep(scored)
-        finally:
-            if aside.done():
-                self._aside = None
-                engine.uses.end(generation)
+            engine.uses.end(generation)
+            raise
+        # Of one that is cancelled `finish` takes what comes of it.
+        self._aside = None
+        engine.uses.end(generation)
+        self._keep(scored)
 
     def finish(self) -> None:
         """Score what waits, here and now, while the worker stops: for some seconds at most, the rest is dropped."""
