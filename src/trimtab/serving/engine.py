@@ -304,9 +304,11 @@ class Engine:
 
     def blocking(self, model: str, version: str = "") -> bool:
         """Whether a version that may answer blocks the one who asks it; of one version, where it is named."""
+        route = self.live.table.routes.get(model)
+        if route is not None and route.constant:  # no version is asked
+            return False
         if version:
             return self.blocks((version,))
-        route = self.live.table.routes.get(model)
         return route is not None and self.blocks([arm.version for arm in route.arms if arm.share])
 
     def score_shadow(self, works: Sequence[ShadowWork]) -> list[tuple[ShadowWork, Answers | None]]:

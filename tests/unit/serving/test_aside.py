@@ -158,12 +158,15 @@ def test_a_thread_that_cannot_be_started_fails_its_batch_and_no_other(house):
     assert house.made["a"].runtime.closed
 
 
-def test_nobody_waits_behind_a_batch_that_the_table_no_longer_sends_aside(house):
+@pytest.mark.parametrize("constant", [(), (0.5,)])
+def test_nobody_waits_behind_a_batch_that_the_table_no_longer_sends_aside(house, constant):
     desk, threads = desk_for(house)
     for number in range(2):
         desk.ask({"id": f"q{number}", "shop": "s", "basket": 1})
         steps(desk)
-    assert desk.dispatcher.engine.swap(table(2, ("champion", "quick", 1.0)), house.load) is None
+    arm = Arm("champion", "a" if constant else "quick", 1.0)
+    now = RouteTable(2, {"m": Route("m", (arm,), constant=constant)})
+    assert desk.dispatcher.engine.swap(now, house.load) is None
     desk.ask({"id": "q2", "shop": "s", "basket": 1})
     steps(desk)
     assert [row.request_id for row in desk.records.rows] == ["q1", "q2"]
