@@ -51,7 +51,7 @@ SUMS_SHAPE = RequestShape("rows", "id", "at", {}, {"a": "float", "b": "float", "
 class Shapes:
     """Three scores, the columns of ``x`` and ``flag`` weighted, and the place of the largest."""
 
-    blocking, note = False, "numpy"
+    blocking, note, trouble = False, "numpy", ""
 
     def __init__(self, shift: float) -> None:
         self.shift = shift
@@ -67,7 +67,7 @@ class Shapes:
 class Total:
     """The sum of what is there, and no infinity."""
 
-    blocking, note = False, "numpy"
+    blocking, note, trouble = False, "numpy", ""
 
     def run(self, values: np.ndarray) -> np.ndarray:
         total = np.nan_to_num(values.astype(np.float64)).sum(axis=1, keepdims=True)
@@ -80,7 +80,7 @@ class Total:
 class SquareRoot:
     """NaN below zero."""
 
-    blocking, note = False, "numpy"
+    blocking, note, trouble = False, "numpy", ""
 
     def run(self, values: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
