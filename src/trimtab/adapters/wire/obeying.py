@@ -110,6 +110,8 @@ class Obeying:
         now = without_loading(table, current.table, current.deployed)
         if now is table or (now.generation > current.table.generation > 0 and now.routes != current.table.routes):
             live = engine.prepare(now, _nothing)
+            if now is table:
+                self._obeyed(tell=live is None)
             if live is not None:
                 self._switch(live)
         if now is not table:
@@ -124,11 +126,11 @@ class Obeying:
                 self._kept |= {version: live.deployed[version] for version in live.fresh}
                 self._again = True
                 return
+            if failures == self._failures:  # else a newer table cannot be obeyed
+                self._obeyed(tell=live is None)
             if live is not None:
                 self._switch(live)
             self._free()
-            if failures == self._failures:  # else a newer table cannot be obeyed
-                self._obeyed()
         except (TrimtabError, OSError) as error:
             if engine.live.table.generation == 0:
                 stand_in = await loop.run_in_executor(self._thread, self._stand_in)
@@ -169,10 +171,11 @@ class Obeying:
         while self._kept:
             self._kept.popitem()[1].runtime.close()
 
-    def _obeyed(self) -> None:
+    def _obeyed(self, *, tell: bool = True) -> None:
         if self._problem:
             self._problem = ""
-            self._tell("")
+            if tell:  # else the switch does: nobody is to read of a table in force and of its problem together
+                self._tell("")
 
     def _failed(self, error: Exception) -> None:
         self._problem, self._retry_at = str(error), asyncio.get_running_loop().time() + self._retry_s
