@@ -43,7 +43,13 @@ def house():
 class Run:
     def __init__(self, tmp_path, house, load):
         self.path, self.engine, self.said = tmp_path / "route.json", engine_with(house, ("champion", "a", 1.0)), []
-        self.obeying = Obeying(self.engine, load, self.path, tell=self.said.append, poll_s=0.005, retry_s=0.05)
+        self.told = []
+        """Generation in force and problem, each time that either was told."""
+        self.obeying = Obeying(self.engine, load, self.path, tell=self.tell, poll_s=0.005, retry_s=0.05)
+
+    def tell(self, problem):
+        self.said.append(problem)
+        self.told.append((self.engine.live.table.generation, problem != ""))
 
     def put(self, generation, *routes):
         write_routes(self.path, RouteTable(generation, {one.model: one for one in routes}))
@@ -160,6 +166,7 @@ def test_a_version_that_cannot_be_loaded_is_said_and_tried_again(tmp_path, house
         del house.broken["b"]
         await run.generation(2)
         assert run.said[-1] == ""
+        assert (2, True) not in run.told  # never a table in force and its problem together
 
     during(tmp_path, house, (), steps)
 
